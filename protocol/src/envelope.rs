@@ -1,0 +1,411 @@
+//! The envelope that every message travels in, to text and back.
+
+use std::borrow::Cow;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::message::{ErrorData, ErrorMessage, Unknown};
+use crate::task::TaskEventData;
+use crate::{
+    ClientMessage, Cursor, ErrorCode, EventKind, InvalidName, Pattern, ServerMessage, Subscribe,
+    Timestamp, Unsubscribe,
+};
+
+/// A message with what the envelope says about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope<M> {
+    /// The message: `type`, `data` and `error`.
+    pub message: M,
+    /// When it was sent; a client may leave it out.
+    pub timestamp: Option<Timestamp>,
+    /// The position in the log behind this frame.
+    pub cursor: Option<Cursor>,
+    /// Chosen by the client, echoed in the reply.
+    pub id: Option<String>,
+}
+
+/// What a server sends.
+pub type ServerFrame = Envelope<ServerMessage>;
+/// What a client sends.
+pub type ClientFrame = Envelope<ClientMessage>;
+
+/// A frame that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct DecodeError {
+    /// The word for the reply.
+    pub code: ErrorCode,
+    /// The text for the reply.
+    pub message: String,
+    /// The frame's `id`, if that much could be read.
+    pub id: Option<String>,
+}
+
+/// How deep JSON from a client may nest.
+pub const MAX_DEPTH: usize = 16;
+
+#[derive(Serialize, Deserialize)]
+struct Wire<'a, D> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timestamp: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cursor: Option<Cursor>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<D>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    error: Option<Cow<'a, str>>,
+}
+
+impl<M> Envelope<M> {
+    /// A message alone.
+    #[must_use]
+    pub fn new(message: M) -> Self {
+        Self { message, timestamp: None, cursor: None, id: None }
+    }
+
+    /// With the time it was sent.
+    #[must_use]
+    pub fn at(mut self, timestamp: Timestamp) -> Self {
+        self.timestamp = Some(timestamp);
+        self
+    }
+
+    /// With a position.
+    #[must_use]
+    pub fn cursor(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
+        self.cursor = cursor.into();
+        self
+    }
+
+    /// With a request id.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<Option<String>>) -> Self {
+        self.id = id.into();
+        self
+    }
+
+    fn write<D: Serialize>(&self, kind: &str, data: Option<D>, error: Option<&str>) -> String {
+        let wire = Wire {
+            kind: kind.into(),
+            timestamp: self.timestamp,
+            cursor: self.cursor.clone(),
+            id: self.id.clone(),
+            data,
+            error: error.map(Into::into),
+        };
+        #[expect(clippy::expect_used, reason = "string keys and infallible Serialize impls only")]
+        serde_json::to_string(&wire).expect("an envelope is always JSON")
+    }
+}
+
+const NO_DATA: Option<()> = None;
+
+impl ServerFrame {
+    /// The text that goes on the wire.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        match &self.message {
+            ServerMessage::Task(event) => self.write(event.kind().as_str(), Some(event), None),
+            ServerMessage::Ping(data) => self.write("ping", Some(data), None),
+            ServerMessage::Pong(data) => self.write("pong", Some(data), None),
+            ServerMessage::Error(error) => {
+                self.write("error", Some(error.data()), Some(&error.message))
+            }
+            ServerMessage::Welcome(data) => self.write("welcome", Some(data), None),
+            ServerMessage::Subscribed(data) => self.write("subscribed", Some(data), None),
+            ServerMessage::Unsubscribed(data) => self.write("unsubscribed", Some(data), None),
+            ServerMessage::Snapshot(data) => self.write("snapshot", Some(data), None),
+            ServerMessage::Unknown(unknown) => {
+                self.write(&unknown.kind, unknown.data.as_ref(), None)
+            }
+        }
+    }
+
+    /// Reads a frame from a server.
+    ///
+    /// # Errors
+    /// If the text is not an envelope, or its `data` does not fit its `type`.
+    pub fn decode(text: &str) -> Result<Self, DecodeError> {
+        let wire: Wire<'_, &RawValue> = parse(text)?;
+        let message = match &*wire.kind {
+            "task.created" | "task.updated" | "task.deleted" => {
+                let kind = EventKind::from(&*wire.kind);
+                let event = wire.data::<TaskEventData<_>>()?.into_event(&kind);
+                ServerMessage::Task(event.map_err(|problem| wire.bad(problem))?)
+            }
+            // The original contract sends `ping` without data.
+            "ping" => ServerMessage::Ping(wire.data_or_default()?),
+            "pong" => ServerMessage::Pong(wire.data_or_default()?),
+            "error" => {
+                let data = wire.data.map(|_| wire.data::<ErrorData>()).transpose()?;
+                let text = wire.error.as_deref().unwrap_or_default().to_owned();
+                ServerMessage::Error(ErrorMessage::from_parts(text, data))
+            }
+            "welcome" => ServerMessage::Welcome(wire.data()?),
+            "subscribed" => ServerMessage::Subscribed(wire.data()?),
+            "unsubscribed" => ServerMessage::Unsubscribed(wire.data()?),
+            "snapshot" => ServerMessage::Snapshot(wire.data()?),
+            _ => ServerMessage::Unknown(wire.unknown()?),
+        };
+        Ok(wire.into_envelope(message))
+    }
+}
+
+impl ClientFrame {
+    /// The text that goes on the wire.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        match &self.message {
+            ClientMessage::Ping => self.write("ping", NO_DATA, None),
+            ClientMessage::Pong => self.write("pong", NO_DATA, None),
+            ClientMessage::Subscribe(data) => self.write("subscribe", Some(data), None),
+            ClientMessage::Unsubscribe(data) => self.write("unsubscribe", Some(data), None),
+            ClientMessage::Auth(data) => self.write("auth", Some(data), None),
+            ClientMessage::Unknown(unknown) => {
+                self.write(&unknown.kind, unknown.data.as_ref(), None)
+            }
+        }
+    }
+
+    /// Reads a frame from a client, who is not trusted.
+    ///
+    /// # Errors
+    /// `bad_message` if the text is not an envelope, nests deeper than [`MAX_DEPTH`], or has
+    /// `data` that does not fit its `type`; `invalid_name` if a repository's name is at fault.
+    pub fn decode(text: &str) -> Result<Self, DecodeError> {
+        if depth(text) > MAX_DEPTH {
+            let message = format!("JSON nests deeper than {MAX_DEPTH}");
+            return Err(DecodeError { code: ErrorCode::BadMessage, message, id: None });
+        }
+        let wire: Wire<'_, &RawValue> = parse(text)?;
+        let message = match &*wire.kind {
+            "ping" => ClientMessage::Ping,
+            "pong" => ClientMessage::Pong,
+            "subscribe" => {
+                let data: SubscribeData = wire.data()?;
+                ClientMessage::Subscribe(data.check().map_err(|problem| problem.into_error(&wire))?)
+            }
+            "unsubscribe" => {
+                let data: UnsubscribeData = wire.data()?;
+                let repositories = patterns(&data.repositories).map_err(|p| p.into_error(&wire))?;
+                ClientMessage::Unsubscribe(Unsubscribe { repositories })
+            }
+            "auth" => ClientMessage::Auth(wire.data()?),
+            _ => ClientMessage::Unknown(wire.unknown()?),
+        };
+        Ok(wire.into_envelope(message))
+    }
+}
+
+/// `data` of `subscribe` before its words were checked, so that a bad name is told from bad JSON.
+#[derive(Deserialize)]
+struct SubscribeData {
+    repositories: Vec<String>,
+    #[serde(default)]
+    since: Option<Cursor>,
+    #[serde(default)]
+    since_time: Option<Timestamp>,
+    #[serde(default)]
+    tail: Option<u32>,
+    #[serde(default)]
+    on_gap: Option<crate::OnGap>,
+    #[serde(default)]
+    snapshot: bool,
+    #[serde(default)]
+    types: Option<Vec<EventKind>>,
+}
+
+#[derive(Deserialize)]
+struct UnsubscribeData {
+    repositories: Vec<String>,
+}
+
+enum Problem {
+    Name(String, InvalidName),
+    Word(&'static str, String),
+}
+
+impl Problem {
+    fn into_error<D>(self, wire: &Wire<'_, D>) -> DecodeError {
+        let (code, message) = match self {
+            // The name is shown quoted and escaped: it may hold anything.
+            Self::Name(name, problem) => {
+                let shown: String = name.chars().take(64).collect();
+                (ErrorCode::InvalidName, format!("{shown:?} is no repository name: {problem}"))
+            }
+            Self::Word(field, word) => {
+                (ErrorCode::BadMessage, format!("{field} does not know {word:?}"))
+            }
+        };
+        DecodeError { code, message, id: wire.id.clone() }
+    }
+}
+
+fn patterns(names: &[String]) -> Result<Vec<Pattern>, Problem> {
+    let pattern =
+        |name: &String| name.parse().map_err(|problem| Problem::Name(name.clone(), problem));
+    names.iter().map(pattern).collect()
+}
+
+impl SubscribeData {
+    fn check(self) -> Result<Subscribe, Problem> {
+        if let Some(on_gap) = self.on_gap.as_ref().filter(|word| !word.is_known()) {
+            return Err(Problem::Word("on_gap", on_gap.to_string()));
+        }
+        let kinds = self.types.iter().flatten();
+        if let Some(kind) = kinds.into_iter().find(|kind| !kind.is_known()) {
+            return Err(Problem::Word("types", kind.to_string()));
+        }
+        Ok(Subscribe {
+            repositories: patterns(&self.repositories)?,
+            since: self.since,
+            since_time: self.since_time,
+            tail: self.tail,
+            on_gap: self.on_gap,
+            snapshot: self.snapshot,
+            types: self.types,
+        })
+    }
+}
+
+fn parse(text: &str) -> Result<Wire<'_, &RawValue>, DecodeError> {
+    serde_json::from_str(text).map_err(|problem| DecodeError {
+        code: ErrorCode::BadMessage,
+        message: format!("not an envelope: {problem}"),
+        id: None,
+    })
+}
+
+impl Wire<'_, &RawValue> {
+    fn bad(&self, problem: impl std::fmt::Display) -> DecodeError {
+        let kind: String = self.kind.chars().take(64).collect();
+        DecodeError {
+            code: ErrorCode::BadMessage,
+            message: format!("data of {kind:?}: {problem}"),
+            id: self.id.clone(),
+        }
+    }
+
+    fn data<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        let raw = self.data.ok_or_else(|| self.bad("is missing"))?;
+        serde_json::from_str(raw.get()).map_err(|problem| self.bad(problem))
+    }
+
+    fn data_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, DecodeError> {
+        self.data.map_or_else(|| Ok(T::default()), |_| self.data())
+    }
+
+    fn unknown(&self) -> Result<Unknown, DecodeError> {
+        let data = self.data.map(|_| self.data::<Value>()).transpose()?;
+        Ok(Unknown { kind: self.kind.clone().into_owned(), data })
+    }
+
+    fn into_envelope<M>(self, message: M) -> Envelope<M> {
+        Envelope { message, timestamp: self.timestamp, cursor: self.cursor, id: self.id }
+    }
+}
+
+/// How deep the brackets of `text` nest, outside its strings.
+fn depth(text: &str) -> usize {
+    let (mut deepest, mut depth, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn code(text: &str) -> ErrorCode {
+        ClientFrame::decode(text).unwrap_err().code
+    }
+
+    #[test]
+    fn the_original_contract_is_enough() {
+        let frame =
+            ClientFrame::decode(r#"{"type":"subscribe","data":{"repositories":["foo"]}}"#).unwrap();
+        let expected = Subscribe::live(vec!["foo".parse().unwrap()]);
+        assert_eq!(frame.message, ClientMessage::Subscribe(expected));
+        let ping =
+            ServerFrame::decode(r#"{"type":"ping","timestamp":"2026-11-22T10:00:00Z"}"#).unwrap();
+        assert_eq!(ping.message, ServerMessage::Ping(crate::Heartbeat::default()));
+        let error = ServerFrame::decode(r#"{"type":"error","error":"no"}"#).unwrap();
+        assert!(matches!(error.message, ServerMessage::Error(error) if error.message == "no"));
+    }
+
+    #[test]
+    fn what_is_not_known_survives() {
+        let text = r#"{"type":"task.archived","cursor":"c","later":[1],"data":{"a":{"b":null}}}"#;
+        let frame = ServerFrame::decode(text).unwrap();
+        let ServerMessage::Unknown(unknown) = &frame.message else { panic!("{frame:?}") };
+        assert_eq!(unknown.kind, "task.archived");
+        assert_eq!(unknown.data, Some(serde_json::json!({"a": {"b": null}})));
+        assert_eq!(frame.cursor, Some(Cursor::new("c")));
+        assert!(matches!(ClientFrame::decode(text).unwrap().message, ClientMessage::Unknown(_)));
+    }
+
+    #[test]
+    fn bad_frames_say_what_is_wrong_and_keep_their_id() {
+        assert_eq!(code("hello"), ErrorCode::BadMessage);
+        assert_eq!(code("[]"), ErrorCode::BadMessage);
+        assert_eq!(code(r#"{"data":{}}"#), ErrorCode::BadMessage);
+        assert_eq!(code(r#"{"type":"subscribe"}"#), ErrorCode::BadMessage);
+        assert_eq!(
+            code(r#"{"type":"subscribe","data":{"repositories":"foo"}}"#),
+            ErrorCode::BadMessage
+        );
+        assert_eq!(
+            code(r#"{"type":"subscribe","data":{"repositories":["a"],"since":7}}"#),
+            ErrorCode::BadMessage
+        );
+        assert_eq!(
+            code(r#"{"type":"subscribe","data":{"repositories":["a"],"on_gap":"x"}}"#),
+            ErrorCode::BadMessage
+        );
+        assert_eq!(
+            code(r#"{"type":"subscribe","data":{"repositories":["a"],"types":["x"]}}"#),
+            ErrorCode::BadMessage
+        );
+        let error =
+            ClientFrame::decode(r#"{"type":"subscribe","id":"7","data":{"repositories":["a b"]}}"#);
+        let error = error.unwrap_err();
+        assert_eq!((error.code, error.id.as_deref()), (ErrorCode::InvalidName, Some("7")));
+    }
+
+    #[test]
+    fn depth_is_counted_outside_strings_and_limited() {
+        assert_eq!(depth(r#"{"a":"[[[[\"[[","b":[{}]}"#), 3);
+        let deep = format!(r#"{{"type":"x","data":{}{}}}"#, "[".repeat(16), "]".repeat(16));
+        assert_eq!(code(&deep), ErrorCode::BadMessage);
+        let fine = format!(r#"{{"type":"x","data":{}{}}}"#, "[".repeat(15), "]".repeat(15));
+        assert!(ClientFrame::decode(&fine).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_decoding_panic(text in ".{0,200}") {
+            let _ = ClientFrame::decode(&text);
+            let _ = ServerFrame::decode(&text);
+        }
+    }
+}

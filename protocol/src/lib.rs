@@ -1,0 +1,35 @@
+//! What travels between a task server and those who watch it.
+//!
+//! Everything on the wire is one JSON text: an [`Envelope`] around a [`ServerMessage`] or a
+//! [`ClientMessage`]. This crate holds those types and nothing that waits, dials or reads a clock.
+//! `PROTOCOL.md` beside it is the same specification for readers who do not know Rust; the files
+//! in `vectors/` hold one frame of each type.
+//!
+//! A reader ignores what it does not know: an unknown `type` decodes to `Unknown`, unknown fields
+//! are skipped, and unknown words (statuses, codes, reasons) are kept as text.
+
+mod close;
+mod cursor;
+mod envelope;
+mod error;
+mod message;
+mod repository;
+mod task;
+mod timestamp;
+mod version;
+mod word;
+
+pub use close::{Advice, CloseCode, CloseReason};
+pub use cursor::{Cursor, Incarnation, MalformedCursor, Position, Seq};
+pub use envelope::{ClientFrame, DecodeError, Envelope, MAX_DEPTH, ServerFrame};
+pub use error::ErrorCode;
+pub use message::{
+    Auth, ClientMessage, Denied, ErrorMessage, Heartbeat, Limits, Mode, OnGap, ResetReason,
+    ServerMessage, Snapshot, Subscribe, Subscribed, Unknown, Unsubscribe, Unsubscribed, Welcome,
+};
+pub use repository::{InvalidName, Pattern, RepositoryName};
+pub use task::{
+    EventKind, FieldChange, MAX_CHANGE_VALUE_BYTES, Priority, Status, Task, TaskChange, TaskEvent,
+};
+pub use timestamp::{InvalidTimestamp, Timestamp};
+pub use version::{PROTOCOL_VERSION, SUBPROTOCOL, VERSION_HEADER, major_version};

@@ -1,0 +1,274 @@
+//! The messages inside an envelope, one type each.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::word::words;
+use crate::{Cursor, ErrorCode, EventKind, Pattern, Task, TaskEvent, Timestamp};
+
+/// What a server says.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ServerMessage {
+    /// `task.created`, `task.updated`, `task.deleted`
+    Task(TaskEvent),
+    /// `ping`: a sign of life and, with a cursor, a bookmark.
+    Ping(Heartbeat),
+    /// `pong`: a bookmark on demand, in reply to a client's `ping`.
+    Pong(Heartbeat),
+    /// `error`: something the client sent could not be done. The connection lives on.
+    Error(ErrorMessage),
+    /// `welcome`: the first frame.
+    Welcome(Welcome),
+    /// `subscribed`: the acknowledgement of `subscribe`, at its place in the stream.
+    Subscribed(Subscribed),
+    /// `unsubscribed`: the acknowledgement of `unsubscribe`, at its place in the stream.
+    Unsubscribed(Unsubscribed),
+    /// `snapshot`: a part of the present state.
+    Snapshot(Snapshot),
+    /// A type this version does not know.
+    Unknown(Unknown),
+}
+
+/// What a client says.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ClientMessage {
+    /// `ping`: asks for a bookmark.
+    Ping,
+    /// `pong`: the answer to a server's `ping`.
+    Pong,
+    /// `subscribe`
+    Subscribe(Subscribe),
+    /// `unsubscribe`
+    Unsubscribe(Unsubscribe),
+    /// `auth`: a new token for the same subject.
+    Auth(Auth),
+    /// A type this version does not know.
+    Unknown(Unknown),
+}
+
+/// A message whose `type` this version does not know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unknown {
+    /// The `type`.
+    pub kind: String,
+    /// The `data`, if any.
+    pub data: Option<Value>,
+}
+
+/// `data` of `ping` and `pong`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Task events written to this connection since it opened, replays included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<u64>,
+}
+
+/// An `error` frame: a text for people, and words for programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorMessage {
+    /// The envelope's `error`.
+    pub message: String,
+    /// What went wrong.
+    pub code: ErrorCode,
+    /// Milliseconds to wait before trying again.
+    pub retry_after_ms: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ErrorData {
+    code: ErrorCode,
+    #[serde(default)]
+    retryable: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+impl ErrorMessage {
+    pub(crate) fn data(&self) -> ErrorData {
+        ErrorData {
+            code: self.code.clone(),
+            retryable: self.code.is_retryable(),
+            retry_after_ms: self.retry_after_ms,
+        }
+    }
+
+    pub(crate) fn from_parts(message: String, data: Option<ErrorData>) -> Self {
+        match data {
+            Some(data) => Self { message, code: data.code, retry_after_ms: data.retry_after_ms },
+            // The original contract has an `error` with nothing but its text.
+            None => Self { message, code: "".into(), retry_after_ms: None },
+        }
+    }
+}
+
+/// `data` of `welcome`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Major version of the protocol.
+    pub protocol: u16,
+    /// Name and version of the server, for people.
+    pub server: String,
+    /// Names this connection in the server's logs.
+    pub connection_id: Uuid,
+    /// How often a `ping` comes when nothing else does, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// What this server accepts.
+    pub limits: Limits,
+}
+
+/// What a server accepts from one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of one message from the client.
+    pub max_message_bytes: u64,
+    /// Patterns in one `subscribe` or `unsubscribe`.
+    pub max_patterns_per_message: u64,
+    /// Patterns one connection may hold.
+    pub max_patterns: u64,
+}
+
+/// `data` of `subscribe`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Subscribe {
+    /// What to add.
+    pub repositories: Vec<Pattern>,
+    /// Send everything after this position first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Cursor>,
+    /// Send everything after this time first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_time: Option<Timestamp>,
+    /// Send the last so many events first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tail: Option<u32>,
+    /// What to do if `since` cannot be honoured; absent means [`OnGap::Error`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_gap: Option<OnGap>,
+    /// Send the present state first.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub snapshot: bool,
+    /// Only these kinds of events; one filter for the connection, set by its first `subscribe`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub types: Option<Vec<EventKind>>,
+}
+
+impl Subscribe {
+    /// Subscribes to what comes from now on.
+    #[must_use]
+    pub fn live(repositories: Vec<Pattern>) -> Self {
+        Self { repositories, ..Self::default() }
+    }
+}
+
+words! {
+    /// What follows a reset.
+    pub enum OnGap {
+        /// The present state, then what follows it.
+        Snapshot = "snapshot",
+        /// What comes from now on.
+        Live = "live",
+        /// Nothing is subscribed.
+        Error = "error",
+    }
+}
+
+/// `data` of `unsubscribe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unsubscribe {
+    /// What to remove: exactly these patterns.
+    pub repositories: Vec<Pattern>,
+}
+
+/// `data` of `auth`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Auth {
+    /// The new token.
+    pub token: String,
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Auth { token: … }")
+    }
+}
+
+words! {
+    /// How a subscription begins.
+    pub enum Mode {
+        /// With what comes from now on.
+        Live = "live",
+        /// With everything after `since`.
+        Resumed = "resumed",
+        /// With the present state.
+        Snapshot = "snapshot",
+        /// `since` could not be honoured; what follows is what `on_gap` asked for.
+        Reset = "reset",
+    }
+}
+
+words! {
+    /// Why `since` could not be honoured.
+    pub enum ResetReason {
+        /// Events after it are no longer kept.
+        Expired = "expired",
+        /// It names a life of the log that this log does not continue.
+        Incarnation = "incarnation",
+        /// It lies ahead of everything that has happened.
+        Future = "future",
+        /// It is not a cursor.
+        Malformed = "malformed",
+    }
+}
+
+/// `data` of `subscribed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribed {
+    /// What is subscribed now, of what was asked for.
+    pub accepted: Vec<Pattern>,
+    /// What is not, and why.
+    #[serde(default)]
+    pub denied: Vec<Denied>,
+    /// How the subscription begins.
+    pub mode: Mode,
+    /// With `reset`: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<ResetReason>,
+    /// The newest position of the log at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<Cursor>,
+}
+
+/// A repository that was not subscribed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denied {
+    /// The pattern that was asked for.
+    pub repository: Pattern,
+    /// Why: unknown and forbidden look the same.
+    pub code: ErrorCode,
+}
+
+/// `data` of `unsubscribed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsubscribed {
+    /// What is not subscribed any more, whether or not it was.
+    pub accepted: Vec<Pattern>,
+    /// The newest position of the log at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<Cursor>,
+}
+
+/// `data` of `snapshot`: tasks as they are at the cursor that the last frame carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Whose tasks these are.
+    pub repositories: Vec<Pattern>,
+    /// Some of them.
+    pub tasks: Vec<Task>,
+    /// Whether this is the first frame of the snapshot.
+    pub first: bool,
+    /// Whether this is the last one.
+    pub last: bool,
+}

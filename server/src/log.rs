@@ -1,0 +1,121 @@
+//! The log of events, as the hub needs it: one order, one position for everybody.
+
+mod incarnations;
+mod memory;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use taskwatch_protocol::{Cursor, EventKind, RepositoryName, ResetReason, Seq};
+
+pub use incarnations::Incarnations;
+pub use memory::{MemoryLog, TaskEventPublisher};
+
+use crate::transport::framing;
+
+/// One event of the log, encoded once. A clone shares the bytes.
+#[derive(Clone, Debug)]
+pub struct LogEvent {
+    seq: Seq,
+    repository: RepositoryName,
+    kind: EventKind,
+    frame: Bytes,
+    header_len: usize,
+}
+
+impl LogEvent {
+    /// An event from its number, what it is filtered by, and the envelope that goes on the wire.
+    ///
+    /// The envelope must be one line of JSON and carry the cursor of `seq`.
+    #[must_use]
+    pub fn new(seq: Seq, repository: RepositoryName, kind: EventKind, envelope: &str) -> Self {
+        let (frame, header_len) = framing::text_frame(envelope.as_bytes());
+        Self { seq, repository, kind, frame, header_len }
+    }
+
+    /// Its number in the log.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// The repository it belongs to.
+    #[must_use]
+    pub fn repository(&self) -> &RepositoryName {
+        &self.repository
+    }
+
+    /// Its type.
+    #[must_use]
+    pub fn kind(&self) -> &EventKind {
+        &self.kind
+    }
+
+    /// The envelope's JSON.
+    #[must_use]
+    pub fn envelope(&self) -> &[u8] {
+        self.frame.get(self.header_len..).unwrap_or_default()
+    }
+
+    /// Header and envelope as one WebSocket frame.
+    pub(crate) fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+}
+
+/// A stretch of the log.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Events in order, none left out, each after the position that was asked for.
+    pub events: Vec<LogEvent>,
+    /// Everything up to here was looked at; at least the last event's number.
+    pub scanned_to: Seq,
+}
+
+/// How much one read may return. The first event is returned whatever its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageLimit {
+    /// Number of events.
+    pub events: usize,
+    /// Bytes of their envelopes.
+    pub bytes: usize,
+}
+
+/// Why the log could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Events after the position are no longer kept. A partial answer is never given.
+    #[error("events after this position are no longer kept")]
+    Gone,
+    /// The log cannot be read now.
+    #[error("the log cannot be read: {0}")]
+    Unavailable(String),
+}
+
+/// The future of [`EventLog::read`].
+pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<Page, ReadError>> + Send + 'a>>;
+
+/// The one thing an embedder supplies: the events that were committed, in order.
+///
+/// Numbers are given out by the log, grow by at least one, and are never used twice. The hub
+/// filters; the log returns everything.
+pub trait EventLog: Send + Sync + 'static {
+    /// The number of the newest event, 0 if there never was one. Asked once, when the hub starts;
+    /// later the hub goes by what is published.
+    fn head(&self) -> Seq;
+
+    /// The cursor of a position, in the incarnation that the number belongs to.
+    fn cursor(&self, seq: Seq) -> Cursor;
+
+    /// The position that a cursor names.
+    ///
+    /// # Errors
+    /// Why reading cannot go on from there.
+    fn validate(&self, cursor: &Cursor) -> Result<Seq, ResetReason>;
+
+    /// Reads the events after `after`, up to and with `upto`, as far as `limit` allows.
+    ///
+    /// An empty page with `scanned_to == upto` says that there is nothing in between.
+    fn read(&self, after: Seq, upto: Seq, limit: PageLimit) -> ReadFuture<'_>;
+}

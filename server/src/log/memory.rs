@@ -1,0 +1,7 @@
+//! Soon.
+/// Soon.
+#[derive(Debug)]
+pub struct MemoryLog;
+/// Soon.
+#[derive(Debug)]
+pub struct TaskEventPublisher;

@@ -1,0 +1,3 @@
+//! From bytes to frames and back.
+
+pub(crate) mod framing;
