@@ -49,12 +49,10 @@ fn every_close_code_has_its_row_and_every_row_its_code() {
             format!("| {number} | `{word}` | {meaning} | {} |", advice(code))
         })
         .collect();
-    for row in expected.difference(&rows) {
-        panic!("PROTOCOL.md, Closing: this row is missing:\n{row}");
-    }
-    for row in rows.difference(&expected) {
-        panic!("PROTOCOL.md, Closing: no close code is like this row:\n{row}");
-    }
+    let missing: Vec<_> = expected.difference(&rows).map(String::as_str).collect();
+    assert!(missing.is_empty(), "PROTOCOL.md, Closing: add\n{}", missing.join("\n"));
+    let stale: Vec<_> = rows.difference(&expected).map(String::as_str).collect();
+    assert!(stale.is_empty(), "PROTOCOL.md, Closing: take away\n{}", stale.join("\n"));
 }
 
 #[test]
