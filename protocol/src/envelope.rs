@@ -241,7 +241,8 @@ impl Problem {
                 (ErrorCode::InvalidName, format!("{shown:?} is no repository name: {problem}"))
             }
             Self::Word(field, word) => {
-                (ErrorCode::BadMessage, format!("{field} does not know {word:?}"))
+                let shown: String = word.chars().take(64).collect();
+                (ErrorCode::BadMessage, format!("{field} does not know {shown:?}"))
             }
         };
         DecodeError { code, message, id: wire.id.clone() }
@@ -275,10 +276,20 @@ impl SubscribeData {
     }
 }
 
+/// What serde says repeats what it read, which may be half a megabyte or a token: only its start
+/// goes back.
+fn short(problem: impl std::fmt::Display) -> String {
+    let text = problem.to_string();
+    match text.char_indices().nth(120) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 fn parse(text: &str) -> Result<Wire<'_, &RawValue>, DecodeError> {
     serde_json::from_str(text).map_err(|problem| DecodeError {
         code: ErrorCode::BadMessage,
-        message: format!("not an envelope: {problem}"),
+        message: format!("not an envelope: {}", short(problem)),
         id: None,
     })
 }
@@ -288,7 +299,7 @@ impl Wire<'_, &RawValue> {
         let kind: String = self.kind.chars().take(64).collect();
         DecodeError {
             code: ErrorCode::BadMessage,
-            message: format!("data of {kind:?}: {problem}"),
+            message: format!("data of {kind:?}: {}", short(problem)),
             id: self.id.clone(),
         }
     }
@@ -390,6 +401,23 @@ mod tests {
             ClientFrame::decode(r#"{"type":"subscribe","id":"7","data":{"repositories":["a b"]}}"#);
         let error = error.unwrap_err();
         assert_eq!((error.code, error.id.as_deref()), (ErrorCode::InvalidName, Some("7")));
+    }
+
+    #[test]
+    fn a_reply_does_not_repeat_what_it_refuses_at_length() {
+        let long = "x".repeat(100_000);
+        for bad in [
+            format!(r#"{{"type":"subscribe","data":"{long}"}}"#),
+            format!(r#"{{"type":"ping","timestamp":"{long}"}}"#),
+            format!(r#"{{"type":"subscribe","data":{{"repositories":["{long}"]}}}}"#),
+            format!(r#"{{"type":"subscribe","data":{{"repositories":["a"],"on_gap":"{long}"}}}}"#),
+            format!(
+                r#"{{"type":"subscribe","data":{{"repositories":["a"],"since":{{"{long}":1}}}}}}"#
+            ),
+            format!(r#""{long}""#),
+        ] {
+            assert!(ClientFrame::decode(&bad).unwrap_err().message.len() < 400);
+        }
     }
 
     #[test]

@@ -7,46 +7,67 @@ use uuid::Uuid;
 use crate::word::words;
 use crate::{Cursor, ErrorCode, EventKind, Pattern, Task, TaskEvent, Timestamp};
 
-/// What a server says.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum ServerMessage {
-    /// `task.created`, `task.updated`, `task.deleted`
-    Task(TaskEvent),
-    /// `ping`: a sign of life and, with a cursor, a bookmark.
-    Ping(Heartbeat),
-    /// `pong`: a bookmark on demand, in reply to a client's `ping`.
-    Pong(Heartbeat),
-    /// `error`: something the client sent could not be done. The connection lives on.
-    Error(ErrorMessage),
-    /// `welcome`: the first frame.
-    Welcome(Welcome),
-    /// `subscribed`: the acknowledgement of `subscribe`, at its place in the stream.
-    Subscribed(Subscribed),
-    /// `unsubscribed`: the acknowledgement of `unsubscribe`, at its place in the stream.
-    Unsubscribed(Unsubscribed),
-    /// `snapshot`: a part of the present state.
-    Snapshot(Snapshot),
-    /// A type this version does not know.
-    Unknown(Unknown),
+/// Declares the messages of one direction: one list makes the enum and its types, so that a variant
+/// cannot be added without naming the words it stands for.
+macro_rules! messages {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident {
+            $( $(#[$doc:meta])* $variant:ident $(($data:ty))? = $($kind:literal)|+, )+
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum $name {
+            $( $(#[$doc])* $variant $(($data))?, )+
+            /// A type this version does not know.
+            Unknown(Unknown),
+        }
+
+        impl $name {
+            /// Every `type` this version knows.
+            pub const TYPES: &'static [&'static str] = &[$( $($kind),+ ),+];
+        }
+    };
 }
 
-/// What a client says.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum ClientMessage {
-    /// `ping`: asks for a bookmark.
-    Ping,
-    /// `pong`: the answer to a server's `ping`.
-    Pong,
-    /// `subscribe`
-    Subscribe(Subscribe),
-    /// `unsubscribe`
-    Unsubscribe(Unsubscribe),
-    /// `auth`: a new token for the same subject.
-    Auth(Auth),
-    /// A type this version does not know.
-    Unknown(Unknown),
+messages! {
+    /// What a server says.
+    pub enum ServerMessage {
+        /// `task.created`, `task.updated`, `task.deleted`
+        Task(TaskEvent) = "task.created" | "task.updated" | "task.deleted",
+        /// `ping`: a sign of life and, with a cursor, a bookmark.
+        Ping(Heartbeat) = "ping",
+        /// `pong`: a bookmark on demand, in reply to a client's `ping`.
+        Pong(Heartbeat) = "pong",
+        /// `error`: something the client sent could not be done. The connection lives on.
+        Error(ErrorMessage) = "error",
+        /// `welcome`: the first frame.
+        Welcome(Welcome) = "welcome",
+        /// `subscribed`: the acknowledgement of `subscribe`, at its place in the stream.
+        Subscribed(Subscribed) = "subscribed",
+        /// `unsubscribed`: the acknowledgement of `unsubscribe`, at its place in the stream.
+        Unsubscribed(Unsubscribed) = "unsubscribed",
+        /// `snapshot`: a part of the present state.
+        Snapshot(Snapshot) = "snapshot",
+    }
+}
+
+messages! {
+    /// What a client says.
+    pub enum ClientMessage {
+        /// `ping`: asks for a bookmark.
+        Ping = "ping",
+        /// `pong`: the answer to a server's `ping`.
+        Pong = "pong",
+        /// `subscribe`
+        Subscribe(Subscribe) = "subscribe",
+        /// `unsubscribe`
+        Unsubscribe(Unsubscribe) = "unsubscribe",
+        /// `auth`: a new token for the same subject.
+        Auth(Auth) = "auth",
+    }
 }
 
 /// A message whose `type` this version does not know.
