@@ -31,13 +31,21 @@ enum Line {
 }
 
 /// Runs until the stream is dropped or ends for good.
-pub(crate) async fn run(machine: Machine, dialer: Dialer, feed: Arc<Feed>, first: Wish) {
+pub(crate) fn run(
+    machine: Machine,
+    dialer: Dialer,
+    feed: Arc<Feed>,
+    first: Wish,
+) -> impl Future<Output = ()> + Send {
+    // Made before the first poll: also a task that never runs tells its stream.
     let mut driver = Driver { machine, dialer, feed, line: Line::Down };
-    driver.handle(Input::Wish(first));
-    while driver.perform().await {
-        driver.step().await;
+    async move {
+        driver.handle(Input::Wish(first));
+        while driver.perform().await {
+            driver.step().await;
+        }
+        driver.leave().await;
     }
-    driver.leave().await;
 }
 
 struct Driver {

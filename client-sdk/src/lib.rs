@@ -35,8 +35,8 @@ mod update;
 
 pub use taskwatch_protocol as protocol;
 pub use taskwatch_protocol::{
-    CloseCode, Cursor, Denied, ErrorCode, EventKind, InvalidName, Pattern, RepositoryName,
-    ResetReason, Task, TaskChange, TaskEvent, Timestamp,
+    CloseCode, Cursor, Denied, ErrorCode, EventKind, InvalidName, Pattern, Priority,
+    RepositoryName, ResetReason, Status, Task, TaskChange, TaskEvent, Timestamp,
 };
 
 pub use config::{BuildError, Client, ClientBuilder};
