@@ -154,6 +154,7 @@ impl Session {
 impl Machine {
     pub(super) fn opened(&mut self, now: Instant) {
         if self.wished.is_empty() {
+            self.trying_since = None;
             self.hang_up(now, Action::Leave);
             return;
         }
