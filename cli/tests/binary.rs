@@ -1,0 +1,79 @@
+//! What only the real process can show: arguments, exit codes, signals and closed pipes.
+#![expect(clippy::unwrap_used, reason = "what cannot be had fails the test")]
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+/// The binary with these arguments, and nothing of the environment that could change it.
+fn taskwatch(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taskwatch"));
+    command.args(arguments).env_remove("TASKWATCH_URL").stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = taskwatch(arguments).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A server that is there but never answers, so that it cannot be what ends a watcher.
+fn silent_server() -> (TcpListener, String) {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    (server, url)
+}
+
+#[test]
+fn help_shows_how_it_is_used_and_how_it_ends() {
+    let (code, stdout, stderr) = run(&["--help"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.contains("Examples:") && stdout.contains("Exit codes:"), "{stdout}");
+
+    let (code, stdout, _) = run(&["--version"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(stdout, format!("taskwatch {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2_and_says_why_on_stderr() {
+    for (arguments, why) in [
+        (&[][..], "--repo <NAME>"),
+        (&["--repo", "a b"], "letters, digits and . _ - / @ : + ~ may"),
+        (&["--repo", "foo", "--url", "not a url"], "not a url"),
+    ] {
+        let (code, stdout, stderr) = run(arguments);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(why), "{arguments:?}: {stderr}");
+    }
+}
+
+/// Nothing has to come through the pipe for its end to be noticed.
+#[cfg(unix)]
+#[test]
+fn it_ends_with_0_when_nobody_reads_its_output() {
+    let (_server, url) = silent_server();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut watcher = taskwatch(&["--repo", "foo", "--url", &url]).stdout(writer).spawn().unwrap();
+    drop(reader);
+    assert_eq!(watcher.wait().unwrap().code(), Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_end_it_as_a_shell_expects() {
+    let (_server, url) = silent_server();
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut watcher = taskwatch(&["--repo", "foo", "--url", &url])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Signals are caught before anything is told.
+        let mut told = BufReader::new(watcher.stderr.take().unwrap()).lines();
+        assert_eq!(told.next().unwrap().unwrap(), format!("connecting to {url}"));
+        let sent = Command::new("kill").args(["-s", signal, &watcher.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        assert_eq!(watcher.wait().unwrap().code(), Some(code), "{signal}");
+    }
+}
