@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::num::NonZeroU64;
 
@@ -116,14 +117,18 @@ impl Color {
     /// Whether to colour what goes to `stream`.
     #[must_use]
     pub(crate) fn on(self, stream: &impl IsTerminal) -> bool {
-        let env = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        self.decide(stream.is_terminal(), |name| std::env::var_os(name))
+    }
+
+    fn decide(self, is_terminal: bool, env: impl Fn(&str) -> Option<OsString>) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
             Self::Auto => {
-                stream.is_terminal()
-                    && env("NO_COLOR").is_none()
-                    && env("TERM").is_none_or(|term| term != "dumb")
+                // As no-color.org has it: set to nothing is not set.
+                is_terminal
+                    && env("NO_COLOR").is_none_or(|value| value.is_empty())
+                    && env("TERM").is_none_or(|value| value != "dumb")
             }
         }
     }
@@ -170,6 +175,27 @@ mod tests {
         assert_eq!((args.output, args.on_gap), (Format::Json, OnGap::Live));
         assert_eq!((args.quiet, args.verbose), (true, 2));
         assert!(!args.color.on(&std::io::stdout()));
+    }
+
+    #[test]
+    fn colours_are_for_terminals_that_want_them() {
+        let decide = |color: Color, is_terminal, set: Option<(&str, &str)>| {
+            color.decide(is_terminal, |name| {
+                set.filter(|(set, _)| *set == name).map(|(_, value)| value.into())
+            })
+        };
+        for (is_terminal, set, coloured) in [
+            (true, None, true),
+            (false, None, false),
+            (true, Some(("NO_COLOR", "1")), false),
+            (true, Some(("NO_COLOR", "")), true),
+            (true, Some(("TERM", "dumb")), false),
+            (true, Some(("TERM", "xterm-256color")), true),
+        ] {
+            assert_eq!(decide(Color::Auto, is_terminal, set), coloured, "{is_terminal} {set:?}");
+            assert!(decide(Color::Always, is_terminal, set));
+            assert!(!decide(Color::Never, is_terminal, set));
+        }
     }
 
     #[test]

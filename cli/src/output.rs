@@ -1,8 +1,8 @@
 //! What goes to stdout: an event as one line. Pure: no clock, no terminal.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
-use anstyle::Style;
 use jiff::Zoned;
 use serde_json::Value;
 use taskwatch_client::protocol::{
@@ -73,7 +73,7 @@ impl TextFormat {
         parts.extend(self.repository.map(|width| column(&event.repository, width)));
         parts.push(title(&task.title));
         let details = match &event.change {
-            TaskChange::Created { task } => self.fields(task),
+            TaskChange::Created { task } => fields(task),
             TaskChange::Updated { changes, .. } => self.changes(changes),
             TaskChange::Deleted { previous } => {
                 format!("{} {}", self.faint("was"), word(previous.status.as_str()))
@@ -85,44 +85,25 @@ impl TextFormat {
         parts.join("  ")
     }
 
-    /// What is worth saying of a new task: `status pending, assignee ana`.
-    fn fields(&self, task: &Task) -> String {
-        let mut fields = vec![
-            self.field("status", word(task.status.as_str())),
-            self.field("priority", word(task.priority.as_str())),
-        ];
-        fields.extend(task.assignee.as_deref().map(|who| self.field("assignee", word(who))));
-        if !task.tags.is_empty() {
-            fields.push(self.field("tags", list(&task.tags, |tag| word(tag))));
-        }
-        fields.join(", ")
-    }
-
     /// What changed: `status pending → in_progress, assignee – → ana`.
     fn changes(&self, changes: &BTreeMap<String, FieldChange>) -> String {
         let mut changes: Vec<_> = changes.iter().collect();
         // The status is what most people wait for.
         changes.sort_by_key(|(field, _)| *field != "status");
         let shown = changes.into_iter().map(|(field, change)| match (&change.from, &change.to) {
-            (None, None) => self.field(field, self.faint(LEFT_OUT)),
+            (None, None) => labelled(field, self.faint(LEFT_OUT)),
             (from, to) => {
                 let side = |side: &Option<Value>| {
                     side.as_ref().map_or_else(|| self.faint(LEFT_OUT), value)
                 };
-                self.field(field, format_args!("{} → {}", side(from), side(to)))
+                labelled(field, format_args!("{} → {}", side(from), side(to)))
             }
         });
         shown.collect::<Vec<_>>().join(", ")
     }
 
-    fn field(&self, name: &str, text: impl std::fmt::Display) -> String {
-        // Names of fields come from the server too, so they are escaped, not styled.
-        format!("{} {text}", shortened(name, VALUE_CHARS))
-    }
-
-    fn faint(&self, text: impl std::fmt::Display) -> String {
-        let faint: Style = FAINT;
-        self.paint.text(faint, text)
+    fn faint(&self, text: impl Display) -> String {
+        self.paint.text(FAINT, text)
     }
 }
 
@@ -156,6 +137,24 @@ fn column(repository: &RepositoryName, width: usize) -> String {
 
 fn title(text: &str) -> String {
     if text.is_empty() { "(no title)".to_owned() } else { shortened(text, TITLE_CHARS) }
+}
+
+/// What is worth saying of a new task: `status pending, assignee ana`.
+fn fields(task: &Task) -> String {
+    let mut fields = vec![
+        labelled("status", word(task.status.as_str())),
+        labelled("priority", word(task.priority.as_str())),
+    ];
+    fields.extend(task.assignee.as_deref().map(|who| labelled("assignee", word(who))));
+    if !task.tags.is_empty() {
+        fields.push(labelled("tags", list(&task.tags, |tag| word(tag))));
+    }
+    fields.join(", ")
+}
+
+/// A field's name, which comes from the server too, and what is said of it.
+fn labelled(field: &str, text: impl Display) -> String {
+    format!("{} {text}", shortened(field, VALUE_CHARS))
 }
 
 fn value(value: &Value) -> String {

