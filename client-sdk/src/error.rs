@@ -52,6 +52,9 @@ pub enum WatchError {
         /// What the last attempt met, for people.
         reason: String,
     },
+    /// The runtime that kept the stream going has ended.
+    #[error("the runtime of the stream has ended")]
+    Aborted,
 }
 
 fn names(denied: &[Denied]) -> String {

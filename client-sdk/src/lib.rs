@@ -19,9 +19,18 @@
 //! be kept, because the server's history no longer reaches back far enough, the stream says so.
 //! [`Client::subscribe`] has the details.
 
+mod backoff;
+mod buffer;
 mod config;
+mod dial;
+mod driver;
 mod error;
+mod feed;
+mod ledger;
+mod machine;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod update;
 
 pub use taskwatch_protocol as protocol;
