@@ -57,10 +57,12 @@ async fn watch(args: &Args, status: &mut Status) -> Result<End, Failure> {
     };
     let (out, err) = (tokio::io::stdout(), tokio::io::stderr());
     let mut updates = watch::open(args)?;
-    tokio::select! {
+    let end = tokio::select! {
         // Signals are caught before anything is dialled or told.
         biased;
         stop = stop::requested(io::stdout()) => stop.map_err(Failure::Start),
         end = watch::watch(&mut updates, printer, status, args.count, out, err) => end,
-    }
+    };
+    watch::close(updates).await;
+    end
 }

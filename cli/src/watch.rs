@@ -5,16 +5,23 @@ mod tests;
 
 use std::io;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use jiff::Zoned;
 use taskwatch_client::{Client, OnGap, Update, Updates, WatchError};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use crate::args::{self, Args};
 use crate::exit::{End, Failure};
 use crate::output::{self, TextFormat};
 use crate::status::Status;
+
+/// For a polite end; after it the connection is just dropped.
+const CLOSE_LIMIT: Duration = Duration::from_millis(1_500);
+const CLOSE_POLL: Duration = Duration::from_millis(5);
 
 /// How events are printed.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +84,20 @@ pub(crate) async fn watch(
         }
     }
     Err(Failure::Ended)
+}
+
+/// Says goodbye to the server, as far as it takes part.
+pub(crate) async fn close(updates: Updates) {
+    // The SDK closes in the background when the stream is dropped, and a runtime that ends would
+    // cut that short. Its task is the only one here, so it is over when none is left.
+    drop(updates);
+    let tasks = Handle::current().metrics();
+    let closed = async {
+        while tasks.num_alive_tasks() > 0 {
+            tokio::time::sleep(CLOSE_POLL).await;
+        }
+    };
+    let _ = timeout(CLOSE_LIMIT, closed).await;
 }
 
 /// Writes a line at once, whether to a terminal, a file or a pipe.

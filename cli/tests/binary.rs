@@ -5,6 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
+use futures_util::StreamExt;
+use tokio_tungstenite::tungstenite::Message;
+
 /// The binary with these arguments, and nothing of the environment that could change it.
 fn taskwatch(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_taskwatch"));
@@ -76,4 +79,24 @@ fn signals_end_it_as_a_shell_expects() {
         assert!(sent.unwrap().success());
         assert_eq!(watcher.wait().unwrap().code(), Some(code), "{signal}");
     }
+}
+
+/// A signal is no reason to leave the server guessing.
+#[cfg(unix)]
+#[tokio::test]
+async fn it_says_goodbye_when_it_is_interrupted() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    let mut watcher = taskwatch(&["--repo", "foo", "-q", "--url", &url]).spawn().unwrap();
+    let (stream, _) = server.accept().await.unwrap();
+    let mut link = tokio_tungstenite::accept_async(stream).await.unwrap();
+    let subscribe = link.next().await.unwrap().unwrap();
+    assert!(subscribe.to_text().unwrap().contains("foo"));
+    let sent = Command::new("kill").args(["-s", "INT", &watcher.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+    let goodbye = link.next().await.unwrap().unwrap();
+    assert!(matches!(goodbye, Message::Close(Some(frame)) if u16::from(frame.code) == 1000));
+    assert!(link.next().await.is_none());
+    drop(link);
+    assert_eq!(watcher.wait().unwrap().code(), Some(130));
 }
