@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 /// The binary with these arguments, and nothing of the environment that could change it.
@@ -99,4 +100,47 @@ async fn it_says_goodbye_when_it_is_interrupted() {
     assert!(link.next().await.is_none());
     drop(link);
     assert_eq!(watcher.wait().unwrap().code(), Some(130));
+}
+
+/// As in `taskwatch | less`, when nobody scrolls.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_full_pipe_does_not_keep_it_from_ending() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    let mut watcher = taskwatch(&["--repo", "foo", "-q", "-o", "json", "--url", &url])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (stream, _) = server.accept().await.unwrap();
+    let mut link = tokio_tungstenite::accept_async(stream).await.unwrap();
+    let subscribe = link.next().await.unwrap().unwrap();
+    let subscribe: Value = serde_json::from_str(subscribe.to_text().unwrap()).unwrap();
+    let data = json!({"accepted": ["foo"], "mode": "live"});
+    let frame = json!({"type": "subscribed", "id": subscribe["id"], "cursor": "c0", "data": data});
+    link.send(frame.to_string().into()).await.unwrap();
+    // Four times what a pipe holds.
+    for number in 1..=256 {
+        link.send(event(number, &"x".repeat(1024)).into()).await.unwrap();
+    }
+    let mut printed = BufReader::new(watcher.stdout.take().unwrap()).lines();
+    assert!(printed.next().unwrap().unwrap().starts_with('{'));
+    let sent = Command::new("kill").args(["-s", "INT", &watcher.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+    while let Some(Ok(_)) = link.next().await {}
+    drop(link);
+    assert_eq!(watcher.wait().unwrap().code(), Some(130));
+}
+
+fn event(number: u32, title: &str) -> String {
+    let id = "0192f0c1-2b3c-7def-8a9b-0c1d2e3f4a5b";
+    let time = "2026-11-22T14:03:22Z";
+    let task = json!({
+        "id": id, "repository": "foo", "title": title, "status": "pending", "priority": "low",
+        "created_at": time, "updated_at": time, "version": 1,
+    });
+    let data = json!({
+        "task_id": id, "repository": "foo", "version": 1, "changed_by": "ana", "task": task,
+    });
+    json!({"type": "task.created", "cursor": format!("c{number}"), "data": data}).to_string()
 }
