@@ -87,9 +87,9 @@ impl Status {
             }
             Update::Interrupted { reason, retry_in } => {
                 let (phase, what) = match self.phase {
-                    Phase::First => (Phase::First, "cannot connect"),
+                    Phase::First => (Phase::First, "not connected"),
                     Phase::Up => (Phase::Down, "connection lost"),
-                    Phase::Down => (Phase::Down, "cannot connect"),
+                    Phase::Down => (Phase::Down, "not connected"),
                 };
                 self.phase = phase;
                 let when = match *retry_in {
@@ -201,7 +201,7 @@ mod tests {
                 "connecting to http://127.0.0.1:8787",
                 "connected to taskwatchd 0.1.0",
                 "connection lost (restart); retrying in 0.8 s",
-                "cannot connect (connection refused); retrying in 1.6 s",
+                "not connected (connection refused); retrying in 1.6 s",
                 "reconnected after 41 s · 14 replayed · none lost",
                 "connection lost (moved); retrying at once",
             ]
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(
             told(status(), &story),
             [
-                "cannot connect (connection refused); retrying in 0.3 s",
+                "not connected (connection refused); retrying in 0.3 s",
                 "connected · catching up",
                 "caught up · 2 replayed · none lost",
             ]
@@ -267,7 +267,7 @@ mod tests {
         let coloured = Status::new(Paint(true), false, "http://x");
         assert_eq!(
             told(coloured, &[interrupted("restart", 800), denied()])[0],
-            "\u{1b}[33mcannot connect\u{1b}[0m (restart); retrying in 0.8 s"
+            "\u{1b}[33mnot connected\u{1b}[0m (restart); retrying in 0.8 s"
         );
     }
 
