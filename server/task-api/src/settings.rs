@@ -44,7 +44,7 @@ pub struct Settings {
     #[arg(long, env = "TASKWATCH_ANONYMOUS")]
     pub anonymous: bool,
 
-    /// Origin of web pages that may connect, such as <https://tasks.example.com> (repeatable)
+    /// Origin of web pages that may connect, such as `https://tasks.example.com` (repeatable)
     #[arg(long, env = "TASKWATCH_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
 

@@ -137,6 +137,8 @@ impl Store {
         conn.pragma_update(None, "journal_mode", "WAL")?;
         // Without FULL a power cut may take back what was acknowledged.
         conn.pragma_update(None, "synchronous", "FULL")?;
+        // A savepoint must not need a temporary file: where files run out, changes still work.
+        conn.pragma_update(None, "temp_store", "MEMORY")?;
         conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
         schema::migrate(&mut conn)?;
         let incarnations = schema::begin_incarnation(&mut conn, Incarnation(rand::random()))?;

@@ -226,15 +226,17 @@ impl Writer {
     /// Deletes old events, so few at a time that a writer does not notice.
     pub(super) fn trim(&mut self, idle: bool) {
         let now = (self.clock)();
-        match retention::trim(&mut self.conn, self.state, self.retention, now, idle) {
-            Ok(floor) => {
-                // Where some were old, more may be.
-                self.patience = if floor > self.state.floor { Duration::ZERO } else { IDLE };
-                self.state.floor = floor;
-                self.shared.floor.store(floor, Ordering::Release);
+        let floor = match retention::trim(&mut self.conn, self.state, self.retention, now, idle) {
+            Ok(floor) => floor,
+            Err(error) => {
+                self.survive_or_end(&error);
+                self.state.floor
             }
-            Err(error) => self.survive_or_end(&error),
-        }
+        };
+        // Where some were old, more may be.
+        self.patience = if floor > self.state.floor { Duration::ZERO } else { IDLE };
+        self.state.floor = floor;
+        self.shared.floor.store(floor, Ordering::Release);
     }
 
     /// What to do about a transaction that failed; by now it is rolled back, as SQLite says.
