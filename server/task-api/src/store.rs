@@ -3,6 +3,7 @@
 mod reader;
 mod retention;
 mod schema;
+mod session;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -132,6 +133,8 @@ impl Store {
     ) -> Result<(Self, Writer), OpenError> {
         let lock = lock(dir)?;
         let path = dir.join(DATABASE);
+        session::set_foreign_journal_aside(dir)
+            .map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
         let mut conn = Connection::open(&path)?;
         conn.busy_timeout(BUSY_TIMEOUT)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
@@ -141,7 +144,9 @@ impl Store {
         conn.pragma_update(None, "temp_store", "MEMORY")?;
         conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
         schema::migrate(&mut conn)?;
-        let incarnations = schema::begin_incarnation(&mut conn, Incarnation(rand::random()))?;
+        let incarnation = Incarnation(rand::random());
+        let incarnations = schema::begin_incarnation(&mut conn, incarnation)?;
+        session::begin(dir, &conn, incarnation)?;
         let state = schema::load_state(&conn)?;
 
         let shared = Arc::new(Shared {
@@ -156,8 +161,18 @@ impl Store {
             requests: sender,
             room: Arc::new(Semaphore::new(WAITING)),
         };
-        let patience = writer::IDLE;
-        Ok((store, Writer { conn, requests, shared, state, retention, clock, patience, lock }))
+        let writer = Writer {
+            dir: dir.to_owned(),
+            conn,
+            requests,
+            shared,
+            state,
+            retention,
+            clock,
+            patience: writer::IDLE,
+            lock,
+        };
+        Ok((store, writer))
     }
 
     /// Makes a change. It is durable, and published, when this returns; a caller that stops

@@ -93,6 +93,12 @@ pub(super) fn begin_incarnation(
     Ok(Incarnations::new(starts))
 }
 
+/// The id of the log's last start.
+pub(super) fn last_incarnation(conn: &Connection) -> rusqlite::Result<Incarnation> {
+    let sql = "SELECT id FROM incarnation ORDER BY ordinal DESC LIMIT 1";
+    conn.query_row(sql, [], |row| Ok(Incarnation(row.get::<_, i64>(0)?.cast_unsigned())))
+}
+
 pub(super) fn load_state(conn: &Connection) -> rusqlite::Result<LogState> {
     conn.prepare_cached("SELECT head, floor, last_ts FROM state")?.query_row([], |row| {
         let last_ts = Timestamp::from_unix_millis(row.get(2)?);

@@ -355,6 +355,46 @@ async fn a_restart_resets_nobody_and_a_copied_back_file_resets_who_saw_more() {
     assert_eq!(restored.store.validate(&restored.store.cursor(3)), Ok(3));
 }
 
+/// As `kill -9` leaves the folder: the database, its journal and the side file, of one moment.
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_journal_is_replayed_into_the_database_it_belongs_to_and_into_no_other() {
+    let (retention, backup) = (Retention { events: 1000, age: DAY }, TempDir::new().unwrap());
+    let mut bench = Bench::new();
+    bench.create(2);
+    let Bench { dir, store, writer, .. } = bench;
+    writer.start(drop).unwrap();
+    store.close().await;
+    copy(dir.path(), backup.path());
+
+    let mut bench = Bench::at(dir, 1000, DAY);
+    bench.create(3);
+    let lost = bench.store.cursor(5);
+    let killed = TempDir::new().unwrap();
+    copy(bench.dir.path(), killed.path());
+    assert!(killed.path().join("taskwatch.db-wal").metadata().unwrap().len() > 0);
+
+    let crashed = TempDir::new().unwrap();
+    copy(killed.path(), crashed.path());
+    let (store, _writer) = Store::open(crashed.path(), retention).unwrap();
+    assert_eq!((store.head(), store.validate(&lost)), (5, Ok(5)));
+
+    copy(backup.path(), killed.path());
+    let mut restored = Bench::at(killed, 1000, DAY);
+    assert_eq!(restored.store.head(), 2);
+    assert_eq!(restored.store.validate(&lost), Err(ResetReason::Incarnation));
+    restored.create(1);
+    assert_eq!(restored.read(0).await.unwrap(), [1, 2, 3]);
+    let check = restored.writer.conn.query_row("PRAGMA integrity_check", [], |row| row.get(0));
+    assert_eq!(check, Ok("ok".to_owned()));
+}
+
 #[tokio::test]
 async fn a_read_says_how_far_it_has_looked() {
     let mut bench = Bench::new();

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -16,7 +17,7 @@ use taskwatch_server::LogEvent;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::schema::{self, LogState};
-use super::{ChangeError, Clock, Shared, retention};
+use super::{ChangeError, Clock, Shared, retention, session};
 use crate::change::{Change, Decision};
 use crate::settings::Retention;
 
@@ -54,6 +55,7 @@ pub(super) struct Job {
 
 /// The thread's state. Nothing else writes to the file.
 pub(crate) struct Writer {
+    pub(super) dir: PathBuf,
     pub(super) conn: Connection,
     pub(super) requests: Receiver<Request>,
     pub(super) shared: Arc<Shared>,
@@ -112,13 +114,16 @@ impl Writer {
                 ControlFlow::Break(done) => break done,
             }
         };
-        let Self { conn, lock, .. } = self;
+        let Self { dir, conn, lock, .. } = self;
         // The file alone then holds everything, which is what people copy.
-        if let Err(error) = conn
-            .execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)")
-            .and_then(|()| conn.close().map_err(|(_, error)| error))
-        {
-            tracing::warn!(%error, "the store was not tidied up; nothing is lost");
+        let tidy = conn.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)");
+        match tidy.and_then(|()| conn.close().map_err(|(_, error)| error)) {
+            Ok(()) => {
+                if let Err(error) = session::end(&dir) {
+                    tracing::warn!(%error, "the side file of the store stays");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the store was not tidied up; nothing is lost"),
         }
         drop(lock);
         if let Some(done) = closed {
