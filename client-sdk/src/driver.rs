@@ -136,7 +136,7 @@ impl Driver {
             CloseFrame { code: CloseCode::Bye.code().into(), reason: bye.to_string().into() };
         let farewell = async {
             // What still comes is read to the end: unread bytes would turn the close into a reset.
-            if link.close(Some(frame)).await.is_ok() {
+            if Link::close(&mut link, Some(frame)).await.is_ok() {
                 while let Some(Ok(_)) = link.next().await {}
             }
         };

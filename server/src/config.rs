@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use crate::{AccessPolicy, PageLimit};
 
-/// Settings of a hub.
+/// Settings of a hub: `HubConfig { path: "/live".into(), ..HubConfig::default() }`.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct HubConfig {
     /// Who may connect from where.
     pub access: AccessPolicy,
