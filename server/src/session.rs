@@ -369,3 +369,6 @@ fn nothing_subscribed(reason: ResetReason, head: taskwatch_protocol::Cursor) -> 
     };
     Envelope::new(ServerMessage::Subscribed(message))
 }
+
+#[cfg(test)]
+mod tests;
