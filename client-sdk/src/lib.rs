@@ -1,1 +1,45 @@
-//! Soon.
+//! Live task events as a `Stream` that hides reconnection and resubscription.
+//!
+//! ```no_run
+//! use futures_util::StreamExt;
+//! use taskwatch_client::Client;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder("http://127.0.0.1:8787").build()?;
+//! let mut events = client.subscribe(["github.com/acme/*"])?;
+//! while let Some(event) = events.next().await {
+//!     let event = event?;
+//!     println!("{} {}", event.kind(), event.task().title);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every event comes exactly once and in order, whatever happens to the connection. If that cannot
+//! be kept, because the server's history no longer reaches back far enough, the stream says so.
+//! [`Client::subscribe`] has the details.
+
+mod backoff;
+mod buffer;
+mod config;
+mod dial;
+mod driver;
+mod error;
+mod feed;
+mod ledger;
+mod machine;
+mod stream;
+#[cfg(test)]
+mod testing;
+mod update;
+
+pub use taskwatch_protocol as protocol;
+pub use taskwatch_protocol::{
+    CloseCode, Cursor, Denied, ErrorCode, EventKind, InvalidName, Pattern, Priority,
+    RepositoryName, ResetReason, Status, Task, TaskChange, TaskEvent, Timestamp,
+};
+
+pub use config::{BuildError, Client, ClientBuilder};
+pub use error::WatchError;
+pub use stream::{EventStream, Updates};
+pub use update::{Event, Gap, OnGap, Update};

@@ -119,3 +119,20 @@ pub trait EventLog: Send + Sync + 'static {
     /// An empty page with `scanned_to == upto` says that there is nothing in between.
     fn read(&self, after: Seq, upto: Seq, limit: PageLimit) -> ReadFuture<'_>;
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn event(seq: Seq, repository: &str) -> LogEvent {
+        let envelope = format!(r#"{{"type":"task.created","cursor":"{seq}"}}"#);
+        LogEvent::new(seq, repository.parse().unwrap(), EventKind::Created, &envelope)
+    }
+
+    #[test]
+    fn an_event_is_one_frame_and_its_envelope_stands_in_it() {
+        let event = event(7, "foo");
+        assert_eq!(event.envelope(), br#"{"type":"task.created","cursor":"7"}"#);
+        assert!(event.frame().ends_with(event.envelope()));
+    }
+}

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 use taskwatch_protocol::ErrorCode;
@@ -22,6 +22,17 @@ impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, code, detail: detail.into(), headers: Vec::new() }
+    }
+
+    /// 405, naming what is allowed.
+    #[must_use]
+    pub fn method_not_allowed(allowed: &'static str) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            ErrorCode::MethodNotAllowed,
+            format!("this route answers {allowed}"),
+        )
+        .header(ALLOW, HeaderValue::from_static(allowed))
     }
 
     /// With a response header.

@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn starts_without_an_event_between_them_are_all_honoured() {
-        let lives = Incarnations::new(vec![(Incarnation(1), 1), (Incarnation(2), 1), (Incarnation(3), 1)]);
+        let lives =
+            Incarnations::new(vec![(Incarnation(1), 1), (Incarnation(2), 1), (Incarnation(3), 1)]);
         for life in 1..=3 {
             assert_eq!(lives.validate(&cursor(life, 0), 0, 0), Ok(0));
         }

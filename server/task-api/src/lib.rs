@@ -1,1 +1,30 @@
-//! Soon.
+//! The reference task API: tasks over REST, kept in SQLite, with live updates by
+//! [`taskwatch_server`].
+//!
+//! A change takes one way: REST parses it, the service makes it, the store writes it
+//! and its event in one transaction, and the hub tells the subscribers.
+//!
+//! ```no_run
+//! use clap::Parser;
+//! use taskwatch_task_api::{App, Settings};
+//!
+//! # async fn demo() -> Result<(), taskwatch_task_api::StartError> {
+//! let settings = Settings::parse_from(["taskwatchd", "--listen", "127.0.0.1:0"]);
+//! let app = App::start(settings).await?;
+//! println!("http://{}", app.addr());
+//! app.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod app;
+mod change;
+mod listener;
+mod rest;
+mod service;
+mod settings;
+mod store;
+
+pub use app::{App, StartError};
+pub use settings::{InvalidSettings, Settings};
+pub use store::OpenError;

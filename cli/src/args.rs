@@ -1,0 +1,230 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::num::NonZeroU64;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgAction, Parser, ValueEnum};
+use taskwatch_client::protocol::{Cursor, Pattern};
+
+const EXAMPLES: &str = "\
+Examples:
+  taskwatch --repo github.com/acme/api                     one repository
+  taskwatch --repo 'github.com/acme/*' --repo tools        a prefix and one more
+  taskwatch --repo '*' -o json | jq -c '.data.changes'     everything, for a program
+  taskwatch --repo github.com/acme/api --count 1           wait for the next change
+
+Events go to stdout, one line each, and nothing else does. What happens to the connection is told
+on stderr. A lost connection is made again and goes on where it was cut, so that nothing is missed.
+
+Exit codes:
+    0  done: --count was reached, or nobody reads stdout any more
+    1  failure
+    2  the command line is wrong
+    3  the server refuses: the token, the version or the permission
+    4  none of the repositories exists, or none may be read
+    5  events were missed that the server no longer keeps, and --on-gap did not say to go on
+  130  interrupted (Ctrl-C)
+  143  terminated";
+
+/// Prints what happens to tasks, as it happens.
+#[derive(Debug, Parser)]
+#[command(name = "taskwatch", version, after_long_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Args {
+    /// A repository to watch: a name, a prefix such as 'github.com/acme/*', or '*' for all. May be
+    /// given several times
+    #[arg(short, long = "repo", value_name = "NAME", required = true)]
+    pub(crate) repositories: Vec<Pattern>,
+
+    /// The task server
+    // The value is hidden in --help, since a URL may hold what is nobody's business.
+    #[arg(
+        long,
+        env = "TASKWATCH_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8787"
+    )]
+    pub(crate) url: String,
+
+    /// Begin after this position, as found in `cursor` of the JSON output
+    #[arg(long, value_name = "CURSOR", value_parser = NonEmptyStringValueParser::new())]
+    since: Option<String>,
+
+    /// What to do when events were missed that the server no longer keeps
+    #[arg(long, value_name = "WHAT", default_value = "error")]
+    pub(crate) on_gap: OnGap,
+
+    /// Exit after this many events
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<NonZeroU64>,
+
+    /// How to print events
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: Format,
+
+    /// When to use colours; `auto` means on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+
+    /// Say nothing about the connection; what is missed or refused is still told
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Log to stderr what the client does; -vv and -vvv say more
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// How events are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// One line a person likes to read
+    Text,
+    /// One line of JSON: the event as it came
+    Json,
+}
+
+/// Whether a gap is the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnGap {
+    /// Exit with code 5
+    Error,
+    /// Tell it and go on with what comes from now on
+    Live,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal that knows colours, unless NO_COLOR is set
+    Auto,
+    /// Also in a pipe
+    Always,
+    /// Not at all
+    Never,
+}
+
+impl Args {
+    /// The position to begin after.
+    #[must_use]
+    pub(crate) fn since(&self) -> Option<Cursor> {
+        self.since.as_deref().map(Cursor::new)
+    }
+}
+
+impl Color {
+    /// Whether to colour what goes to `stream`.
+    #[must_use]
+    pub(crate) fn on(self, stream: &impl IsTerminal) -> bool {
+        self.decide(stream.is_terminal(), |name| std::env::var_os(name))
+    }
+
+    fn decide(self, is_terminal: bool, env: impl Fn(&str) -> Option<OsString>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                // As no-color.org has it: set to nothing is not set.
+                is_terminal
+                    && env("NO_COLOR").is_none_or(|value| value.is_empty())
+                    && env("TERM").is_none_or(|value| value != "dumb")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(words: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once("taskwatch").chain(words.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_name_is_all_it_needs() {
+        let args = parse("--repo foo").unwrap();
+        assert_eq!(args.repositories, ["foo".parse::<Pattern>().unwrap()]);
+        assert_eq!(args.output, Format::Text);
+        assert_eq!(args.color, Color::Auto);
+        assert_eq!(args.on_gap, OnGap::Error);
+        assert_eq!(args.since(), None);
+        assert_eq!((args.count, args.quiet, args.verbose), (None, false, 0));
+    }
+
+    #[test]
+    fn everything_can_be_said() {
+        let args = parse(
+            "-r foo --repo github.com/acme/* --repo * --url https://x:1/tasks -o json --count 3 \
+             --since c1-0-7 --on-gap live --color never -q -vv",
+        )
+        .unwrap();
+        assert_eq!(args.repositories.len(), 3);
+        assert_eq!(args.url, "https://x:1/tasks");
+        assert_eq!(args.since(), Some(Cursor::new("c1-0-7")));
+        assert_eq!(args.count, NonZeroU64::new(3));
+        assert_eq!((args.output, args.on_gap), (Format::Json, OnGap::Live));
+        assert_eq!((args.quiet, args.verbose), (true, 2));
+        assert!(!args.color.on(&std::io::stdout()));
+    }
+
+    #[test]
+    fn colours_are_for_terminals_that_want_them() {
+        let decide = |color: Color, is_terminal, set: Option<(&str, &str)>| {
+            color.decide(is_terminal, |name| {
+                set.filter(|(set, _)| *set == name).map(|(_, value)| value.into())
+            })
+        };
+        for (is_terminal, set, coloured) in [
+            (true, None, true),
+            (false, None, false),
+            (true, Some(("NO_COLOR", "1")), false),
+            (true, Some(("NO_COLOR", "")), true),
+            (true, Some(("TERM", "dumb")), false),
+            (true, Some(("TERM", "xterm-256color")), true),
+        ] {
+            assert_eq!(decide(Color::Auto, is_terminal, set), coloured, "{is_terminal} {set:?}");
+            assert!(decide(Color::Always, is_terminal, set));
+            assert!(!decide(Color::Never, is_terminal, set));
+        }
+    }
+
+    #[test]
+    fn a_bad_name_is_refused_with_the_rule() {
+        for (name, rule) in [
+            ("a\u{a0}b", "letters, digits and . _ - / @ : + ~ may"),
+            ("a*", "stands alone, or at the end behind a /"),
+            ("/a", "starts with a letter or a digit"),
+        ] {
+            let refusal = Args::try_parse_from(["taskwatch", "--repo", name]).unwrap_err();
+            assert_eq!(refusal.exit_code(), 2);
+            assert!(refusal.to_string().contains(rule), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for words in ["", "--repo", "--repo foo --count 0", "--repo foo -o xml", "--repo foo bar"] {
+            assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words}");
+        }
+    }
+
+    #[test]
+    fn help_tells_the_exit_codes() {
+        let help = parse("--help").unwrap_err();
+        assert_eq!((help.kind(), help.exit_code()), (ErrorKind::DisplayHelp, 0));
+        for code in ["  0  ", "  5  ", "130  ", "143  "] {
+            assert!(help.to_string().contains(code), "{help}");
+        }
+        assert_eq!(parse("--version").unwrap_err().kind(), ErrorKind::DisplayVersion);
+    }
+}

@@ -1,0 +1,179 @@
+//! Why the watcher ended, and what it tells the shell.
+//!
+//! | code | |
+//! |---|---|
+//! | 0 | done: `--count` was reached, or nobody reads stdout any more |
+//! | 1 | failure |
+//! | 2 | the command line is wrong; clap's own errors have the same code |
+//! | 3 | the server refuses: the token, the version or the permission |
+//! | 4 | none of the repositories exists, or none may be read |
+//! | 5 | events were missed that the server no longer keeps, and `--on-gap` did not say to go on |
+//! | 130 | interrupted |
+//! | 143 | terminated |
+
+use std::io;
+
+use taskwatch_client::{BuildError, CloseCode, ErrorCode, InvalidName, WatchError};
+
+const FAILURE: u8 = 1;
+const USAGE: u8 = 2;
+const REFUSED: u8 = 3;
+const NOT_FOUND: u8 = 4;
+const HISTORY_GONE: u8 = 5;
+
+/// An end that somebody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// As many events came as were wanted.
+    CountReached,
+    /// Nobody reads stdout any more.
+    OutputClosed,
+    /// SIGINT, usually Ctrl-C.
+    Interrupted,
+    /// SIGTERM.
+    Terminated,
+}
+
+/// An end that nobody asked for: it has a reason and a code that is not 0.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// `--url` is not the address of a server.
+    #[error(transparent)]
+    Address(#[from] BuildError),
+    /// `--repo` is not a name.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The SDK gave up.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The SDK ended without saying why.
+    #[error("the stream of events ended without a reason")]
+    Ended,
+    /// Events could not be printed.
+    #[error("cannot write to stdout: {0}")]
+    Output(#[source] io::Error),
+    /// The system did not give what it takes to begin.
+    #[error("cannot start: {0}")]
+    Start(#[source] io::Error),
+}
+
+impl End {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::CountReached | Self::OutputClosed => 0,
+            // As a shell reports a process that a signal ended: 128 and the signal's number.
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Address(_) | Self::Name(_) => USAGE,
+            Self::Watch(error) => watch_code(error),
+            Self::Ended | Self::Output(_) | Self::Start(_) => FAILURE,
+        }
+    }
+
+    /// What to do about it, if that is plain.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Watch(WatchError::Gap { .. }) => Some(
+                "without --since it begins with what comes now; --on-gap live goes on by itself",
+            ),
+            _ => None,
+        }
+    }
+}
+
+fn watch_code(error: &WatchError) -> u8 {
+    match error {
+        WatchError::Rejected { code: Some(code), .. } | WatchError::Refused { code, .. } => {
+            word_code(code)
+        }
+        WatchError::Rejected { status: 401 | 403, code: None, .. } => REFUSED,
+        WatchError::Closed {
+            code: CloseCode::Unauthorized | CloseCode::Forbidden | CloseCode::Version,
+            ..
+        } => REFUSED,
+        WatchError::Denied { .. } => NOT_FOUND,
+        WatchError::Gap { .. } => HISTORY_GONE,
+        _ => FAILURE,
+    }
+}
+
+fn word_code(code: &ErrorCode) -> u8 {
+    match code {
+        ErrorCode::Unauthorized
+        | ErrorCode::Forbidden
+        | ErrorCode::Version
+        | ErrorCode::VersionMissing
+        | ErrorCode::Origin
+        | ErrorCode::Host
+        | ErrorCode::TokenInUrl => REFUSED,
+        ErrorCode::NotFound => NOT_FOUND,
+        ErrorCode::InvalidName => USAGE,
+        _ => FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taskwatch_client::ResetReason;
+
+    use super::*;
+
+    fn code(error: WatchError) -> u8 {
+        Failure::from(error).code()
+    }
+
+    #[test]
+    fn an_end_that_was_asked_for() {
+        assert_eq!(End::CountReached.code(), 0);
+        assert_eq!(End::OutputClosed.code(), 0);
+        assert_eq!(End::Interrupted.code(), 130);
+        assert_eq!(End::Terminated.code(), 143);
+    }
+
+    #[test]
+    fn what_the_server_says_decides() {
+        let reason = String::new;
+        for (word, expected) in [
+            ("unauthorized", 3),
+            ("forbidden", 3),
+            ("version", 3),
+            ("version_missing", 3),
+            ("host", 3),
+            ("not_found", 4),
+            ("invalid_name", 2),
+            ("limit_subscriptions", 1),
+            ("a_newer_word", 1),
+        ] {
+            let refused = WatchError::Refused { code: word.into(), reason: reason() };
+            assert_eq!(code(refused), expected, "{word}");
+            let rejected =
+                WatchError::Rejected { status: 400, code: Some(word.into()), reason: reason() };
+            assert_eq!(code(rejected), expected, "{word}");
+        }
+        for (status, expected) in [(401, 3), (403, 3), (404, 1), (500, 1)] {
+            let rejected = WatchError::Rejected { status, code: None, reason: reason() };
+            assert_eq!(code(rejected), expected, "{status}");
+        }
+        for (number, expected) in [(4001, 3), (4003, 3), (4004, 3), (4009, 1), (4050, 1)] {
+            let closed = WatchError::Closed { code: CloseCode::from(number), reason: reason() };
+            assert_eq!(code(closed), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn the_other_ends_of_a_stream() {
+        assert_eq!(code(WatchError::Denied { denied: Vec::new() }), 4);
+        assert_eq!(code(WatchError::Gap { reason: ResetReason::Expired }), 5);
+        assert_eq!(code(WatchError::Unreachable { attempts: 3, reason: String::new() }), 1);
+        assert_eq!(Failure::Ended.code(), 1);
+        assert_eq!(Failure::Name(InvalidName::Empty).code(), 2);
+        assert_eq!(Failure::Output(io::ErrorKind::StorageFull.into()).code(), 1);
+    }
+}

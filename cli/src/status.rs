@@ -1,0 +1,289 @@
+//! What goes to stderr about the connection. Pure: updates in, lines out.
+
+use std::time::Duration;
+
+use taskwatch_client::{Denied, ErrorCode, Gap, Update};
+
+use crate::escape::Visible;
+use crate::exit::Failure;
+use crate::paint::{BAD, GOOD, NOTE, Paint};
+
+/// Tells the story of a connection, one line at a time.
+#[derive(Debug)]
+pub(crate) struct Status {
+    paint: Paint,
+    quiet: bool,
+    url: String,
+    phase: Phase,
+}
+
+/// How far the connection has come. A line depends on it, since losing a connection and failing
+/// to make one are not the same to who reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// There never was a connection.
+    First,
+    /// There is one.
+    Up,
+    /// There was one.
+    Down,
+}
+
+impl Status {
+    /// For connections to this address. `quiet` leaves only what is missed or refused.
+    pub(crate) fn new(paint: Paint, quiet: bool, url: &str) -> Self {
+        Self { paint, quiet, url: url.to_owned(), phase: Phase::First }
+    }
+
+    /// The line about an update, if there is something to say.
+    pub(crate) fn line(&mut self, update: &Update) -> Option<String> {
+        match update {
+            Update::Denied(denied) => Some(self.warning(&format!("not found: {}", names(denied)))),
+            Update::Gap(gap) => Some(self.warning(&gap_text(gap))),
+            connection => self.connection(connection).filter(|_| !self.quiet),
+        }
+    }
+
+    /// The last line, if the watcher ends otherwise than it was asked to.
+    pub(crate) fn failure(&self, failure: &Failure) -> String {
+        let label = self.paint.text(BAD, "error:");
+        // The text may quote the server.
+        let error = format!("{label} {}", Visible(&failure.to_string()));
+        match failure.hint() {
+            Some(hint) => format!("{error}\n{} {hint}", self.paint.text(GOOD, "hint:")),
+            None => error,
+        }
+    }
+
+    fn connection(&mut self, update: &Update) -> Option<String> {
+        match update {
+            // Later attempts follow a line that has announced them.
+            Update::Connecting { attempt: 1 } if self.phase == Phase::First => {
+                Some(format!("connecting to {}", Visible(&self.url)))
+            }
+            Update::Connected { resumed, server } => {
+                let was = std::mem::replace(&mut self.phase, Phase::Up);
+                let what = match (was, resumed) {
+                    (Phase::First, _) => "connected",
+                    (_, false) => "reconnected",
+                    // What was missed is told when it has all come.
+                    (_, true) => return None,
+                };
+                let mut line = self.good(what);
+                if !server.is_empty() {
+                    line += &format!(" to {}", Visible(server));
+                }
+                if *resumed {
+                    line += " · catching up";
+                }
+                Some(line)
+            }
+            Update::CaughtUp { replayed, away } => {
+                let what = match *away {
+                    Duration::ZERO => "caught up".to_owned(),
+                    away => format!("reconnected after {}", span(away)),
+                };
+                Some(self.good(&format!("{what} · {replayed} replayed · none lost")))
+            }
+            Update::Interrupted { reason, retry_in } => {
+                let (phase, what) = match self.phase {
+                    Phase::First => (Phase::First, "not connected"),
+                    Phase::Up => (Phase::Down, "connection lost"),
+                    Phase::Down => (Phase::Down, "not connected"),
+                };
+                self.phase = phase;
+                let when = match *retry_in {
+                    Duration::ZERO => "at once".to_owned(),
+                    wait => format!("in {}", span(wait)),
+                };
+                let what = self.paint.text(NOTE, what);
+                Some(format!("{what} ({}); retrying {when}", Visible(reason)))
+            }
+            Update::Parked => {
+                Some("stdout is slow: the connection rests until it has caught up".to_owned())
+            }
+            // Nothing a person needs to know, or something this version does not know.
+            _ => None,
+        }
+    }
+
+    fn good(&self, text: &str) -> String {
+        self.paint.text(GOOD, text)
+    }
+
+    fn warning(&self, text: &str) -> String {
+        format!("{} {text}", self.paint.text(NOTE, "warning:"))
+    }
+}
+
+/// `acme/secret, acme/other (a reason that is not the usual one)`
+fn names(denied: &[Denied]) -> String {
+    let name = |denied: &Denied| match &denied.code {
+        ErrorCode::NotFound => denied.repository.to_string(),
+        code => format!("{} ({})", denied.repository, Visible(code.as_str())),
+    };
+    denied.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn gap_text(gap: &Gap) -> String {
+    format!(
+        "events were missed that cannot be had any more ({}); going on with what comes now",
+        Visible(gap.reason.as_str())
+    )
+}
+
+/// A time a person can grasp: `0.8 s`, `41 s`, `3 min 5 s`, `2 h 10 min`.
+fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().round() as u64;
+    match seconds {
+        // Rounded up to what one digit can say, so that it never reads 0.0 s.
+        _ if duration < Duration::from_millis(9950) => {
+            format!("{:.1} s", duration.as_secs_f64().max(0.1))
+        }
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taskwatch_client::WatchError;
+
+    use super::*;
+
+    fn status() -> Status {
+        Status::new(Paint(false), false, "http://127.0.0.1:8787")
+    }
+
+    fn connected(resumed: bool) -> Update {
+        Update::Connected { resumed, server: "taskwatchd 0.1.0".to_owned() }
+    }
+
+    fn interrupted(reason: &str, millis: u64) -> Update {
+        let retry_in = Duration::from_millis(millis);
+        Update::Interrupted { reason: reason.to_owned(), retry_in }
+    }
+
+    fn caught_up(replayed: u64, seconds: u64) -> Update {
+        Update::CaughtUp { replayed, away: Duration::from_secs(seconds) }
+    }
+
+    fn denied() -> Update {
+        let denied = |name: &str, code: &str| Denied {
+            repository: name.parse().unwrap(),
+            code: code.into(),
+        };
+        Update::Denied(vec![denied("acme/secret", "not_found"), denied("acme/*", "on_\u{9b}moon")])
+    }
+
+    /// The lines that a story makes.
+    fn told(mut status: Status, story: &[Update]) -> Vec<String> {
+        story.iter().filter_map(|update| status.line(update)).collect()
+    }
+
+    #[test]
+    fn a_cut_and_the_way_back() {
+        let story = [
+            Update::Connecting { attempt: 1 },
+            connected(false),
+            interrupted("restart", 800),
+            Update::Connecting { attempt: 1 },
+            interrupted("connection refused", 1_640),
+            Update::Connecting { attempt: 2 },
+            connected(true),
+            caught_up(14, 41),
+            interrupted("moved", 0),
+        ];
+        assert_eq!(
+            told(status(), &story),
+            [
+                "connecting to http://127.0.0.1:8787",
+                "connected to taskwatchd 0.1.0",
+                "connection lost (restart); retrying in 0.8 s",
+                "not connected (connection refused); retrying in 1.6 s",
+                "reconnected after 41 s · 14 replayed · none lost",
+                "connection lost (moved); retrying at once",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_yet() {
+        let story = [
+            interrupted("connection refused", 300),
+            Update::Connected { resumed: true, server: String::new() },
+            caught_up(2, 0),
+        ];
+        assert_eq!(
+            told(status(), &story),
+            [
+                "not connected (connection refused); retrying in 0.3 s",
+                "connected · catching up",
+                "caught up · 2 replayed · none lost",
+            ]
+        );
+    }
+
+    #[test]
+    fn quiet_leaves_what_is_refused() {
+        let quiet = Status::new(Paint(false), true, "http://x");
+        let story = [connected(false), denied(), interrupted("restart", 800), Update::Parked];
+        assert_eq!(
+            told(quiet, &story),
+            ["warning: not found: acme/secret, acme/* (on_\\u{9b}moon)"]
+        );
+    }
+
+    #[test]
+    fn nothing_of_a_server_drives_the_terminal() {
+        let nasty = "\u{1b}[2J\u{202e}\nerror: fake";
+        let shown = "\\u{1b}[2J\\u{202e}\\u{a}error: fake";
+        let server = Update::Connected { resumed: false, server: nasty.to_owned() };
+        assert_eq!(
+            told(status(), &[server, interrupted(nasty, 1_000)]),
+            [
+                format!("connected to {shown}"),
+                format!("connection lost ({shown}); retrying in 1.0 s")
+            ]
+        );
+        let closed = WatchError::Closed { code: 4003.into(), reason: nasty.to_owned() };
+        let failure = status().failure(&closed.into());
+        assert!(failure.starts_with("error: ") && failure.contains(shown), "{failure}");
+    }
+
+    #[test]
+    fn a_failure_comes_with_what_to_do() {
+        let gap = WatchError::Gap { reason: "expired".into() };
+        let failure = status().failure(&gap.into());
+        let lines: Vec<_> = failure.lines().collect();
+        assert_eq!(lines.len(), 2, "{failure}");
+        assert!(lines[0].starts_with("error: ") && lines[0].contains("expired"), "{failure}");
+        assert!(lines[1].starts_with("hint: ") && lines[1].contains("--on-gap live"), "{failure}");
+    }
+
+    #[test]
+    fn colours_are_around_our_own_words() {
+        let coloured = Status::new(Paint(true), false, "http://x");
+        assert_eq!(
+            told(coloured, &[interrupted("restart", 800), denied()])[0],
+            "\u{1b}[33mnot connected\u{1b}[0m (restart); retrying in 0.8 s"
+        );
+    }
+
+    #[test]
+    fn times_a_person_can_grasp() {
+        for (millis, shown) in [
+            (1, "0.1 s"),
+            (800, "0.8 s"),
+            (9_949, "9.9 s"),
+            (9_950, "10 s"),
+            (59_400, "59 s"),
+            (59_600, "1 min 0 s"),
+            (185_000, "3 min 5 s"),
+            (7_800_000, "2 h 10 min"),
+        ] {
+            assert_eq!(span(Duration::from_millis(millis)), shown);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The loop over made-up streams, and over the SDK's against a scripted server.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use clap::Parser;
+use futures_util::{SinkExt, stream};
+use serde_json::{Value, json};
+use taskwatch_client::{CloseCode, ResetReason};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+use super::*;
+use crate::paint::Paint;
+
+/// Watches a stream of these items, and returns how it ended, stdout and stderr.
+async fn watched(
+    items: impl IntoIterator<Item = Result<Update, WatchError>>,
+    printer: Printer,
+) -> (Result<End, Failure>, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut status = Status::new(Paint(false), false, "http://127.0.0.1:8787");
+    let items = stream::iter(items);
+    let end = watch(items, printer, &mut status, None, &mut out, &mut err).await;
+    (end, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+fn text() -> Printer {
+    Printer::Text(TextFormat::new(Paint(false), &["foo".parse().unwrap()]))
+}
+
+fn gap() -> WatchError {
+    WatchError::Gap { reason: ResetReason::Expired }
+}
+
+#[tokio::test]
+async fn the_connection_is_told_on_stderr() {
+    let closed = WatchError::Closed { code: CloseCode::Forbidden, reason: "no".to_owned() };
+    let items = [Ok(Update::Connecting { attempt: 1 }), Err(closed.clone())];
+    let (end, out, err) = watched(items, text()).await;
+    assert_eq!(end.unwrap_err().to_string(), closed.to_string());
+    assert_eq!((out.as_str(), err.as_str()), ("", "connecting to http://127.0.0.1:8787\n"));
+}
+
+#[tokio::test]
+async fn a_stream_that_just_ends_is_a_failure() {
+    let (end, out, _) = watched([], Printer::Json).await;
+    assert_eq!((end.unwrap_err().code(), out.as_str()), (1, ""));
+}
+
+#[tokio::test]
+async fn a_gap_is_a_line_for_programs_only() {
+    let (end, out, _) = watched([Err(gap())], Printer::Json).await;
+    assert_eq!(end.unwrap_err().code(), 5);
+    assert_eq!(out, "{\"type\":\"gap\",\"data\":{\"reason\":\"expired\"}}\n");
+
+    let (end, out, _) = watched([Err(gap())], text()).await;
+    assert_eq!((end.unwrap_err().code(), out.as_str()), (5, ""));
+}
+
+/// An output that fails in one way.
+struct Broken(io::ErrorKind);
+
+impl AsyncWrite for Broken {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(self.0.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+async fn watched_into(out: io::ErrorKind, err: io::ErrorKind) -> Result<End, Failure> {
+    let items = stream::iter([Ok(Update::Connecting { attempt: 1 }), Err(gap())]);
+    let mut status = Status::new(Paint(false), false, "http://127.0.0.1:8787");
+    watch(items, Printer::Json, &mut status, None, Broken(out), Broken(err)).await
+}
+
+#[tokio::test]
+async fn a_closed_stdout_is_a_quiet_end_and_a_closed_stderr_is_none() {
+    use io::ErrorKind::{BrokenPipe, StorageFull};
+
+    let closed = watched_into(BrokenPipe, BrokenPipe).await;
+    assert_eq!(closed.unwrap(), End::OutputClosed);
+
+    let full = watched_into(StorageFull, StorageFull).await.unwrap_err();
+    assert!(matches!(full, Failure::Output(_)), "{full}");
+}
+
+/// What a scripted server does on one connection.
+struct Connection {
+    /// `data` of the answer to the first `subscribe`.
+    answer: Value,
+    /// What follows the answer to the first `subscribe`, to the second, and so on. The link is
+    /// closed at the end, unless it is the last one.
+    follows: Vec<Vec<String>>,
+}
+
+/// A server that plays one connection after the other, and its address.
+async fn server(connections: Vec<Connection>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let last = connections.len() - 1;
+        for (number, connection) in connections.into_iter().enumerate() {
+            let (stream, _) = listener.accept().await.unwrap();
+            play(stream, connection, number == last).await;
+        }
+    });
+    url
+}
+
+async fn play(stream: TcpStream, connection: Connection, stays: bool) {
+    let mut link = tokio_tungstenite::accept_async(stream).await.unwrap();
+    let limits = json!({
+        "max_message_bytes": 524_288, "max_patterns_per_message": 100, "max_patterns": 100,
+    });
+    let welcome = json!({"type": "welcome", "data": {
+        "protocol": 1, "server": "scripted 1.0", "connection_id": ID, "heartbeat_ms": 20_000,
+        "limits": limits,
+    }});
+    link.send(welcome.to_string().into()).await.unwrap();
+    let mut follows = connection.follows.into_iter();
+    let mut answer = connection.answer;
+    while let Some(Ok(message)) = link.next().await {
+        let Message::Text(text) = message else { continue };
+        let frame: Value = serde_json::from_str(&text).unwrap();
+        if frame["type"] != "subscribe" {
+            continue;
+        }
+        let subscribed =
+            json!({"type": "subscribed", "id": frame["id"], "cursor": "c-0", "data": answer});
+        link.send(subscribed.to_string().into()).await.unwrap();
+        answer["mode"] = json!("live");
+        for frame in follows.next().unwrap_or_default() {
+            link.send(frame.into()).await.unwrap();
+        }
+        if follows.len() == 0 && !stays {
+            // Come back at once: a test does not wait.
+            let code = CloseCode::Rebalance.code().into();
+            let _ = link.close(Some(CloseFrame { code, reason: "rebalance".into() })).await;
+        }
+    }
+}
+
+const ID: &str = "0192f0c1-2b3c-7def-8a9b-0c1d2e3f4a5b";
+
+fn answer(mode: &str) -> Value {
+    json!({"accepted": ["foo"], "denied": [], "mode": mode, "head": "c-9"})
+}
+
+/// An event with a field of a newer server.
+fn event(seq: u64, title: &str) -> String {
+    let task = json!({
+        "id": ID, "repository": "foo", "title": title, "status": "pending", "priority": "low",
+        "created_at": "2026-11-22T14:03:22Z", "updated_at": "2026-11-22T14:03:22Z", "version": 1,
+    });
+    let data = json!({
+        "task_id": ID, "repository": "foo", "version": 2, "changed_by": "ana", "previous": task,
+        "mood": "sunny",
+    });
+    json!({"type": "task.deleted", "cursor": format!("c-{seq}"), "data": data}).to_string()
+}
+
+/// Watches that server as the command line says, and returns how it ended, stdout and stderr.
+async fn watched_live(
+    connections: Vec<Connection>,
+    arguments: &str,
+) -> (Result<End, Failure>, String, String) {
+    let url = server(connections).await;
+    let arguments = format!("taskwatch --repo foo --url {url} {arguments}");
+    let args = Args::try_parse_from(arguments.split_whitespace()).unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut status = Status::new(Paint(false), args.quiet, &args.url);
+    let printer = if args.output == args::Format::Json { Printer::Json } else { text() };
+    let updates = open(&args).unwrap();
+    let end = watch(updates, printer, &mut status, args.count, &mut out, &mut err).await;
+    (end, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+#[tokio::test]
+async fn json_is_the_envelope_as_it_came() {
+    let events = vec![event(1, "one"), event(2, "\u{9b}2J\u{202e}"), event(3, "three")];
+    let script = Connection { answer: answer("live"), follows: vec![events.clone()] };
+    let (end, out, err) = watched_live(vec![script], "-o json --count 2 -q").await;
+    assert_eq!(end.unwrap(), End::CountReached);
+    assert_eq!(err, "");
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0], events[0]);
+    assert!(lines[1].contains(r"\u009b2J\u202e"), "{out}");
+    assert_eq!(
+        serde_json::from_str::<Value>(lines[1]).unwrap(),
+        serde_json::from_str::<Value>(&events[1]).unwrap(),
+    );
+}
+
+#[tokio::test]
+async fn after_a_cut_it_goes_on_and_says_so() {
+    let first = Connection { answer: answer("live"), follows: vec![vec![event(1, "before")]] };
+    let second = Connection {
+        answer: answer("resumed"),
+        follows: vec![vec![event(2, "meanwhile")], vec![event(3, "after")]],
+    };
+    let (end, out, err) = watched_live(vec![first, second], "--count 3").await;
+    assert_eq!(end.unwrap(), End::CountReached);
+    let after_the_time: Vec<_> =
+        out.lines().map(|line| &line[line.find("− ").unwrap()..]).collect();
+    assert_eq!(
+        after_the_time,
+        [
+            "− deleted  before  was pending  by ana",
+            "− deleted  meanwhile  was pending  by ana  (replayed)",
+            "− deleted  after  was pending  by ana",
+        ]
+    );
+    let told: Vec<_> = err.lines().collect();
+    assert_eq!(told.len(), 4, "{err}");
+    assert!(told[0].starts_with("connecting to http://127.0.0.1:"), "{err}");
+    assert_eq!(told[1], "connected to scripted 1.0");
+    assert!(
+        told[2].starts_with("connection lost (") && told[2].ends_with("retrying at once"),
+        "{err}"
+    );
+    assert!(told[3].starts_with("reconnected after "), "{err}");
+    assert!(told[3].ends_with(" · 1 replayed · none lost"), "{err}");
+}
+
+#[tokio::test]
+async fn a_gap_that_is_allowed_is_told_on_both_sides() {
+    let mut reset = answer("reset");
+    reset["reason"] = json!("expired");
+    let events = vec![event(7, "later")];
+    let script = Connection { answer: reset, follows: vec![events.clone()] };
+    let (end, out, err) =
+        watched_live(vec![script], "-o json --since c-1 --on-gap live --count 1 -q").await;
+    assert_eq!(end.unwrap(), End::CountReached);
+    assert_eq!(
+        out,
+        format!("{{\"type\":\"gap\",\"data\":{{\"reason\":\"expired\"}}}}\n{}\n", events[0])
+    );
+    assert!(err.starts_with("warning: events were missed") && err.contains("(expired)"), "{err}");
+}
+
+#[tokio::test]
+async fn nothing_to_watch_is_not_found() {
+    let nothing = json!({
+        "accepted": [], "denied": [{"repository": "foo", "code": "not_found"}], "mode": "live",
+    });
+    let script = Connection { answer: nothing, follows: Vec::new() };
+    let (end, out, _) = watched_live(vec![script], "").await;
+    let failure = end.unwrap_err();
+    assert_eq!((failure.code(), out.as_str()), (4, ""));
+    assert!(failure.to_string().contains("foo"), "{failure}");
+}

@@ -1,0 +1,202 @@
+//! What was received and not yet yielded. Plain data: nobody waits here.
+
+use std::collections::VecDeque;
+
+use taskwatch_protocol::Cursor;
+
+use crate::Update;
+
+/// Updates that wait for the caller.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    yielded: Option<Cursor>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    update: Update,
+    /// The position once this was yielded, bookmarks behind it included.
+    position: Option<Cursor>,
+}
+
+impl Entry {
+    /// Events are what weighs; the rest is small and bounded by count.
+    fn bytes(&self) -> usize {
+        match &self.update {
+            Update::Event(event) => event.envelope().len(),
+            _ => 0,
+        }
+    }
+}
+
+impl Buffer {
+    /// From here on the connection is not read. News about the connection count as well, so that
+    /// a caller who never polls holds no memory while the link comes and goes.
+    pub(crate) const MAX_ENTRIES: usize = 1_024;
+    /// The same in bytes of JSON: 4 MiB, or sixteen of the largest events a server makes.
+    pub(crate) const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+    pub(crate) fn since(cursor: Option<Cursor>) -> Self {
+        Self { yielded: cursor, ..Self::default() }
+    }
+
+    /// Takes anything; who pushes stops when [`is_full`](Self::is_full) says so.
+    pub(crate) fn push(&mut self, update: Update, position: Option<Cursor>) {
+        let position = position.or_else(|| self.received().cloned());
+        let entry = Entry { update, position };
+        self.bytes += entry.bytes();
+        self.entries.push_back(entry);
+    }
+
+    /// Everything up to `cursor` was pushed. A row of bookmarks is one entry.
+    pub(crate) fn bookmark(&mut self, cursor: Cursor) {
+        if let Some(last) = self.entries.back_mut() {
+            last.position = Some(cursor.clone());
+            if let Update::Bookmark(bookmark) = &mut last.update {
+                *bookmark = cursor;
+                return;
+            }
+        } else {
+            self.yielded = Some(cursor.clone());
+        }
+        self.push(Update::Bookmark(cursor.clone()), Some(cursor));
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Update> {
+        let entry = self.entries.pop_front()?;
+        self.bytes -= entry.bytes();
+        self.yielded = entry.position;
+        Some(entry.update)
+    }
+
+    /// The position of what was yielded.
+    pub(crate) fn yielded(&self) -> Option<&Cursor> {
+        self.yielded.as_ref()
+    }
+
+    fn received(&self) -> Option<&Cursor> {
+        self.entries.back().map_or(self.yielded.as_ref(), |last| last.position.as_ref())
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= Self::MAX_ENTRIES || self.bytes >= Self::MAX_BYTES
+    }
+
+    pub(crate) fn is_half_empty(&self) -> bool {
+        self.entries.len() <= Self::MAX_ENTRIES / 2 && self.bytes <= Self::MAX_BYTES / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Event(usize),
+        Notice,
+        Bookmark,
+        Pop(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0_usize..200_000).prop_map(Step::Event),
+            1 => Just(Step::Notice),
+            2 => Just(Step::Bookmark),
+            2 => (0_usize..8).prop_map(Step::Pop),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_bounded_and_both_positions_are_true(
+            steps in proptest::collection::vec(step(), 1..400)
+        ) {
+            let mut buffer = Buffer::default();
+            let mut pushed = VecDeque::new();
+            let (mut seq, mut largest) = (0_u64, 0);
+            for step in steps {
+                match step {
+                    Step::Pop(count) => for _ in 0..count {
+                        match buffer.pop() {
+                            Some(Update::Event(event)) => {
+                                prop_assert_eq!(pushed.pop_front(), Some(event.cursor));
+                            }
+                            Some(_) => {}
+                            None => break,
+                        }
+                    },
+                    _ if buffer.is_full() => {
+                        prop_assert!(!buffer.is_half_empty());
+                        continue;
+                    }
+                    Step::Event(bytes) => {
+                        seq += 1;
+                        largest = largest.max(bytes);
+                        let cursor = testing::at(seq);
+                        let event = testing::event_of_bytes(seq, bytes);
+                        buffer.push(Update::Event(event), Some(cursor.clone()));
+                        pushed.push_back(cursor);
+                    }
+                    Step::Notice => buffer.push(Update::Parked, None),
+                    Step::Bookmark => {
+                        seq += 1;
+                        buffer.bookmark(testing::at(seq));
+                    }
+                }
+                prop_assert!(buffer.entries.len() <= Buffer::MAX_ENTRIES);
+                prop_assert!(buffer.bytes < Buffer::MAX_BYTES + largest.max(1));
+                // Received: the newest position pushed, whatever was yielded.
+                let newest = (seq > 0).then(|| testing::at(seq));
+                prop_assert_eq!(buffer.received().cloned(), newest.clone());
+                // Yielded: just before the oldest event that waits, or all the way.
+                match (pushed.front(), buffer.yielded()) {
+                    (None, yielded) => if buffer.entries.is_empty() {
+                        prop_assert_eq!(yielded.cloned(), newest);
+                    },
+                    (Some(next), Some(yielded)) => {
+                        prop_assert!(testing::seq(yielded) < testing::seq(next));
+                    }
+                    (Some(_), None) => {}
+                }
+            }
+            let sum: usize = buffer.entries.iter().map(Entry::bytes).sum();
+            prop_assert_eq!(buffer.bytes, sum);
+        }
+    }
+
+    #[test]
+    fn a_bookmark_counts_as_soon_as_what_lies_before_it_was_yielded() {
+        let mut buffer = Buffer::default();
+        buffer.push(Update::Event(testing::event(1)), Some(testing::at(1)));
+        buffer.bookmark(testing::at(5));
+        assert_eq!(buffer.yielded(), None);
+        buffer.pop();
+        assert_eq!(buffer.yielded(), Some(&testing::at(5)));
+        buffer.bookmark(testing::at(6));
+        assert_eq!(buffer.pop(), Some(Update::Bookmark(testing::at(6))));
+        assert_eq!(buffer.pop(), None);
+        buffer.bookmark(testing::at(7));
+        assert_eq!(buffer.yielded(), Some(&testing::at(7)));
+    }
+
+    #[test]
+    fn full_is_a_count_or_a_weight() {
+        let mut buffer = Buffer::default();
+        buffer.push(Update::Event(testing::event_of_bytes(1, Buffer::MAX_BYTES)), None);
+        assert!(buffer.is_full());
+        buffer.pop();
+        assert!(buffer.is_half_empty());
+        (0..Buffer::MAX_ENTRIES).for_each(|_| buffer.push(Update::Parked, None));
+        assert!(buffer.is_full());
+        (0..Buffer::MAX_ENTRIES / 2 - 1).for_each(|_| drop(buffer.pop()));
+        assert!(!buffer.is_half_empty());
+        buffer.pop();
+        assert!(buffer.is_half_empty());
+    }
+}

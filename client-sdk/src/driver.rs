@@ -1,0 +1,192 @@
+//! Carries out what the machine decides. The only file that dials, sleeps or reads the clock.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::{SinkExt, StreamExt};
+use taskwatch_protocol::{ClientFrame, CloseCode, CloseReason};
+use tokio::time::{sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+use crate::WatchError;
+use crate::dial::{DialError, Dialer, Link};
+use crate::feed::Feed;
+use crate::machine::{Action, Generation, Input, LinkInput, Machine, Now, Wish};
+
+/// The machine sees the clocks at least this often, so that it notices when the computer slept.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// For one frame, all the way into the kernel.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// For closing politely; after it the link is dropped.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+
+type Dialling = Pin<Box<dyn Future<Output = Result<Link, DialError>> + Send>>;
+
+enum Line {
+    Down,
+    Dialling(Generation, Dialling),
+    Up(Generation, Box<Link>),
+}
+
+/// Runs until the stream is dropped or ends for good.
+pub(crate) fn run(
+    machine: Machine,
+    dialer: Dialer,
+    feed: Arc<Feed>,
+    first: Wish,
+) -> impl Future<Output = ()> + Send {
+    // Made before the first poll: also a task that never runs tells its stream.
+    let mut driver = Driver { machine, dialer, feed, line: Line::Down };
+    async move {
+        driver.handle(Input::Wish(first));
+        while driver.perform().await {
+            driver.step().await;
+        }
+        driver.leave().await;
+    }
+}
+
+struct Driver {
+    machine: Machine,
+    dialer: Dialer,
+    feed: Arc<Feed>,
+    line: Line,
+}
+
+impl Driver {
+    fn handle(&mut self, input: Input) {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+        let now = Now { steady: Instant::now(), wall: SystemTime::now() };
+        self.machine.handle(now, input);
+    }
+
+    /// Waits for one thing to happen, and tells the machine.
+    async fn step(&mut self) {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+        let latest = Instant::now() + LONGEST_SLEEP;
+        let wake = self.machine.deadline().map_or(latest, |deadline| deadline.min(latest));
+        let input = tokio::select! {
+            () = self.feed.changed() => return self.caller_changed(),
+            input = self.line.next(), if self.machine.is_reading() => input,
+            () = sleep_until(wake.into()) => Input::Tick,
+        };
+        if let (Input::Link(_, LinkInput::Closed(..)), Line::Up(_, link)) = (&input, &mut self.line)
+        {
+            // Sends the reply; whether it arrives changes nothing here.
+            let _ = timeout(FAREWELL_LIMIT, link.flush()).await;
+        }
+        self.handle(input);
+    }
+
+    fn caller_changed(&mut self) {
+        for wish in self.feed.take_wishes() {
+            self.handle(Input::Wish(wish));
+        }
+        if self.machine.is_full() && self.feed.is_half_empty() {
+            self.handle(Input::Room);
+        }
+    }
+
+    /// Does what the machine wants; false when there is nothing more to do at all.
+    async fn perform(&mut self) -> bool {
+        while let Some(action) = self.machine.poll_action() {
+            match action {
+                Action::Dial(generation) => {
+                    let dialer = self.dialer.clone();
+                    let dialling = Box::pin(async move { dialer.dial().await });
+                    self.line = Line::Dialling(generation, dialling);
+                }
+                Action::Send(frame) => self.send(&frame).await,
+                Action::Yield(update, position) => self.feed.push(update, position),
+                Action::Bookmark(cursor) => self.feed.bookmark(cursor),
+                Action::Ready => self.feed.ready(),
+                Action::Drop => self.line = Line::Down,
+                Action::Leave => self.leave().await,
+                Action::Stop(error) => {
+                    self.feed.end(error);
+                    return false;
+                }
+            }
+        }
+        if !self.machine.is_full() && self.feed.is_full() {
+            self.handle(Input::Full);
+        }
+        !self.feed.is_abandoned()
+    }
+
+    async fn send(&mut self, frame: &ClientFrame) {
+        let Line::Up(generation, link) = &mut self.line else { return };
+        let message = Message::text(frame.encode());
+        let problem = match timeout(WRITE_LIMIT, link.send(message)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(problem)) => problem.to_string(),
+            Err(_) => format!("the server took nothing for {WRITE_LIMIT:?}"),
+        };
+        let input = Input::Link(*generation, LinkInput::Lost(problem));
+        self.handle(input);
+    }
+
+    /// Closes the link as the protocol has it, as far as the peer takes part.
+    async fn leave(&mut self) {
+        let Line::Up(_, mut link) = std::mem::replace(&mut self.line, Line::Down) else { return };
+        let bye = CloseReason { word: CloseCode::Bye.word().to_owned(), retry_after_ms: None };
+        let frame =
+            CloseFrame { code: CloseCode::Bye.code().into(), reason: bye.to_string().into() };
+        let farewell = async {
+            // What still comes is read to the end: unread bytes would turn the close into a reset.
+            if Link::close(&mut link, Some(frame)).await.is_ok() {
+                while let Some(Ok(_)) = link.next().await {}
+            }
+        };
+        // A peer that does not answer is not waited for.
+        let _ = timeout(FAREWELL_LIMIT, farewell).await;
+    }
+}
+
+impl Drop for Driver {
+    /// If the runtime ends or something panics, the caller is not left waiting.
+    fn drop(&mut self) {
+        self.feed.end(WatchError::Aborted);
+    }
+}
+
+impl Line {
+    async fn next(&mut self) -> Input {
+        let (generation, input) = match self {
+            Self::Down => std::future::pending().await,
+            Self::Dialling(generation, dialling) => {
+                let generation = *generation;
+                match dialling.await {
+                    Ok(link) => {
+                        *self = Self::Up(generation, Box::new(link));
+                        (generation, LinkInput::Opened)
+                    }
+                    Err(error) => {
+                        *self = Self::Down;
+                        (generation, LinkInput::DialFailed(error))
+                    }
+                }
+            }
+            Self::Up(generation, link) => (*generation, next(link).await),
+        };
+        Input::Link(generation, input)
+    }
+}
+
+async fn next(link: &mut Link) -> LinkInput {
+    match link.next().await {
+        Some(Ok(Message::Text(text))) => LinkInput::Text(text.as_str().into()),
+        Some(Ok(Message::Close(Some(frame)))) => {
+            let reason = CloseReason::parse(frame.reason.as_str());
+            LinkInput::Closed(u16::from(frame.code).into(), reason)
+        }
+        Some(Ok(Message::Close(None))) => {
+            LinkInput::Lost("the server closed the connection".to_owned())
+        }
+        Some(Ok(_)) => LinkInput::Alive,
+        Some(Err(problem)) => LinkInput::Lost(problem.to_string()),
+        None => LinkInput::Lost("the connection ended".to_owned()),
+    }
+}

@@ -1,0 +1,170 @@
+//! What the caller's stream and its driver share.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use taskwatch_protocol::Cursor;
+use tokio::sync::Notify;
+
+use crate::buffer::Buffer;
+use crate::machine::Wish;
+use crate::{Update, WatchError};
+
+/// The buffer with a waker on either side.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    state: Mutex<State>,
+    driver: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    buffer: Buffer,
+    wishes: Vec<Wish>,
+    is_ready: bool,
+    is_abandoned: bool,
+    end: Option<End>,
+    reader: Option<Waker>,
+}
+
+/// How the stream ends once the buffer is empty.
+#[derive(Debug)]
+struct End {
+    error: WatchError,
+    is_told: bool,
+}
+
+impl Feed {
+    pub(crate) fn new() -> Self {
+        let state = State {
+            buffer: Buffer::default(),
+            wishes: Vec::new(),
+            is_ready: false,
+            is_abandoned: false,
+            end: None,
+            reader: None,
+        };
+        Self { state: Mutex::new(state), driver: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code of others runs under the lock, and every change is complete in itself.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something the caller may be waiting for.
+    fn tell(&self, change: impl FnOnce(&mut State)) {
+        let reader = {
+            let mut state = self.state();
+            change(&mut state);
+            state.reader.take()
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+/// The driver's side.
+impl Feed {
+    pub(crate) fn push(&self, update: Update, position: Option<Cursor>) {
+        self.tell(|state| state.buffer.push(update, position));
+    }
+
+    pub(crate) fn bookmark(&self, cursor: Cursor) {
+        self.tell(|state| state.buffer.bookmark(cursor));
+    }
+
+    pub(crate) fn ready(&self) {
+        self.tell(|state| state.is_ready = true);
+    }
+
+    /// Ends the stream. The first end counts.
+    pub(crate) fn end(&self, error: WatchError) {
+        self.tell(|state| {
+            state.end.get_or_insert(End { error, is_told: false });
+        });
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.state().buffer.is_full()
+    }
+
+    pub(crate) fn is_half_empty(&self) -> bool {
+        self.state().buffer.is_half_empty()
+    }
+
+    pub(crate) fn take_wishes(&self) -> Vec<Wish> {
+        std::mem::take(&mut self.state().wishes)
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.state().is_abandoned
+    }
+
+    /// Waits until the caller wished something, made room or left.
+    pub(crate) async fn changed(&self) {
+        self.driver.notified().await;
+    }
+}
+
+/// The caller's side.
+impl Feed {
+    pub(crate) fn poll_next(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Update, WatchError>>> {
+        let mut state = self.state();
+        let had_room = state.buffer.is_half_empty();
+        if let Some(update) = state.buffer.pop() {
+            let has_room = state.buffer.is_half_empty();
+            drop(state);
+            if has_room && !had_room {
+                self.driver.notify_one();
+            }
+            return Poll::Ready(Some(Ok(update)));
+        }
+        match &mut state.end {
+            Some(End { is_told: true, .. }) => Poll::Ready(None),
+            Some(End { error, is_told }) => {
+                *is_told = true;
+                Poll::Ready(Some(Err(error.clone())))
+            }
+            None => {
+                state.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), WatchError>> {
+        let mut state = self.state();
+        match &state.end {
+            Some(end) => Poll::Ready(Err(end.error.clone())),
+            None if state.is_ready => Poll::Ready(Ok(())),
+            None => {
+                state.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The position of a stream that has yielded nothing yet.
+    pub(crate) fn begin_at(&self, cursor: Option<Cursor>) {
+        self.state().buffer = Buffer::since(cursor);
+    }
+
+    pub(crate) fn yielded(&self) -> Option<Cursor> {
+        self.state().buffer.yielded().cloned()
+    }
+
+    pub(crate) fn wish(&self, wish: Wish) {
+        self.state().wishes.push(wish);
+        self.driver.notify_one();
+    }
+
+    pub(crate) fn abandon(&self) {
+        self.state().is_abandoned = true;
+        self.driver.notify_one();
+    }
+}

@@ -1,0 +1,427 @@
+//! When to dial, wait, subscribe, resume or stop. Knows no socket and no clock.
+//!
+//! The contract: [`Machine::handle`] one input, then [`Machine::poll_action`] until `None`, then
+//! the next input, at the latest at [`Machine::deadline`].
+
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
+
+use taskwatch_protocol::{
+    Advice, ClientFrame, CloseCode, CloseReason, Cursor, Denied, EventKind, Pattern,
+};
+use tracing::{debug, trace};
+
+use self::session::Session;
+use crate::backoff::Delays;
+use crate::dial::DialError;
+use crate::ledger::Ledger;
+use crate::{OnGap, Update, WatchError};
+
+/// For everything between the first packet and the upgraded connection.
+const DIAL_LIMIT: Duration = Duration::from_secs(10);
+/// For how long a full buffer keeps the link before giving it back.
+const PARK_AFTER: Duration = Duration::from_secs(5);
+/// A link that was live for so long has proven itself: waits begin small again.
+const PROVEN_AFTER: Duration = Duration::from_secs(30);
+/// A wall clock ahead of the steady one by more than this means that the machine slept.
+const SLEPT: Duration = Duration::from_secs(5);
+/// A restarting server that does not say when to come back meets its clients spread over this.
+const RESTART_SPREAD: Duration = Duration::from_secs(5);
+/// No advice keeps a client away for longer.
+const MAX_ADVICE: Duration = Duration::from_secs(3600);
+
+/// One reading of both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) steady: Instant,
+    pub(crate) wall: SystemTime,
+}
+
+/// Which connection something belongs to; a later one has a greater number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation(u64);
+
+#[derive(Debug)]
+pub(crate) enum Input {
+    Link(Generation, LinkInput),
+    /// The caller changed the wished set.
+    Wish(Wish),
+    /// The buffer is full.
+    Full,
+    /// The buffer is half empty.
+    Room,
+    /// Time has passed.
+    Tick,
+}
+
+#[derive(Debug)]
+pub(crate) enum LinkInput {
+    Opened,
+    DialFailed(DialError),
+    Text(Box<str>),
+    /// A frame without content: the peer lives.
+    Alive,
+    Closed(CloseCode, CloseReason),
+    Lost(String),
+}
+
+/// A change of what the caller wants to watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Add(Vec<Pattern>),
+    Remove(Vec<Pattern>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    Dial(Generation),
+    Send(ClientFrame),
+    /// For the caller, with the position that holds once it was yielded.
+    Yield(Update, Option<Cursor>),
+    /// Everything that matches up to here was yielded.
+    Bookmark(Cursor),
+    /// The first acknowledgement has come.
+    Ready,
+    /// Let go of the link without a word: nobody listens at the other end.
+    Drop,
+    /// Close the link as the protocol has it.
+    Leave,
+    /// Nothing more will happen.
+    Stop(WatchError),
+}
+
+/// What the caller chose before the stream began.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) since: Option<Cursor>,
+    pub(crate) on_gap: OnGap,
+    pub(crate) types: Option<Vec<EventKind>>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Nothing is wished.
+    Idle,
+    Waiting {
+        until: Instant,
+    },
+    Dialling {
+        until: Instant,
+    },
+    Open(Box<Session>),
+    /// The caller reads too slowly.
+    Parked,
+    Stopped,
+}
+
+/// When a lost link is made again.
+#[derive(Clone, Copy, Debug)]
+enum Comeback {
+    AtOnce,
+    BackOff { at_least: Duration },
+}
+
+const BACK_OFF: Comeback = Comeback::BackOff { at_least: Duration::ZERO };
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    on_gap: OnGap,
+    types: Option<Vec<EventKind>>,
+    wished: BTreeSet<Pattern>,
+    ledger: Ledger,
+    delays: Delays,
+    max_elapsed: Option<Duration>,
+    phase: Phase,
+    generation: Generation,
+    actions: VecDeque<Action>,
+    clocks: Option<Now>,
+    /// Attempts since the link was last proven.
+    attempts: u32,
+    /// Since when a link has been tried for; `None` while there is one or none is wanted.
+    trying_since: Option<Instant>,
+    /// When the last live link ended; `None` while there is one, and before the first.
+    away_since: Option<Instant>,
+    /// "Come back at once" is obeyed once, then only by a link that has proven itself.
+    hurried: bool,
+    full_since: Option<Instant>,
+    /// The denials that the caller knows of.
+    denied: Vec<Denied>,
+}
+
+impl Machine {
+    /// Begins with nothing wished; the first [`Wish::Add`] dials.
+    pub(crate) fn new(plan: Plan, delays: Delays, max_elapsed: Option<Duration>) -> Self {
+        Self {
+            on_gap: plan.on_gap,
+            types: plan.types,
+            wished: BTreeSet::new(),
+            ledger: Ledger::since(plan.since),
+            delays,
+            max_elapsed,
+            phase: Phase::Idle,
+            generation: Generation(0),
+            actions: VecDeque::new(),
+            clocks: None,
+            attempts: 0,
+            trying_since: None,
+            away_since: None,
+            hurried: false,
+            full_since: None,
+            denied: Vec::new(),
+        }
+    }
+
+    /// Feeds one input. Drain [`Self::poll_action`] before the next.
+    pub(crate) fn handle(&mut self, now: Now, input: Input) {
+        if self.slept(now) {
+            self.wake(now.steady);
+        }
+        let now = now.steady;
+        match input {
+            Input::Link(generation, input) if generation == self.generation => {
+                self.link(now, input);
+            }
+            Input::Link(generation, _) => trace!(?generation, "late frame of an older connection"),
+            Input::Wish(wish) => self.wish(now, wish),
+            Input::Full => self.full_since = self.full_since.or(Some(now)),
+            Input::Room => self.room(now),
+            Input::Tick => {}
+        }
+        self.due(now);
+    }
+
+    /// What to do next; `None` when everything is said.
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due at the latest.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Idle | Phase::Parked | Phase::Stopped => None,
+            Phase::Waiting { until } | Phase::Dialling { until } => Some(*until),
+            // While the link is not read, its silence proves nothing.
+            Phase::Open(session) => Some(match self.full_since {
+                Some(since) => since + PARK_AFTER,
+                None => session.deadline(),
+            }),
+        }
+    }
+
+    /// Whether the buffer was full, and is not half empty yet.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full_since.is_some()
+    }
+
+    /// Whether the link may be read: not while the buffer is full.
+    pub(crate) fn is_reading(&self) -> bool {
+        !(self.is_full() && matches!(self.phase, Phase::Open(_)))
+    }
+
+    fn due(&mut self, now: Instant) {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match &self.phase {
+            Phase::Waiting { .. } => self.dial(now),
+            Phase::Dialling { .. } => {
+                self.lost(now, format!("no connection within {DIAL_LIMIT:?}"), BACK_OFF);
+            }
+            Phase::Open(_) if self.full_since.is_some() => self.park(now),
+            Phase::Open(session) => {
+                let reason = session.what_is_late();
+                self.lost(now, reason, BACK_OFF);
+            }
+            Phase::Idle | Phase::Parked | Phase::Stopped => {}
+        }
+    }
+
+    fn link(&mut self, now: Instant, input: LinkInput) {
+        match input {
+            LinkInput::Opened => self.opened(now),
+            LinkInput::DialFailed(error) => self.dial_failed(now, error),
+            LinkInput::Text(text) => self.receive(now, text),
+            LinkInput::Alive => {
+                if let Phase::Open(session) = &mut self.phase {
+                    session.heard(now);
+                }
+            }
+            LinkInput::Closed(code, reason) => self.closed(now, code, &reason),
+            LinkInput::Lost(reason) => self.lost(now, reason, BACK_OFF),
+        }
+    }
+
+    fn wish(&mut self, now: Instant, wish: Wish) {
+        let changed: Vec<Pattern> = match &wish {
+            Wish::Add(patterns) => {
+                let new = |pattern: &&Pattern| self.wished.insert((*pattern).clone());
+                patterns.iter().filter(new).cloned().collect()
+            }
+            Wish::Remove(patterns) => {
+                patterns.iter().filter(|pattern| self.wished.remove(pattern)).cloned().collect()
+            }
+        };
+        if changed.is_empty() {
+            return;
+        }
+        match (&mut self.phase, wish) {
+            (Phase::Idle, Wish::Add(_)) => self.dial(now),
+            (Phase::Open(session), Wish::Add(_)) => {
+                let frame = session.subscribe(changed, None, None, self.types.clone());
+                self.actions.push_back(Action::Send(frame));
+            }
+            (Phase::Open(session), Wish::Remove(_)) => {
+                let frame = session.unsubscribe(changed);
+                self.actions.push_back(Action::Send(frame));
+            }
+            // The next connection's first frame names everything that is wished.
+            _ => {}
+        }
+    }
+
+    fn dial(&mut self, now: Instant) {
+        if self.wished.is_empty() || self.full_since.is_some() {
+            self.trying_since = None;
+            self.phase = if self.wished.is_empty() { Phase::Idle } else { Phase::Parked };
+            return;
+        }
+        self.generation.0 += 1;
+        self.attempts = self.attempts.saturating_add(1);
+        self.trying_since = self.trying_since.or(Some(now));
+        self.phase = Phase::Dialling { until: now + DIAL_LIMIT };
+        self.tell(Update::Connecting { attempt: self.attempts });
+        self.actions.push_back(Action::Dial(self.generation));
+    }
+
+    fn dial_failed(&mut self, now: Instant, error: DialError) {
+        match error {
+            DialError::Refused(refusal) if refusal.is_final() => {
+                let reason = refusal.detail;
+                self.stop(
+                    Action::Drop,
+                    WatchError::Rejected { status: refusal.status, code: refusal.code, reason },
+                );
+            }
+            DialError::Refused(refusal) => {
+                let at_least = refusal.retry_after.unwrap_or_default();
+                self.lost(now, refusal.to_string(), Comeback::BackOff { at_least });
+            }
+            DialError::Failed(reason) => self.lost(now, reason, BACK_OFF),
+        }
+    }
+
+    fn closed(&mut self, now: Instant, code: CloseCode, reason: &CloseReason) {
+        let hint = reason.retry_after_ms.map(Duration::from_millis);
+        let comeback = match code.advice() {
+            Advice::Stop => {
+                let said = if code.meaning().is_empty() { &reason.word } else { code.meaning() };
+                let reason = said.to_owned();
+                return self.stop(Action::Drop, WatchError::Closed { code, reason });
+            }
+            Advice::AtOnce => {
+                hint.map_or(Comeback::AtOnce, |at_least| Comeback::BackOff { at_least })
+            }
+            Advice::BackOff { at_least } => {
+                let spread = match (code, hint) {
+                    (CloseCode::Restart, None) => self.delays.up_to(RESTART_SPREAD),
+                    (_, hint) => hint.unwrap_or_default(),
+                };
+                Comeback::BackOff { at_least: at_least.max(spread) }
+            }
+        };
+        self.lost(now, format!("the server closed the connection: {code}"), comeback);
+    }
+
+    /// The link is gone; comes back when `comeback` says.
+    fn lost(&mut self, now: Instant, reason: String, comeback: Comeback) {
+        debug!(reason, "link lost");
+        self.hang_up(now, Action::Drop);
+        let delay = match comeback {
+            Comeback::AtOnce if !self.hurried => {
+                self.hurried = true;
+                Duration::ZERO
+            }
+            Comeback::AtOnce => self.delays.next(),
+            Comeback::BackOff { at_least } => self.delays.next().max(at_least.min(MAX_ADVICE)),
+        };
+        let tried = now - *self.trying_since.get_or_insert(now);
+        if self.max_elapsed.is_some_and(|limit| tried + delay > limit) {
+            let attempts = self.attempts;
+            return self.stop(Action::Drop, WatchError::Unreachable { attempts, reason });
+        }
+        self.phase = Phase::Waiting { until: now + delay };
+        self.tell(Update::Interrupted { reason, retry_in: delay });
+    }
+
+    /// Ends the connection, or the attempt at one. What it still says is nobody's.
+    fn hang_up(&mut self, now: Instant, how: Action) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Idle);
+        self.generation.0 += 1;
+        self.actions.push_back(how);
+        if let Phase::Open(session) = phase
+            && let Some(since) = session.live_since()
+        {
+            self.away_since = Some(now);
+            if now - since >= PROVEN_AFTER {
+                self.delays.reset();
+                self.attempts = 0;
+                self.hurried = false;
+            }
+        }
+    }
+
+    fn park(&mut self, now: Instant) {
+        self.hang_up(now, Action::Leave);
+        self.phase = Phase::Parked;
+        self.tell(Update::Parked);
+    }
+
+    fn room(&mut self, now: Instant) {
+        self.full_since = None;
+        match &mut self.phase {
+            Phase::Parked => {
+                // Being slow is no failure of the link: this attempt does not count.
+                self.attempts = self.attempts.saturating_sub(1);
+                self.dial(now);
+            }
+            Phase::Open(session) => session.reading_again(now),
+            _ => {}
+        }
+    }
+
+    /// Whether the computer slept since the last input. Also remembers the clocks.
+    fn slept(&mut self, now: Now) -> bool {
+        let Some(before) = self.clocks.replace(now) else { return false };
+        let steady = now.steady.saturating_duration_since(before.steady);
+        let wall = now.wall.duration_since(before.wall).unwrap_or_default();
+        wall > steady + SLEPT
+    }
+
+    /// After a sleep the link is probably dead, and a wait has probably been long enough.
+    fn wake(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Open(session) => {
+                let probe = session.probe(now);
+                self.actions.push_back(Action::Send(probe));
+            }
+            Phase::Waiting { until } => *until = now,
+            _ => {}
+        }
+    }
+
+    fn stop(&mut self, how: Action, error: WatchError) {
+        self.phase = Phase::Stopped;
+        self.generation.0 += 1;
+        self.actions.push_back(how);
+        self.actions.push_back(Action::Stop(error));
+    }
+
+    /// News that do not move the position.
+    fn tell(&mut self, update: Update) {
+        self.actions.push_back(Action::Yield(update, None));
+    }
+}

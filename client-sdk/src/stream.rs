@@ -1,0 +1,253 @@
+//! What the caller holds.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_util::Stream;
+use taskwatch_protocol::{Cursor, EventKind, InvalidName, Pattern};
+
+use crate::backoff::Delays;
+use crate::config::{Settings, patterns};
+use crate::driver;
+use crate::feed::Feed;
+use crate::machine::{Machine, Plan, Wish};
+use crate::{Event, OnGap, Update, WatchError};
+
+/// The caller's end of a feed, and what its driver begins with.
+#[derive(Debug)]
+struct Subscription {
+    feed: Arc<Feed>,
+    /// `None` once the driver runs.
+    start: Option<Start>,
+}
+
+#[derive(Debug)]
+struct Start {
+    settings: Settings,
+    plan: Plan,
+    wished: Vec<Pattern>,
+}
+
+impl Start {
+    fn run(self, feed: Arc<Feed>) {
+        let Settings { dialer, backoff_initial, backoff_cap, max_elapsed } = self.settings;
+        let delays = Delays::new(backoff_initial, backoff_cap, rand::random);
+        let machine = Machine::new(self.plan, delays, max_elapsed);
+        tokio::spawn(driver::run(machine, dialer, feed, Wish::Add(self.wished)));
+    }
+}
+
+impl Subscription {
+    fn start(&mut self) {
+        if let Some(start) = self.start.take() {
+            start.run(Arc::clone(&self.feed));
+        }
+    }
+
+    fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update, WatchError>>> {
+        self.start();
+        self.feed.poll_next(cx)
+    }
+
+    async fn ready(&mut self) -> Result<(), WatchError> {
+        self.start();
+        std::future::poll_fn(|cx| self.feed.poll_ready(cx)).await
+    }
+
+    fn add<I>(&self, repositories: I) -> Result<(), InvalidName>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.feed.wish(Wish::Add(patterns(repositories)?));
+        Ok(())
+    }
+
+    fn remove<I>(&self, repositories: I) -> Result<(), InvalidName>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.feed.wish(Wish::Remove(patterns(repositories)?));
+        Ok(())
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.feed.abandon();
+    }
+}
+
+/// The events of some repositories; see [`Client::subscribe`](crate::Client::subscribe).
+///
+/// Dropping it closes the connection in the background.
+#[derive(Debug)]
+#[must_use = "nothing is dialled before the stream is polled"]
+pub struct EventStream {
+    inner: Subscription,
+}
+
+impl EventStream {
+    pub(crate) fn new(settings: Settings, wished: Vec<Pattern>) -> Self {
+        let start = Some(Start { settings, plan: Plan::default(), wished });
+        Self { inner: Subscription { feed: Arc::new(Feed::new()), start } }
+    }
+
+    /// Goes on after this position instead of beginning with what comes from now on.
+    ///
+    /// Before the first poll; later it changes nothing.
+    pub fn since(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
+        if let Some(start) = &mut self.inner.start {
+            start.plan.since = cursor.into();
+            self.inner.feed.begin_at(start.plan.since.clone());
+        }
+        self
+    }
+
+    /// What to do if events were lost; by default the stream ends.
+    ///
+    /// Before the first poll; later it changes nothing.
+    pub fn on_gap(mut self, on_gap: OnGap) -> Self {
+        if let Some(start) = &mut self.inner.start {
+            start.plan.on_gap = on_gap;
+        }
+        self
+    }
+
+    /// Only these kinds of events.
+    ///
+    /// Before the first poll; later it changes nothing.
+    pub fn types(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
+        if let Some(start) = &mut self.inner.start {
+            start.plan.types = Some(kinds.into_iter().collect());
+        }
+        self
+    }
+
+    /// The full story: events, and what happens to the connection.
+    pub fn updates(self) -> Updates {
+        Updates { inner: self.inner }
+    }
+
+    /// Waits for the first acknowledgement: from then on no matching event is missed.
+    ///
+    /// # Errors
+    /// If the stream has ended; it yields the same error.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn ready(&mut self) -> Result<(), WatchError> {
+        self.inner.ready().await
+    }
+
+    /// The position of what was yielded: save it, and go on with [`since`](Self::since).
+    ///
+    /// It also moves while nothing happens in the watched repositories, so that a saved one does
+    /// not fall out of the server's history. `None` before the first acknowledgement.
+    #[must_use]
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.inner.feed.yielded()
+    }
+
+    /// Watches these as well: from now on, or, while the link is down, from where the stream goes
+    /// on.
+    ///
+    /// # Errors
+    /// [`InvalidName`] if one of them is neither a name nor a pattern; then none is added.
+    pub fn add<I>(&self, repositories: I) -> Result<(), InvalidName>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.inner.add(repositories)
+    }
+
+    /// Watches exactly these patterns no longer. Events on their way may still come.
+    ///
+    /// # Errors
+    /// [`InvalidName`] if one of them is neither a name nor a pattern; then none is removed.
+    pub fn remove<I>(&self, repositories: I) -> Result<(), InvalidName>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.inner.remove(repositories)
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Result<Event, WatchError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match ready!(self.inner.poll_update(cx)) {
+                Some(Ok(Update::Event(event))) => return Poll::Ready(Some(Ok(event))),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+/// Everything that happens on a stream; see [`EventStream::updates`].
+///
+/// Dropping it closes the connection in the background.
+#[derive(Debug)]
+#[must_use = "nothing is dialled before the stream is polled"]
+pub struct Updates {
+    inner: Subscription,
+}
+
+impl Updates {
+    /// As [`EventStream::ready`].
+    ///
+    /// # Errors
+    /// If the stream has ended; it yields the same error.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn ready(&mut self) -> Result<(), WatchError> {
+        self.inner.ready().await
+    }
+
+    /// As [`EventStream::cursor`].
+    #[must_use]
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.inner.feed.yielded()
+    }
+
+    /// As [`EventStream::add`].
+    ///
+    /// # Errors
+    /// [`InvalidName`] if one of them is neither a name nor a pattern; then none is added.
+    pub fn add<I>(&self, repositories: I) -> Result<(), InvalidName>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.inner.add(repositories)
+    }
+
+    /// As [`EventStream::remove`].
+    ///
+    /// # Errors
+    /// [`InvalidName`] if one of them is neither a name nor a pattern; then none is removed.
+    pub fn remove<I>(&self, repositories: I) -> Result<(), InvalidName>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.inner.remove(repositories)
+    }
+}
+
+impl Stream for Updates {
+    type Item = Result<Update, WatchError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.inner.poll_update(cx)
+    }
+}

@@ -1,0 +1,70 @@
+//! What an embedder may set, with defaults that suit one machine and any network.
+
+use std::time::Duration;
+
+use crate::{AccessPolicy, PageLimit};
+
+/// Settings of a hub: `HubConfig { path: "/live".into(), ..HubConfig::default() }`.
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    /// Who may connect from where.
+    pub access: AccessPolicy,
+    /// Path of the WebSocket endpoint.
+    pub path: String,
+    /// Name and version told to clients.
+    pub server_name: String,
+    /// How often a `ping` goes out, give or take a tenth.
+    pub heartbeat: Duration,
+    /// A peer from which nothing came for so long is closed with 4101.
+    pub silence: Duration,
+    /// A peer that takes no bytes for so long is closed with 4100.
+    pub write_timeout: Duration,
+    /// Connections at the same time; the next one is answered 503.
+    pub max_connections: usize,
+    /// Bytes of one message from a client; the original contract's figure.
+    pub max_message_bytes: usize,
+    /// Patterns in one `subscribe` or `unsubscribe`.
+    pub max_patterns_per_message: usize,
+    /// Patterns one connection may hold.
+    pub max_patterns: usize,
+    /// Events waiting for one connection before it reads the log instead; the original
+    /// contract's figure.
+    pub queue_events: usize,
+    /// Bytes waiting for one connection; a single larger event may stand alone.
+    pub queue_bytes: usize,
+    /// Newest events kept in memory for those who catch up.
+    pub cache_events: usize,
+    /// Bytes of them.
+    pub cache_bytes: usize,
+    /// How much one read of the log may return.
+    pub page: PageLimit,
+    /// Reads of the log at the same time.
+    pub concurrent_reads: usize,
+    /// How long a shutdown waits for connections to close, and over how long the clients are
+    /// asked to spread their return.
+    pub drain_window: Duration,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self {
+            access: AccessPolicy::private(),
+            path: "/ws".into(),
+            server_name: concat!("taskwatch/", env!("CARGO_PKG_VERSION")).into(),
+            heartbeat: Duration::from_secs(20),
+            silence: Duration::from_secs(45),
+            write_timeout: Duration::from_secs(10),
+            max_connections: 10_000,
+            max_message_bytes: 512 << 10,
+            max_patterns_per_message: 100,
+            max_patterns: 128,
+            queue_events: 256,
+            queue_bytes: 256 << 10,
+            cache_events: 65_536,
+            cache_bytes: 32 << 20,
+            page: PageLimit { events: 256, bytes: 256 << 10 },
+            concurrent_reads: 4,
+            drain_window: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The hub: plain data behind short locks, and one task that fans out.
+
+mod cache;
+mod fanout;
+mod queue;
+mod registry;
+mod selection;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use taskwatch_protocol::{CloseCode, Seq};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::task::TaskTracker;
+
+pub(crate) use cache::EventCache;
+pub(crate) use queue::{SendQueue, Stop, Taken};
+pub(crate) use registry::{Joined, Member, Registry};
+pub(crate) use selection::Selection;
+
+use crate::{EventLog, HubConfig, LogEvent, MemoryLog, Page, ReadError, TaskEventPublisher};
+
+/// Clients are asked to come back at no more than so many a second.
+const RETURNS_PER_SECOND: u64 = 1_000;
+
+/// Tells every subscriber of every change. Cheap to clone; every clone is the same hub.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: HubConfig,
+    log: Arc<dyn EventLog>,
+    cache: Mutex<EventCache>,
+    registry: Mutex<Registry>,
+    /// Every event up to here is in the queue of everybody who wants it and is level.
+    fanned: AtomicU64,
+    published: Notify,
+    reads: Semaphore,
+    connections: TaskTracker,
+    draining: AtomicBool,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    published: AtomicU64,
+    ignored: AtomicU64,
+    overflows: AtomicU64,
+    log_reads: AtomicU64,
+}
+
+/// What a hub has done since it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HubStats {
+    /// Connections open now.
+    pub connections: usize,
+    /// Events published.
+    pub published: u64,
+    /// Events given to [`Hub::publish`] whose number was not above the newest.
+    pub ignored: u64,
+    /// Times a full queue sent a connection to catching up.
+    pub overflows: u64,
+    /// Pages read from the log, since they were no longer in memory.
+    pub log_reads: u64,
+}
+
+/// A lock whose data is never left half-changed: a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// A hub over a log that numbers its own events, to which [`Hub::publish`] tells what was
+    /// committed.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn with_log(log: Arc<dyn EventLog>, config: HubConfig) -> Self {
+        let head = log.head();
+        let shared = Arc::new(Shared {
+            cache: Mutex::new(EventCache::new(head, config.cache_events, config.cache_bytes)),
+            registry: Mutex::new(Registry::new(head)),
+            fanned: AtomicU64::new(head),
+            published: Notify::new(),
+            reads: Semaphore::new(config.concurrent_reads),
+            connections: TaskTracker::new(),
+            draining: AtomicBool::new(false),
+            counters: Counters::default(),
+            log,
+            config,
+        });
+        let hub = Self { shared };
+        tokio::spawn(fanout::run(hub.clone()));
+        hub
+    }
+
+    /// A hub that numbers the events itself and keeps the newest in memory, for those who only
+    /// want to tell. Its history is as long as the event cache and ends with the process.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn in_memory(config: HubConfig) -> (Self, TaskEventPublisher) {
+        let log = Arc::new(MemoryLog::new(config.cache_events, config.cache_bytes));
+        let hub = Self::with_log(log.clone(), config);
+        let publisher = TaskEventPublisher::new(log, hub.clone());
+        (hub, publisher)
+    }
+
+    /// Tells everybody who wants it. Returns at once, whoever is listening, so it may be called
+    /// inside a commit section; it must be called in the order of the log. An event whose number
+    /// is not above the newest is ignored and counted.
+    pub fn publish(&self, event: LogEvent) {
+        let counter = if lock(&self.shared.cache).push(event) {
+            &self.shared.counters.published
+        } else {
+            &self.shared.counters.ignored
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.shared.published.notify_one();
+    }
+
+    /// Closes every connection with 1012, asking the clients to spread their return, and waits
+    /// until they are gone or the drain window is over. New connections are refused from now on.
+    pub async fn shutdown(&self) {
+        self.shared.draining.store(true, Ordering::SeqCst);
+        let queues = lock(&self.shared.registry).queues();
+        let spread = self.return_spread(queues.len());
+        for queue in queues {
+            let wait = rand::random_range(0..=spread.as_millis() as u64);
+            queue.stop(Stop { retry_after_ms: Some(wait), ..Stop::new(CloseCode::Restart) });
+        }
+        self.shared.connections.close();
+        self.shared.published.notify_one();
+        let waited =
+            tokio::time::timeout(self.shared.config.drain_window, self.shared.connections.wait());
+        if waited.await.is_err() {
+            tracing::warn!(
+                left = self.shared.connections.len(),
+                "connections outlived the drain window"
+            );
+        }
+    }
+
+    fn return_spread(&self, connections: usize) -> Duration {
+        let needed = Duration::from_millis(connections as u64 * 1_000 / RETURNS_PER_SECOND);
+        needed.min(self.shared.config.drain_window)
+    }
+
+    /// What this hub has done since it started.
+    #[must_use]
+    pub fn stats(&self) -> HubStats {
+        let counters = &self.shared.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        HubStats {
+            connections: self.shared.connections.len(),
+            published: read(&counters.published),
+            ignored: read(&counters.ignored),
+            overflows: read(&counters.overflows),
+            log_reads: read(&counters.log_reads),
+        }
+    }
+
+    pub(crate) fn config(&self) -> &HubConfig {
+        &self.shared.config
+    }
+
+    pub(crate) fn log(&self) -> &dyn EventLog {
+        &*self.shared.log
+    }
+
+    pub(crate) fn connections(&self) -> &TaskTracker {
+        &self.shared.connections
+    }
+
+    /// Whether there is room for one more connection.
+    pub(crate) fn accepts(&self) -> bool {
+        !self.is_draining() && self.shared.connections.len() < self.shared.config.max_connections
+    }
+
+    fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::SeqCst)
+    }
+
+    /// Adds a connection that wants nothing yet, and the position at which it is level.
+    pub(crate) fn enter(&self) -> (Member, Seq) {
+        let config = &self.shared.config;
+        let queue = Arc::new(SendQueue::new(config.queue_events, config.queue_bytes));
+        let (member, head) = {
+            let mut registry = lock(&self.shared.registry);
+            (registry.enter(queue.clone()), registry.head())
+        };
+        // A shutdown that listed the queues before this one was among them has set this flag.
+        if self.is_draining() {
+            queue.stop(Stop::new(CloseCode::Restart));
+        }
+        (member, head)
+    }
+
+    /// Makes a connection level, unless events after its position were given out already.
+    pub(crate) fn join(&self, member: &Arc<Member>, position: Seq) -> Joined {
+        lock(&self.shared.registry).join(member, position)
+    }
+
+    /// Takes a level connection out of the fan-out; its queue ignores what still comes.
+    pub(crate) fn leave(&self, member: &Member) {
+        lock(&self.shared.registry).leave(member);
+    }
+
+    /// Removes a connection for good.
+    pub(crate) fn exit(&self, member: &Member) {
+        lock(&self.shared.registry).exit(member);
+    }
+
+    /// Everything up to here is in the queues of those who are level.
+    pub(crate) fn fanned(&self) -> Seq {
+        self.shared.fanned.load(Ordering::Acquire)
+    }
+
+    /// The newest event that was given to its subscribers, or is being given.
+    pub(crate) fn head(&self) -> Seq {
+        lock(&self.shared.registry).head()
+    }
+
+    pub(crate) fn count_overflow(&self) {
+        self.shared.counters.overflows.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Events after `after` up to `upto` from memory; `None` if memory does not reach back.
+    pub(crate) fn cached(&self, after: Seq, upto: Seq) -> Option<Page> {
+        lock(&self.shared.cache).read(after, upto, self.shared.config.page)
+    }
+
+    /// The same from the log.
+    pub(crate) async fn read_log(self, after: Seq, upto: Seq) -> Result<Page, ReadError> {
+        let _permit = self.shared.reads.acquire().await;
+        self.shared.counters.log_reads.fetch_add(1, Ordering::Relaxed);
+        self.shared.log.read(after, upto, self.shared.config.page).await
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

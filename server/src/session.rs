@@ -1,0 +1,371 @@
+//! The protocol of one connection as a state machine: frames in, frames out, no socket, no clock.
+
+mod rate;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rate::TokenBucket;
+use taskwatch_protocol::{
+    ClientFrame, ClientMessage, CloseCode, Envelope, ErrorCode, ErrorMessage, Heartbeat, Limits,
+    Mode, OnGap, PROTOCOL_VERSION, Pattern, ResetReason, Seq, ServerFrame, ServerMessage,
+    Subscribe, Subscribed, Timestamp, Unsubscribe, Unsubscribed, Welcome,
+};
+use uuid::Uuid;
+
+use crate::hub::Selection;
+use crate::{EventLog, HubConfig, LogEvent};
+
+/// Subscription requests that may wait for the connection to be level.
+const MAX_WAITING: usize = 8;
+/// A message that was begun must be complete after so long.
+const UNFINISHED: Duration = Duration::from_secs(10);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The two clocks, read once for each step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    pub(crate) wall: Timestamp,
+}
+
+/// What is to be done about something that came in.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Step {
+    Nothing,
+    Send(Box<ServerFrame>),
+    Close(CloseCode),
+}
+
+/// What a client asked for and has not been answered, since the connection is not level.
+#[derive(Debug)]
+struct Request {
+    id: Option<String>,
+    change: Change,
+}
+
+#[derive(Debug)]
+enum Change {
+    Subscribe(Subscribe),
+    Unsubscribe(Unsubscribe),
+}
+
+/// One connection's side of the protocol.
+#[derive(Debug)]
+pub(crate) struct Session {
+    limits: Limits,
+    heartbeat: Duration,
+    silence: Duration,
+    selection: Arc<Selection>,
+    /// Whether a subscription has been accepted: `since` is only for the first.
+    subscribed: bool,
+    waiting: VecDeque<Request>,
+    /// Everything the selection wants up to here is on its way to the socket.
+    position: Seq,
+    delivered: u64,
+    next_ping: Instant,
+    heard: Instant,
+    /// When the oldest message that is not complete was begun.
+    unfinished: Option<Instant>,
+    messages: TokenBucket,
+    controls: TokenBucket,
+    bytes: TokenBucket,
+    unreadable: TokenBucket,
+}
+
+impl Session {
+    /// A session that is level at `position` and wants nothing. `phase`, between 0 and 1, puts
+    /// its heartbeat apart from those of others.
+    pub(crate) fn new(config: &HubConfig, position: Seq, phase: f64, now: Instant) -> Self {
+        let burst = u32::try_from(config.max_message_bytes.saturating_mul(2)).unwrap_or(u32::MAX);
+        Self {
+            limits: Limits {
+                max_message_bytes: config.max_message_bytes as u64,
+                max_patterns_per_message: config.max_patterns_per_message as u64,
+                max_patterns: config.max_patterns as u64,
+            },
+            heartbeat: config.heartbeat,
+            silence: config.silence,
+            selection: Arc::default(),
+            subscribed: false,
+            waiting: VecDeque::new(),
+            position,
+            delivered: 0,
+            next_ping: now + config.heartbeat.mul_f64(0.9 + 0.2 * phase),
+            heard: now,
+            unfinished: None,
+            messages: TokenBucket::new(now, 60, 20, SECOND),
+            controls: TokenBucket::new(now, 50, 10, SECOND),
+            bytes: TokenBucket::new(now, burst, 64 << 10, SECOND),
+            unreadable: TokenBucket::new(now, 10, 10, 60 * SECOND),
+        }
+    }
+
+    /// The first frame.
+    pub(crate) fn welcome(&self, server: &str, connection_id: Uuid, now: Now) -> ServerFrame {
+        let welcome = Welcome {
+            protocol: PROTOCOL_VERSION,
+            server: server.to_owned(),
+            connection_id,
+            heartbeat_ms: u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX),
+            limits: self.limits,
+        };
+        Envelope::new(ServerMessage::Welcome(welcome)).at(now.wall)
+    }
+
+    pub(crate) fn selection(&self) -> &Arc<Selection> {
+        &self.selection
+    }
+
+    pub(crate) fn position(&self) -> Seq {
+        self.position
+    }
+
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    pub(crate) fn wants(&self, event: &LogEvent) -> bool {
+        self.selection.wants(event)
+    }
+
+    /// An event was put on its way to the socket.
+    pub(crate) fn sent(&mut self, seq: Seq) {
+        self.delivered += 1;
+        self.position = seq;
+    }
+
+    /// Everything wanted up to `seq` is on its way to the socket.
+    pub(crate) fn scanned(&mut self, seq: Seq) {
+        self.position = self.position.max(seq);
+    }
+
+    /// Whether a subscription waits to be changed, for which the connection must leave the
+    /// fan-out.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// A subscription that came with the upgrade, and was checked there.
+    pub(crate) fn request(&mut self, subscribe: Subscribe) {
+        self.waiting.push_back(Request { id: None, change: Change::Subscribe(subscribe) });
+    }
+
+    /// Bytes came in.
+    pub(crate) fn heard(&mut self, now: Instant, bytes: usize) -> Step {
+        self.heard = now;
+        if self.bytes.take(now, bytes) {
+            Step::Nothing
+        } else {
+            Step::Close(CloseCode::RateLimited)
+        }
+    }
+
+    /// Bytes came in that did not complete a message.
+    pub(crate) fn unfinished(&mut self, now: Instant) {
+        self.unfinished.get_or_insert(now);
+    }
+
+    /// A WebSocket ping or pong came in.
+    pub(crate) fn control(&mut self, now: Instant) -> Step {
+        if self.controls.take(now, 1) { Step::Nothing } else { Step::Close(CloseCode::RateLimited) }
+    }
+
+    /// A text message came in.
+    pub(crate) fn text(&mut self, now: Now, text: &str, log: &dyn EventLog) -> Step {
+        self.unfinished = None;
+        if !self.messages.take(now.instant, 1) {
+            return Step::Close(CloseCode::RateLimited);
+        }
+        let frame = match ClientFrame::decode(text) {
+            Ok(frame) => frame,
+            Err(error) => {
+                if !self.unreadable.take(now.instant, 1) {
+                    return Step::Close(CloseCode::BadMessage);
+                }
+                return reply(error_message(error.code, error.message), error.id, now);
+            }
+        };
+        match frame.message {
+            ClientMessage::Ping => {
+                let pong = ServerMessage::Pong(Heartbeat { delivered: Some(self.delivered) });
+                let pong = Envelope::new(pong).at(now.wall).cursor(log.cursor(self.position));
+                Step::Send(Box::new(pong.id(frame.id)))
+            }
+            ClientMessage::Pong => Step::Nothing,
+            ClientMessage::Subscribe(data) => self.enqueue(frame.id, Change::Subscribe(data), now),
+            ClientMessage::Unsubscribe(data) => {
+                self.enqueue(frame.id, Change::Unsubscribe(data), now)
+            }
+            ClientMessage::Auth(_) => {
+                let text = "this connection has no token to renew";
+                reply(error_message(ErrorCode::Unsupported, text), frame.id, now)
+            }
+            other => {
+                let kind = match other {
+                    ClientMessage::Unknown(unknown) => unknown.kind.chars().take(64).collect(),
+                    _ => String::new(),
+                };
+                let text = format!("this server does not know the type {kind:?}");
+                reply(error_message(ErrorCode::BadMessage, text), frame.id, now)
+            }
+        }
+    }
+
+    fn enqueue(&mut self, id: Option<String>, change: Change, now: Now) -> Step {
+        let (Change::Subscribe(Subscribe { repositories, .. })
+        | Change::Unsubscribe(Unsubscribe { repositories })) = &change;
+        if let Err(error) = self.check(repositories) {
+            return reply(error, id, now);
+        }
+        if self.waiting.len() >= MAX_WAITING {
+            let text = format!("{MAX_WAITING} requests already wait for their acknowledgement");
+            return reply(error_message(ErrorCode::RateLimited, text), id, now);
+        }
+        self.waiting.push_back(Request { id, change });
+        Step::Nothing
+    }
+
+    fn check(&self, patterns: &[Pattern]) -> Result<(), ErrorMessage> {
+        let limit = self.limits.max_patterns_per_message;
+        if patterns.len() as u64 > limit {
+            let text =
+                format!("one message may name {limit} repositories; send the rest in another");
+            return Err(error_message(ErrorCode::LimitSubscriptions, text));
+        }
+        if patterns.is_empty() {
+            return Err(error_message(
+                ErrorCode::BadMessage,
+                "repositories is empty: name at least one",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Answers the oldest request that waits. To be called only while the connection is level
+    /// and outside the fan-out, so that the answer stands at its place in the stream: what was
+    /// sent before it obeyed the old subscription, what follows obeys the new one.
+    pub(crate) fn answer(&mut self, now: Now, log: &dyn EventLog) -> Option<ServerFrame> {
+        let request = self.waiting.pop_front()?;
+        let frame = match request.change {
+            Change::Subscribe(subscribe) => self
+                .subscribe(subscribe, log)
+                .unwrap_or_else(|error| Envelope::new(ServerMessage::Error(error))),
+            Change::Unsubscribe(Unsubscribe { repositories }) => {
+                Arc::make_mut(&mut self.selection).remove(&repositories);
+                let here = log.cursor(self.position);
+                let head = Some(here.clone());
+                let message = Unsubscribed { accepted: repositories, head };
+                Envelope::new(ServerMessage::Unsubscribed(message)).cursor(here)
+            }
+        };
+        Some(frame.at(now.wall).id(request.id))
+    }
+
+    fn subscribe(
+        &mut self,
+        request: Subscribe,
+        log: &dyn EventLog,
+    ) -> Result<ServerFrame, ErrorMessage> {
+        self.may_subscribe(&request)?;
+        let Subscribe { repositories, since, on_gap, types, .. } = request;
+        // The connection is level: its position is the head.
+        let head = log.cursor(self.position);
+        let start = since.as_ref().map(|cursor| log.validate(cursor));
+        let (mode, reason, cursor) = match start {
+            None => (Mode::Live, None, Some(head.clone())),
+            Some(Ok(position)) => {
+                self.position = position;
+                (Mode::Resumed, None, since)
+            }
+            Some(Err(reason)) if on_gap == Some(OnGap::Live) => {
+                (Mode::Reset, Some(reason), Some(head.clone()))
+            }
+            Some(Err(reason)) => return Ok(nothing_subscribed(reason, head)),
+        };
+        let selection = Arc::make_mut(&mut self.selection);
+        selection.add(&repositories);
+        if !self.subscribed {
+            selection.set_kinds(types);
+        }
+        self.subscribed = true;
+        let message =
+            Subscribed { accepted: repositories, denied: vec![], mode, reason, head: Some(head) };
+        Ok(Envelope::new(ServerMessage::Subscribed(message)).cursor(cursor))
+    }
+
+    fn may_subscribe(&self, request: &Subscribe) -> Result<(), ErrorMessage> {
+        let unsupported = request.snapshot
+            || request.on_gap == Some(OnGap::Snapshot)
+            || request.since_time.is_some()
+            || request.tail.is_some();
+        if unsupported {
+            let text = "this server does not offer snapshot, since_time or tail";
+            return Err(error_message(ErrorCode::Unsupported, text));
+        }
+        if self.subscribed && request.since.is_some() {
+            let text = "since belongs into a connection's first subscription";
+            return Err(error_message(ErrorCode::SinceNotFirst, text));
+        }
+        let other_types =
+            request.types.as_deref().is_some_and(|types| Some(types) != self.selection.kinds());
+        if self.subscribed && other_types {
+            let text = "types is set by a connection's first subscription and cannot change";
+            return Err(error_message(ErrorCode::BadMessage, text));
+        }
+        let mut wanted = Selection::clone(&self.selection);
+        wanted.add(&request.repositories);
+        let limit = self.limits.max_patterns;
+        if wanted.patterns().len() as u64 > limit {
+            let text = format!("a connection may hold {limit} repositories or patterns");
+            return Err(error_message(ErrorCode::LimitSubscriptions, text));
+        }
+        Ok(())
+    }
+
+    /// When [`Self::tick`] wants to be called.
+    pub(crate) fn deadline(&self) -> Instant {
+        let unfinished = self.unfinished.map(|since| since + UNFINISHED);
+        let silent = self.heard + self.silence;
+        self.next_ping.min(silent).min(unfinished.unwrap_or(silent))
+    }
+
+    /// Time has passed. `Send` is the heartbeat: a bookmark of what is on its way.
+    pub(crate) fn tick(&mut self, now: Now, log: &dyn EventLog) -> Step {
+        let overdue = |since: Instant, limit| now.instant.saturating_duration_since(since) >= limit;
+        if overdue(self.heard, self.silence) {
+            return Step::Close(CloseCode::NoPong);
+        }
+        if self.unfinished.is_some_and(|since| overdue(since, UNFINISHED)) {
+            return Step::Close(CloseCode::RateLimited);
+        }
+        if now.instant < self.next_ping {
+            return Step::Nothing;
+        }
+        self.next_ping = now.instant + self.heartbeat;
+        let ping = ServerMessage::Ping(Heartbeat { delivered: Some(self.delivered) });
+        let ping = Envelope::new(ping).at(now.wall).cursor(log.cursor(self.position));
+        Step::Send(Box::new(ping))
+    }
+}
+
+fn error_message(code: ErrorCode, message: impl Into<String>) -> ErrorMessage {
+    ErrorMessage { message: message.into(), code, retry_after_ms: None }
+}
+
+fn reply(error: ErrorMessage, id: Option<String>, now: Now) -> Step {
+    Step::Send(Box::new(Envelope::new(ServerMessage::Error(error)).at(now.wall).id(id)))
+}
+
+/// A reset after which nothing follows: the connection's first subscription is still to come.
+fn nothing_subscribed(reason: ResetReason, head: taskwatch_protocol::Cursor) -> ServerFrame {
+    let message = Subscribed {
+        accepted: vec![],
+        denied: vec![],
+        mode: Mode::Reset,
+        reason: Some(reason),
+        head: Some(head),
+    };
+    Envelope::new(ServerMessage::Subscribed(message))
+}

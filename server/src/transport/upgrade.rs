@@ -1,0 +1,329 @@
+//! From an HTTP request to a WebSocket, or to a refusal that says why.
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
+use socket2::SockRef;
+use taskwatch_protocol::{
+    Cursor, ErrorCode, PROTOCOL_VERSION, SUBPROTOCOL, Subscribe, VERSION_HEADER, major_version,
+};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::connection::{Connection, now};
+use super::wire::{ByteStream, Wire};
+use crate::session::Session;
+use crate::{Hub, Problem};
+
+/// Bytes the kernel may hold unsent for one connection: what a stalled peer can cost.
+const NOTSENT_LOWAT: u32 = 64 << 10;
+
+impl ByteStream for TcpStream {
+    fn reset_on_drop(&self) {
+        let _ = SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+/// A stream that is not plain TCP, such as TLS.
+impl ByteStream for TokioIo<Upgraded> {}
+
+/// Answers an upgrade with 101 and serves the connection, or refuses it.
+pub(crate) async fn upgrade(State(hub): State<Hub>, mut request: Request) -> Response {
+    let refused = match check(&hub, &mut request) {
+        Ok(accepted) => return accept(hub, request.extensions().get(), accepted),
+        Err(refused) => refused,
+    };
+    tracing::debug!(code = %refused.code(), "refused an upgrade");
+    refused.into_response()
+}
+
+/// A request that may become a WebSocket.
+struct Accepted {
+    upgrade: OnUpgrade,
+    accept_key: HeaderValue,
+    subprotocol: bool,
+    subscribe: Option<Subscribe>,
+}
+
+fn check(hub: &Hub, request: &mut Request) -> Result<Accepted, Problem> {
+    let headers = request.headers();
+    hub.config().access.check_origin(headers)?;
+    let subprotocol = check_version(headers)?;
+    let accept_key = check_handshake(headers)?;
+    let subscribe = subscription(request.uri().query().unwrap_or_default())?;
+    if let Some(subscribe) = &subscribe {
+        let limit = hub.config().max_patterns_per_message;
+        if subscribe.repositories.len() > limit {
+            let detail = format!("repo may be given {limit} times");
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                ErrorCode::LimitSubscriptions,
+                detail,
+            ));
+        }
+    }
+    if !hub.accepts() {
+        let detail = "this server takes no more connections now";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, detail)
+            .header(RETRY_AFTER, HeaderValue::from_static("5")));
+    }
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(upgrade_required)?;
+    Ok(Accepted { upgrade, accept_key, subprotocol, subscribe })
+}
+
+/// Whether the version was named by the subprotocol, which then has to be echoed.
+fn check_version(headers: &HeaderMap) -> Result<bool, Problem> {
+    let protocols: Vec<&str> = tokens(headers, SEC_WEBSOCKET_PROTOCOL).collect();
+    let subprotocol = protocols.contains(&SUBPROTOCOL);
+    let named = match headers.get(VERSION_HEADER) {
+        Some(value) => value.to_str().ok().and_then(major_version).ok_or_else(|| {
+            let detail = format!("{VERSION_HEADER} is a version such as {PROTOCOL_VERSION}");
+            Problem::new(StatusCode::BAD_REQUEST, ErrorCode::Version, detail)
+        })?,
+        None if subprotocol => PROTOCOL_VERSION,
+        None => {
+            let later = |name: &&str| name.strip_prefix("taskwatch.v").and_then(|v| v.parse().ok());
+            protocols.iter().find_map(later).ok_or_else(|| {
+                let detail = format!(
+                    "Missing {VERSION_HEADER} header: send {VERSION_HEADER}: {PROTOCOL_VERSION}, \
+                     or the subprotocol {SUBPROTOCOL}"
+                );
+                Problem::new(StatusCode::BAD_REQUEST, ErrorCode::VersionMissing, detail)
+            })?
+        }
+    };
+    if named == PROTOCOL_VERSION {
+        return Ok(subprotocol);
+    }
+    let detail =
+        format!("this server speaks version {PROTOCOL_VERSION} ({SUBPROTOCOL}), not {named}");
+    Err(Problem::new(StatusCode::UPGRADE_REQUIRED, ErrorCode::Version, detail)
+        .header(UPGRADE, HeaderValue::from_static("websocket"))
+        .header(HeaderName::from_static("x-version"), PROTOCOL_VERSION.into()))
+}
+
+/// The answer to the client's key, if this is a WebSocket handshake (RFC 6455 §4.2.1).
+fn check_handshake(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
+    let names =
+        |header, name| tokens(headers, header).any(|token| token.eq_ignore_ascii_case(name));
+    if !names(UPGRADE, "websocket") || !names(CONNECTION, "upgrade") {
+        return Err(upgrade_required());
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let detail = "this server speaks version 13 of the WebSocket protocol";
+        return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, ErrorCode::UpgradeRequired, detail)
+            .header(UPGRADE, HeaderValue::from_static("websocket"))
+            .header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
+    }
+    let bad_key = || {
+        let detail = "Sec-WebSocket-Key is the base64 of 16 bytes";
+        Problem::new(StatusCode::BAD_REQUEST, ErrorCode::BadMessage, detail)
+    };
+    let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(bad_key)?.as_bytes();
+    let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    // 16 bytes are 22 characters and two of padding.
+    if key.len() != 24 || !key[..22].iter().all(base64) || key[22..] != *b"==" {
+        return Err(bad_key());
+    }
+    HeaderValue::from_str(&derive_accept_key(key)).map_err(|_| bad_key())
+}
+
+fn upgrade_required() -> Problem {
+    let detail = "this is a WebSocket endpoint; the request came without Upgrade: websocket, \
+                  which something between may have removed";
+    Problem::new(StatusCode::UPGRADE_REQUIRED, ErrorCode::UpgradeRequired, detail)
+        .header(UPGRADE, HeaderValue::from_static("websocket"))
+        .header(CONNECTION, HeaderValue::from_static("upgrade"))
+}
+
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// `?repo=a&repo=b&since=…`: what a plain WebSocket tool subscribes to without a first message.
+fn subscription(query: &str) -> Result<Option<Subscribe>, Problem> {
+    let mut subscribe = Subscribe::default();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "repo" | "repository" => {
+                let pattern = value.parse().map_err(|error| {
+                    let detail = format!("repo: {error}");
+                    Problem::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidName, detail)
+                })?;
+                subscribe.repositories.push(pattern);
+            }
+            "since" => subscribe.since = Some(Cursor::new(value)),
+            "snapshot" => subscribe.snapshot = value == "true",
+            "on_gap" => subscribe.on_gap = Some((&*value).into()),
+            _ => {}
+        }
+    }
+    if subscribe.on_gap.as_ref().is_some_and(|word| !word.is_known()) {
+        let detail = "on_gap is snapshot, live or error";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, ErrorCode::BadMessage, detail));
+    }
+    let meant = !subscribe.repositories.is_empty();
+    if !meant && (subscribe.since.is_some() || subscribe.snapshot) {
+        let detail = "since and snapshot need a repo";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, ErrorCode::BadMessage, detail));
+    }
+    Ok(meant.then_some(subscribe))
+}
+
+fn accept(hub: Hub, peer: Option<&ConnectInfo<SocketAddr>>, accepted: Accepted) -> Response {
+    let Accepted { upgrade, accept_key, subprotocol, subscribe } = accepted;
+    let connection_id = Uuid::new_v4();
+    let span = tracing::info_span!(
+        "connection",
+        id = %connection_id,
+        peer = peer.map(|ConnectInfo(address)| tracing::field::display(address)),
+    );
+    // Counted from here on, so that a shutdown waits for it and the limit holds.
+    let token = hub.connections().token();
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let (io, early) = match downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => (Some(parts.io.into_inner()), parts.read_buf),
+            Err(other) => {
+                let stream = TokioIo::new(other);
+                let task = serve(hub, stream, Bytes::new(), connection_id, subscribe);
+                task.instrument(span).await;
+                drop(token);
+                return;
+            }
+        };
+        let Some(stream) = io else { return };
+        let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_LOWAT);
+        // A task of its own: this one still holds what hyper needed for the request.
+        let task = serve(hub, stream, early, connection_id, subscribe);
+        tokio::spawn(async move {
+            task.instrument(span).await;
+            drop(token);
+        });
+    });
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept_key);
+    if subprotocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    response
+}
+
+fn serve<S: ByteStream>(
+    hub: Hub,
+    stream: S,
+    early: Bytes,
+    connection_id: Uuid,
+    subscribe: Option<Subscribe>,
+) -> impl Future<Output = ()> {
+    let (member, position) = hub.enter();
+    let config = hub.config();
+    let now = now();
+    let mut session = Session::new(config, position, rand::random(), now.instant);
+    let mut wire = Wire::new(stream, early, config.max_message_bytes);
+    wire.put_text(&session.welcome(&config.server_name, connection_id, now).encode());
+    if let Some(subscribe) = subscribe {
+        session.request(subscribe);
+    }
+    Connection::run(hub, wire, session, member)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn version(pairs: &[(&str, &str)]) -> Result<bool, (u16, ErrorCode)> {
+        let problem = |problem: Problem| (problem.status().as_u16(), problem.code().clone());
+        check_version(&headers(pairs)).map_err(problem)
+    }
+
+    #[test]
+    fn the_version_comes_by_header_or_by_subprotocol() {
+        assert_eq!(version(&[("x-version", "1")]), Ok(false));
+        assert_eq!(version(&[("x-version", "v1.2.3")]), Ok(false));
+        let browser = ("sec-websocket-protocol", "taskwatch.v1, bearer.abc");
+        assert_eq!(version(&[browser]), Ok(true));
+        assert_eq!(version(&[("x-version", "1"), browser]), Ok(true));
+        assert_eq!(version(&[]), Err((400, ErrorCode::VersionMissing)));
+        assert_eq!(
+            version(&[("sec-websocket-protocol", "chat")]),
+            Err((400, ErrorCode::VersionMissing))
+        );
+        assert_eq!(version(&[("x-version", "9")]), Err((426, ErrorCode::Version)));
+        assert_eq!(
+            version(&[("sec-websocket-protocol", "taskwatch.v2")]),
+            Err((426, ErrorCode::Version))
+        );
+        assert_eq!(version(&[("x-version", "latest")]), Err((400, ErrorCode::Version)));
+    }
+
+    fn handshake(changed: &[(&str, &str)]) -> Result<HeaderValue, u16> {
+        let mut all = headers(&[
+            ("upgrade", "WebSocket"),
+            ("connection", "keep-alive, Upgrade"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ]);
+        for (name, value) in changed {
+            let name: HeaderName = name.parse().unwrap();
+            all.insert(name, HeaderValue::from_str(value).unwrap());
+        }
+        check_handshake(&all).map_err(|problem| problem.status().as_u16())
+    }
+
+    #[test]
+    fn the_handshake_is_checked_as_the_rfc_says() {
+        // The example of RFC 6455 §1.3.
+        assert_eq!(handshake(&[]).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(handshake(&[("upgrade", "h2c")]), Err(426));
+        assert_eq!(handshake(&[("connection", "close")]), Err(426));
+        assert_eq!(handshake(&[("sec-websocket-version", "12")]), Err(426));
+        for key in [
+            "",
+            "short",
+            "dGhlIHNhbXBsZSBub25jZQ=a",
+            "dGhlIHNhbXBsZSBub25jZQ====",
+            "dGhl IHNhbXBsZSBub25jZ===",
+        ] {
+            assert_eq!(handshake(&[("sec-websocket-key", key)]), Err(400), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_query_subscribes() {
+        let subscribe = subscription("repo=a&repo=b/*&since=c1-x").unwrap().unwrap();
+        assert_eq!(subscribe.repositories, ["a".parse().unwrap(), "b/*".parse().unwrap()]);
+        assert_eq!(subscribe.since, Some(Cursor::new("c1-x")));
+        assert_eq!(subscription("").unwrap(), None);
+        assert_eq!(subscription("other=1").unwrap(), None);
+        for bad in ["repo=a%20b", "repo=", "since=x", "snapshot=true", "repo=a&on_gap=x"] {
+            assert!(subscription(bad).is_err(), "{bad}");
+        }
+    }
+}

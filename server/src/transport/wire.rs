@@ -1,0 +1,180 @@
+//! A WebSocket over a byte stream: read through tungstenite, written as prepared bytes.
+
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use taskwatch_protocol::{CloseCode, CloseReason};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::tungstenite::protocol::{
+    CloseFrame, Message, Role, WebSocketConfig, WebSocketContext,
+};
+use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
+
+use super::framing;
+
+/// Bytes read at a time; the default of 128 KiB would be 1.25 GiB for 10,000 connections.
+const READ_BUFFER: usize = 4 << 10;
+
+/// A byte stream under a WebSocket.
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Makes the drop of the stream a reset, so that the kernel forgets what it still holds.
+    fn reset_on_drop(&self) {}
+}
+
+/// The stream, the state of the protocol, and what is not written yet.
+///
+/// Whatever tungstenite writes by itself (pongs, the answer to a close) goes to the end of `out`
+/// like everything else, so that no frame is cut in two by another.
+pub(super) struct Wire<S> {
+    stream: S,
+    context: WebSocketContext,
+    out: Vec<u8>,
+    written: usize,
+    received: usize,
+}
+
+/// Lends tungstenite the stream for one read.
+struct Lent<'a, 'b, S> {
+    stream: &'a mut S,
+    cx: &'a mut Context<'b>,
+    out: &'a mut Vec<u8>,
+    received: &'a mut usize,
+}
+
+impl<S: AsyncRead + Unpin> Read for Lent<'_, '_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(&mut *self.stream).poll_read(self.cx, &mut buffer) {
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Poll::Ready(result) => {
+                result?;
+                *self.received += buffer.filled().len();
+                Ok(buffer.filled().len())
+            }
+        }
+    }
+}
+
+impl<S> Write for Lent<'_, '_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: ByteStream> Wire<S> {
+    /// A server's end of an upgraded stream; `early` came in before the upgrade was complete.
+    pub(super) fn new(stream: S, early: Bytes, max_message_bytes: usize) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_write_buffer_size(READ_BUFFER)
+            .max_message_size(Some(max_message_bytes))
+            .max_frame_size(Some(max_message_bytes));
+        let context =
+            WebSocketContext::from_partially_read(early.into(), Role::Server, Some(config));
+        Self { stream, context, out: Vec::new(), written: 0, received: 0 }
+    }
+
+    /// The next message. Pings are answered and closes acknowledged by the way.
+    pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
+        let Self { stream, context, out, received, .. } = self;
+        match context.read(&mut Lent { stream, cx, out, received }) {
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        }
+    }
+
+    /// How many bytes came in since this was last asked.
+    pub(super) fn take_received(&mut self) -> usize {
+        std::mem::take(&mut self.received)
+    }
+
+    /// Whether bytes came in since [`Self::take_received`] was called.
+    pub(super) fn has_received(&self) -> bool {
+        self.received > 0
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    /// Puts a message at the end of what waits.
+    pub(super) fn put_text(&mut self, text: &str) {
+        framing::put_frame(&mut self.out, framing::TEXT, text.as_bytes());
+    }
+
+    /// Puts a protocol ping at the end of what waits.
+    pub(super) fn put_ping(&mut self) {
+        framing::put_frame(&mut self.out, framing::PING, &[]);
+    }
+
+    /// Puts a frame that was made once for everybody at the end of what waits.
+    pub(super) fn put_frame(&mut self, frame: &[u8]) {
+        self.out.extend_from_slice(frame);
+    }
+
+    /// Writes some of what waits: how many bytes the stream took.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let waiting = self.out.get(self.written..).unwrap_or_default();
+        let taken = ready!(Pin::new(&mut self.stream).poll_write(cx, waiting))?;
+        if taken == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.written += taken;
+        if self.written == self.out.len() {
+            // An idle connection holds no buffer.
+            self.out = Vec::new();
+            self.written = 0;
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Puts a close frame at the end of what waits; after it, only the peer's answer matters.
+    pub(super) fn put_close(&mut self, code: CloseCode, reason: &CloseReason) {
+        let frame = CloseFrame { code: code.code().into(), reason: reason.to_string().into() };
+        let Self { stream, context, out, received, .. } = self;
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        // Fails only if the peer has closed already, and then nothing is owed.
+        let _ = context.close(&mut Lent { stream, cx, out, received }, Some(frame));
+    }
+
+    /// Reads and forgets; ready when the peer has closed the stream.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut buffer = [0; 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut buffer);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    pub(super) fn reset_on_drop(&self) {
+        self.stream.reset_on_drop();
+    }
+}
+
+/// The close code for a fault of the peer; `None` if the stream itself is gone.
+pub(super) fn violation(error: &Error) -> Option<CloseCode> {
+    match error {
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        Error::Protocol(_) => Some(CloseCode::Protocol),
+        Error::Utf8(_) => Some(CloseCode::Utf8),
+        Error::Capacity(_) => Some(CloseCode::TooBig),
+        _ => None,
+    }
+}

@@ -1,0 +1,109 @@
+//! Puts store, hub and routes together, and takes them apart again.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+use taskwatch_server::{Hub, HubConfig};
+use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinHandle};
+
+use crate::listener;
+use crate::rest;
+use crate::service::TaskService;
+use crate::settings::{InvalidSettings, Settings};
+use crate::store::{OpenError, Store};
+
+/// How long requests in flight may take when the server stops.
+const FINISH: Duration = Duration::from_secs(10);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The settings do not go together.
+    #[error(transparent)]
+    Settings(#[from] InvalidSettings),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The address is taken, or not one of this machine.
+    #[error("cannot listen on {addr}: {source}; choose another address with --listen")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The store's thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// Signals cannot be listened to.
+    #[error("cannot listen to signals: {0}")]
+    Signals(io::Error),
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct App {
+    addr: SocketAddr,
+    hub: Hub,
+    store: Store,
+    handle: Handle<SocketAddr>,
+    server: JoinHandle<io::Result<()>>,
+}
+
+impl App {
+    /// Opens the store, starts the hub and listens. When this returns, requests are answered.
+    ///
+    /// # Errors
+    /// If the settings do not go together, or what they name cannot be used.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let access = settings.access()?;
+        let addr = settings.listen;
+        let unusable = |source| StartError::Listen { addr, source };
+        // The port first: a second server on it then leaves the first one's store alone.
+        let socket = TcpListener::bind(addr).await.map_err(unusable)?;
+        let addr = socket.local_addr().map_err(unusable)?;
+
+        let (dir, retention) = (settings.data_dir()?, settings.retention());
+        // Opening may replay a journal, and waits for the disk.
+        let open = tokio::task::spawn_blocking(move || Store::open(&dir, retention));
+        let (store, writer) = open.await.map_err(|error| StartError::Thread(stopped(error)))??;
+
+        let config = HubConfig { access: access.clone(), ..HubConfig::default() };
+        let hub = Hub::with_log(Arc::new(store.clone()), config);
+        let publisher = hub.clone();
+        writer.start(move |event| publisher.publish(event)).map_err(StartError::Thread)?;
+
+        let service = TaskService::new(store.clone());
+        let router = rest::router(service, hub.clone(), Arc::new(access));
+        let handle = Handle::new();
+        let server = tokio::spawn(listener::serve(socket, router, handle.clone()));
+        Ok(Self { addr, hub, store, handle, server })
+    }
+
+    /// The address the server listens on, with the port it was given.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Sends the subscribers away, finishes the requests in flight, and closes the store.
+    pub async fn shutdown(self) {
+        self.hub.shutdown().await;
+        self.handle.graceful_shutdown(Some(FINISH));
+        match self.server.await.unwrap_or_else(|error| Err(stopped(error))) {
+            Ok(()) => {}
+            Err(error) => tracing::error!(%error, "the listener had failed"),
+        }
+        // Changes that were taken are made and published, also those of callers who are gone.
+        self.store.close().await;
+    }
+}
+
+fn stopped(error: JoinError) -> io::Error {
+    io::Error::other(error)
+}

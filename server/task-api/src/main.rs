@@ -1,0 +1,69 @@
+//! `taskwatchd`: the task API as a server.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use taskwatch_task_api::{App, Settings, StartError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// The settings contradict each other, as clap's own refusals.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let settings = Settings::parse();
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(filter.from_env_lossy())
+        .init();
+    match run(settings) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("taskwatchd: {error}"));
+            let usage = matches!(error, StartError::Settings(_));
+            if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(settings: Settings) -> Result<ExitCode, StartError> {
+    // Before anybody can know that the server runs, and so before anybody can stop it.
+    let mut stop = Stop::new().map_err(StartError::Signals)?;
+    let app = App::start(settings).await?;
+    say(&format!("listening on http://{}", app.addr()));
+    stop.asked().await;
+    tokio::select! {
+        () = app.shutdown() => Ok(ExitCode::SUCCESS),
+        // Asked twice: somebody does not want to wait. What was acknowledged is on disk.
+        () = stop.asked() => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// One line for people on stderr. If nobody reads it, that is their choice.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

@@ -1,0 +1,152 @@
+//! REST: parses, calls the service, and maps what comes back.
+
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{ETAG, LINK, LOCATION};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use serde::Serialize;
+use taskwatch_protocol::{ErrorCode, Task};
+use taskwatch_server::{AccessPolicy, Hub, Problem, guard};
+
+use crate::change::{InvalidTask, NewTask, TaskPatch};
+use crate::service::TaskService;
+use crate::store::{ChangeError, Changed, Unavailable};
+use request::{List, TaskId};
+
+const TASKS: &str = "/api/v1/tasks";
+/// The position behind a change, for those who wait for it in their stream.
+const TASK_CURSOR: HeaderName = HeaderName::from_static("task-cursor");
+
+/// All routes of the server, the hub's included, behind one look at `Host`.
+pub(crate) fn router(service: TaskService, hub: Hub, access: Arc<AccessPolicy>) -> Router {
+    let tasks = Router::new()
+        .route(TASKS, get(list).post(create))
+        .route("/api/v1/tasks/{id}", get(read).patch(update).delete(delete))
+        .with_state(service);
+    Router::new()
+        .merge(tasks)
+        .merge(taskwatch_server::routes(hub))
+        .route("/healthz", get(async || "ok\n"))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(access, guard))
+}
+
+async fn create(State(service): State<TaskService>, request: Request) -> Result<Response, Problem> {
+    let body = request::json(request, &[request::JSON]).await?;
+    let changed = service.create(NewTask::try_from(body)?).await?;
+    let location = header(&format!("{TASKS}/{}", changed.task.id));
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Answer(changed)).into_response())
+}
+
+async fn read(State(service): State<TaskService>, TaskId(id): TaskId) -> Result<Response, Problem> {
+    let task = service.get(id).await?.ok_or(ChangeError::NotFound)?;
+    Ok(([(ETAG, etag(&task))], Json(task)).into_response())
+}
+
+async fn update(
+    State(service): State<TaskService>,
+    TaskId(id): TaskId,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, Problem> {
+    let if_match = request::if_match(&headers);
+    let body = request::json(request, &[request::MERGE_PATCH, request::JSON]).await?;
+    let changed = service.update(id, TaskPatch::try_from(body)?, if_match).await?;
+    Ok(Answer(changed).into_response())
+}
+
+async fn delete(
+    State(service): State<TaskService>,
+    TaskId(id): TaskId,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Changed { cursor, .. } = service.delete(id, request::if_match(&headers)).await?;
+    Ok((StatusCode::NO_CONTENT, [(TASK_CURSOR, header(cursor.as_str()))]).into_response())
+}
+
+/// The body of a list.
+#[derive(Debug, Serialize)]
+struct Tasks {
+    tasks: Vec<Task>,
+    next: Option<String>,
+}
+
+async fn list(State(service): State<TaskService>, list: List) -> Result<Response, Problem> {
+    let page = service.list(list.query.clone()).await?;
+    let last = page.tasks.last().filter(|_| page.more).map(|task| task.id);
+    let link = last.map(|last| {
+        let next = list.next_query(last);
+        [(LINK, header(&format!("<{TASKS}?{next}>; rel=\"next\"")))]
+    });
+    let body = Tasks { tasks: page.tasks, next: last.map(request::page_token) };
+    Ok((link, Json(body)).into_response())
+}
+
+/// A task after a change, with its version and the position behind the change.
+struct Answer(Changed);
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let Changed { task, cursor } = self.0;
+        let headers = [(ETAG, etag(&task)), (TASK_CURSOR, header(cursor.as_str()))];
+        (headers, Json(task)).into_response()
+    }
+}
+
+fn etag(task: &Task) -> HeaderValue {
+    header(&format!("\"v{}\"", task.version))
+}
+
+/// A header of this server's own making: ids, numbers, and names that were escaped.
+fn header(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+async fn no_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, "there is nothing at this path")
+}
+
+async fn no_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::MethodNotAllowed,
+        "the method is not allowed here; the Allow header names those that are",
+    )
+}
+
+impl From<InvalidTask> for Problem {
+    fn from(error: InvalidTask) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::InvalidTask, error.to_string())
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        let (status, code) = match error {
+            ChangeError::NotFound => (StatusCode::NOT_FOUND, ErrorCode::NotFound),
+            ChangeError::VersionConflict { .. } => {
+                (StatusCode::PRECONDITION_FAILED, ErrorCode::VersionConflict)
+            }
+            ChangeError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge),
+            ChangeError::Unavailable => return Unavailable.into(),
+            ChangeError::Internal => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(error: Unavailable) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, error.to_string())
+            .header(axum::http::header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+}

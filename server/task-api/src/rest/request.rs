@@ -1,0 +1,198 @@
+//! What a request says, or a problem that tells how to say it better.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Path, Query, Request};
+use axum::http::header::{CONTENT_TYPE, EXPECT, IF_MATCH};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::Value;
+use taskwatch_protocol::{ErrorCode, Status};
+use taskwatch_server::Problem;
+use tokio::time::timeout;
+use url::form_urlencoded::Serializer;
+use uuid::Uuid;
+
+use crate::change::IfMatch;
+use crate::store::ListQuery;
+
+pub(super) const JSON: &str = "application/json";
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+
+const MAX_BODY_BYTES: usize = 256 * 1024;
+/// For the whole body: a sender must not hold a connection for ever.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// For reading what is thrown away, so that the sender comes to read the refusal.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, ErrorCode::BadMessage, detail.into())
+}
+
+/// The body as JSON of one of the media types.
+pub(super) async fn json(request: Request, accepted: &[&'static str]) -> Result<Value, Problem> {
+    let media_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default()
+        .trim();
+    if !accepted.iter().any(|accepted| accepted.eq_ignore_ascii_case(media_type)) {
+        let detail = format!("send Content-Type: {}", accepted.join(" or "));
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Err(Problem::new(status, ErrorCode::UnsupportedMediaType, detail));
+    }
+    let waits = request.headers().contains_key(EXPECT);
+    let body = read(request.into_body(), waits).await?;
+    serde_json::from_slice(&body).map_err(|problem| bad(format!("not JSON: {problem}")))
+}
+
+/// The bytes of a body that keeps the limits of size and time.
+async fn read(body: Body, waits_for_continue: bool) -> Result<Vec<u8>, Problem> {
+    let announced = axum::body::HttpBody::size_hint(&body).lower();
+    let mut chunks = body.into_data_stream();
+    let read = async {
+        let mut bytes = Vec::new();
+        // A body that would be too large is not asked for.
+        if announced > MAX_BODY_BYTES as u64 {
+            return Ok::<_, Problem>(None);
+        }
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| bad("the body broke off"))?;
+            if bytes.len() + chunk.len() > MAX_BODY_BYTES {
+                return Ok(None);
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Some(bytes))
+    };
+    let late = Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        ErrorCode::BadMessage,
+        "the body took longer than 30 s",
+    );
+    if let Some(bytes) = timeout(BODY_TIMEOUT, read).await.map_err(|_| late)?? {
+        return Ok(bytes);
+    }
+    if !waits_for_continue {
+        let drain = async { while let Some(Ok(_)) = chunks.next().await {} };
+        // It ends, or it does not: the answer is the same.
+        let _ = timeout(DRAIN_TIMEOUT, drain).await;
+    }
+    let status = StatusCode::PAYLOAD_TOO_LARGE;
+    Err(Problem::new(status, ErrorCode::TooLarge, "a body has at most 256 KiB"))
+}
+
+/// `If-Match`: the versions a change may start from. `*` is any; a tag that this server never
+/// gave, or a weak one, is none.
+pub(super) fn if_match(headers: &HeaderMap) -> IfMatch {
+    let mut versions = Vec::new();
+    for value in headers.get_all(IF_MATCH) {
+        for tag in value.to_str().unwrap_or_default().split(',').map(str::trim) {
+            if tag == "*" {
+                return None;
+            }
+            let version = tag.strip_prefix("\"v").and_then(|tag| tag.strip_suffix('"'));
+            versions.extend(version.and_then(|version| version.parse::<u64>().ok()));
+        }
+    }
+    headers.contains_key(IF_MATCH).then_some(versions)
+}
+
+/// The `{id}` of the path. What is no UUID is the id of no task.
+#[derive(Debug)]
+pub(super) struct TaskId(pub(super) Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for TaskId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<Uuid>::from_request_parts(parts, state).await;
+        path.map(|Path(id)| Self(id)).map_err(|_| {
+            let detail = "there is no such task; an id is a UUID";
+            Problem::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, detail)
+        })
+    }
+}
+
+/// The query of a list.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) query: ListQuery,
+}
+
+#[derive(Deserialize)]
+struct ListParams {
+    #[serde(alias = "repo")]
+    repository: Option<String>,
+    status: Option<Status>,
+    limit: Option<String>,
+    page: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for List {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Query(params) = Query::<ListParams>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| bad(rejection.body_text()))?;
+        let repository = params.repository.map(|name| {
+            name.parse().map_err(|problem| {
+                let detail = format!("repository: {problem}");
+                Problem::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidName, detail)
+            })
+        });
+        if params.status.as_ref().is_some_and(|status| !status.is_known()) {
+            let words: Vec<_> = Status::KNOWN.iter().map(Status::as_str).collect();
+            return Err(bad(format!("status is one of {}", words.join(", "))));
+        }
+        let limit = params.limit.map_or(Some(DEFAULT_LIMIT), |limit| limit.parse().ok());
+        let limit = limit
+            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+            .ok_or_else(|| bad(format!("limit is a number from 1 to {MAX_LIMIT}")))?;
+        let after = params.page.map(|token| {
+            position(&token).ok_or_else(|| bad("page is the `next` of the page before, unchanged"))
+        });
+        let query = ListQuery {
+            repository: repository.transpose()?,
+            status: params.status,
+            after: after.transpose()?,
+            limit,
+        };
+        Ok(Self { query })
+    }
+}
+
+impl List {
+    /// The query of the page behind `last`.
+    pub(super) fn next_query(&self, last: Uuid) -> String {
+        let mut query = Serializer::new(String::new());
+        if let Some(repository) = &self.query.repository {
+            query.append_pair("repository", repository.as_str());
+        }
+        if let Some(status) = &self.query.status {
+            query.append_pair("status", status.as_str());
+        }
+        query.append_pair("limit", &self.query.limit.to_string());
+        query.append_pair("page", &page_token(last)).finish()
+    }
+}
+
+const PAGE_PREFIX: &str = "p1-";
+
+/// The token of the page behind a task.
+pub(super) fn page_token(last: Uuid) -> String {
+    format!("{PAGE_PREFIX}{}", last.simple())
+}
+
+fn position(token: &str) -> Option<Uuid> {
+    Uuid::try_parse(token.strip_prefix(PAGE_PREFIX)?).ok()
+}

@@ -1,0 +1,200 @@
+//! What the operator may choose: flags, each also a `TASKWATCH_*` variable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use etcetera::BaseStrategy;
+use taskwatch_server::{AccessPolicy, InvalidOrigin};
+
+/// A task API with live updates.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "taskwatchd", version)]
+pub struct Settings {
+    /// Address to listen on; port 0 takes any free one
+    #[arg(long, env = "TASKWATCH_LISTEN", default_value = "127.0.0.1:8787", value_name = "ADDR")]
+    pub listen: SocketAddr,
+
+    /// Folder that holds everything kept [default: taskwatch in the user's data directory]
+    #[arg(long, env = "TASKWATCH_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// Events to keep for those who come back
+    #[arg(
+        long,
+        env = "TASKWATCH_RETENTION_EVENTS",
+        default_value_t = 1_000_000,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..=i64::MAX.cast_unsigned()),
+    )]
+    pub retention_events: u64,
+
+    /// Age up to which events are kept, such as 60s, 5m, 2h or 7d
+    #[arg(
+        long,
+        env = "TASKWATCH_RETENTION_AGE",
+        default_value = "7d",
+        value_name = "DURATION",
+        value_parser = duration,
+    )]
+    pub retention_age: Duration,
+
+    /// Serve without authentication although others than this machine can reach the server
+    #[arg(long, env = "TASKWATCH_ANONYMOUS")]
+    pub anonymous: bool,
+
+    /// Origin of web pages that may connect, such as `https://tasks.example.com` (repeatable)
+    #[arg(long, env = "TASKWATCH_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
+    pub allow_origin: Vec<String>,
+
+    /// Name under which the server may be addressed, such as tasks.example.com (repeatable)
+    #[arg(long, env = "TASKWATCH_ALLOW_HOST", value_delimiter = ',', value_name = "HOST")]
+    pub allow_host: Vec<String>,
+}
+
+/// How much of the log is kept, whichever is less.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retention {
+    pub(crate) events: u64,
+    pub(crate) age: Duration,
+}
+
+/// Settings that do not go together.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidSettings {
+    /// Everybody who can reach the server could change every task.
+    #[error(
+        "others could reach this server, and it has no authentication: give --anonymous to serve \
+         everybody, or listen on 127.0.0.1 without --allow-host and --allow-origin"
+    )]
+    NotPrivate,
+    /// `--allow-origin` is not an origin.
+    #[error("--allow-origin {origin}: {source}")]
+    Origin {
+        /// What was given.
+        origin: String,
+        /// What is wrong with it.
+        source: InvalidOrigin,
+    },
+    /// There is no home directory to put the data in.
+    #[error("there is no home directory; name a folder with --data")]
+    NoHome,
+}
+
+impl Settings {
+    /// Whether only this machine reaches the server, and under no name that others could give it.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.listen.ip().is_loopback() && self.allow_host.is_empty() && self.allow_origin.is_empty()
+    }
+
+    /// Who may come from where.
+    pub(crate) fn access(&self) -> Result<AccessPolicy, InvalidSettings> {
+        if self.is_private() {
+            return Ok(AccessPolicy::private());
+        }
+        if !self.anonymous {
+            return Err(InvalidSettings::NotPrivate);
+        }
+        let hosts = AccessPolicy::listed();
+        let hosts = self.allow_host.iter().fold(hosts, |policy, host| policy.allow_host(host));
+        self.allow_origin.iter().try_fold(hosts, |policy, origin| {
+            policy
+                .allow_origin(origin)
+                .map_err(|source| InvalidSettings::Origin { origin: origin.clone(), source })
+        })
+    }
+
+    /// The folder for the store.
+    pub(crate) fn data_dir(&self) -> Result<PathBuf, InvalidSettings> {
+        if let Some(dir) = &self.data {
+            return Ok(dir.clone());
+        }
+        let user = etcetera::choose_base_strategy().map_err(|_| InvalidSettings::NoHome)?;
+        Ok(user.data_dir().join("taskwatch"))
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        Retention { events: self.retention_events, age: self.retention_age }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a duration such as 60s, 5m, 2h or 7d")]
+struct InvalidDuration;
+
+fn duration(text: &str) -> Result<Duration, InvalidDuration> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or(InvalidDuration)?;
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(InvalidDuration),
+    };
+    let number: u64 = number.parse().map_err(|_| InvalidDuration)?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or(InvalidDuration)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn settings(flags: &[&str]) -> Settings {
+        Settings::parse_from([&["taskwatchd"], flags].concat())
+    }
+
+    #[test]
+    fn the_flags_are_sound() {
+        Settings::command().debug_assert();
+        let settings = settings(&[]);
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:8787");
+        assert_eq!(settings.retention_events, 1_000_000);
+        assert_eq!(settings.retention_age, Duration::from_secs(7 * 86_400));
+    }
+
+    #[test]
+    fn only_a_private_server_is_anonymous_without_being_told() {
+        for (flags, private) in [
+            (&[][..], true),
+            (&["--listen", "[::1]:0"], true),
+            (&["--listen", "127.9.9.9:1"], true),
+            (&["--listen", "0.0.0.0:0"], false),
+            (&["--listen", "192.0.2.1:80"], false),
+            (&["--allow-host", "tasks.example.com"], false),
+            (&["--allow-origin", "http://localhost:3000"], false),
+        ] {
+            let mut settings = settings(flags);
+            assert_eq!(settings.is_private(), private, "{flags:?}");
+            assert_eq!(settings.access().is_ok(), private, "{flags:?}");
+            settings.anonymous = true;
+            assert!(settings.access().is_ok(), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, seconds) in [
+            ("60s", Some(60)),
+            ("5m", Some(300)),
+            ("2h", Some(7200)),
+            ("7d", Some(604_800)),
+            ("0s", Some(0)),
+            ("7", None),
+            ("d", None),
+            ("", None),
+            ("-1s", None),
+            ("1 s", None),
+            ("1w", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615d", None),
+        ] {
+            assert_eq!(duration(text).ok(), seconds.map(Duration::from_secs), "{text}");
+        }
+    }
+}

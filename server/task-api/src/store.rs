@@ -1,0 +1,252 @@
+//! The store: tasks and the log of their events in one SQLite file. All SQL is below here.
+
+mod reader;
+mod retention;
+mod schema;
+mod session;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use taskwatch_protocol::{Cursor, Incarnation, ResetReason, Seq, Task, Timestamp};
+use taskwatch_server::{EventLog, Incarnations, PageLimit, ReadError, ReadFuture};
+use tokio::sync::{Semaphore, oneshot};
+use uuid::Uuid;
+
+use crate::change::{Change, Refusal};
+use crate::settings::Retention;
+use reader::Readers;
+use writer::{Job, Request};
+
+pub(crate) use reader::{ListQuery, TaskPage};
+pub(crate) use writer::{Changed, Writer};
+
+const DATABASE: &str = "taskwatch.db";
+const LOCK: &str = "taskwatch.lock";
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Changes that wait for the writer; more callers wait for room.
+const WAITING: usize = 1024;
+
+/// Tells the time of events.
+type Clock = Box<dyn Fn() -> Timestamp + Send>;
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The folder cannot be made or written to.
+    #[error("{} cannot be used: {source}; name another folder with --data", path.display())]
+    Folder {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process has the store open.
+    #[error("another process uses {}; stop it, or name another folder with --data", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The file was written by a newer version.
+    #[error(
+        "the store has schema {found} and this version knows {known}; use the newer version, or \
+         restore an older copy"
+    )]
+    NewerSchema {
+        /// What the file says.
+        found: usize,
+        /// What this version can read.
+        known: usize,
+    },
+    /// SQLite refuses the file.
+    #[error("the store cannot be opened: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Why a change was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ChangeError {
+    #[error("there is no such task")]
+    NotFound,
+    #[error("the task has version {current} by now; read it again and repeat the change")]
+    VersionConflict { current: u64 },
+    #[error("the event of this change has {bytes} bytes, over 256 KiB; shorten the task")]
+    TooLarge { bytes: usize },
+    #[error("the store cannot take changes now; try again later")]
+    Unavailable,
+    #[error("the change could not be stored")]
+    Internal,
+}
+
+impl From<Refusal> for ChangeError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound => Self::NotFound,
+            Refusal::VersionConflict { current } => Self::VersionConflict { current },
+        }
+    }
+}
+
+/// The store cannot be read now; the reason is in the server's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store cannot be read now; try again later")]
+pub(crate) struct Unavailable;
+
+/// What readers of the log ask without a query.
+#[derive(Debug)]
+struct Shared {
+    incarnations: Incarnations,
+    head: AtomicU64,
+    floor: AtomicU64,
+}
+
+/// The open store. A clone is the same store.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    shared: Arc<Shared>,
+    readers: Arc<Readers>,
+    requests: mpsc::Sender<Request>,
+    room: Arc<Semaphore>,
+}
+
+impl Store {
+    /// Opens the store in `dir`, or makes it. Changes wait until the writer is started.
+    pub(crate) fn open(dir: &Path, retention: Retention) -> Result<(Self, Writer), OpenError> {
+        let clock = || Timestamp::from_unix_millis(jiff::Timestamp::now().as_millisecond());
+        Self::open_with_clock(dir, retention, Box::new(clock))
+    }
+
+    fn open_with_clock(
+        dir: &Path,
+        retention: Retention,
+        clock: Clock,
+    ) -> Result<(Self, Writer), OpenError> {
+        let lock = lock(dir)?;
+        let path = dir.join(DATABASE);
+        session::set_foreign_journal_aside(dir)
+            .map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
+        let mut conn = Connection::open(&path)?;
+        conn.busy_timeout(BUSY_TIMEOUT)?;
+        conn.pragma_update(None, "journal_mode", "WAL")?;
+        // Without FULL a power cut may take back what was acknowledged.
+        conn.pragma_update(None, "synchronous", "FULL")?;
+        // A savepoint must not need a temporary file: where files run out, changes still work.
+        conn.pragma_update(None, "temp_store", "MEMORY")?;
+        conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+        schema::migrate(&mut conn)?;
+        let incarnation = Incarnation(rand::random());
+        let incarnations = schema::begin_incarnation(&mut conn, incarnation)?;
+        session::begin(dir, &conn, incarnation)?;
+        let state = schema::load_state(&conn)?;
+
+        let shared = Arc::new(Shared {
+            incarnations,
+            head: AtomicU64::new(state.head),
+            floor: AtomicU64::new(state.floor),
+        });
+        let (sender, requests) = mpsc::channel();
+        let store = Self {
+            shared: Arc::clone(&shared),
+            readers: Arc::new(Readers::open(&path)?),
+            requests: sender,
+            room: Arc::new(Semaphore::new(WAITING)),
+        };
+        let writer = Writer {
+            dir: dir.to_owned(),
+            conn,
+            requests,
+            shared,
+            state,
+            retention,
+            clock,
+            patience: writer::IDLE,
+            lock,
+        };
+        Ok((store, writer))
+    }
+
+    /// Makes a change. It is durable, and published, when this returns; a caller that stops
+    /// waiting does not undo it.
+    pub(crate) async fn change(&self, change: Change) -> Result<Changed, ChangeError> {
+        let acquired = Arc::clone(&self.room).acquire_owned().await;
+        let room = acquired.map_err(|_| ChangeError::Unavailable)?;
+        let (reply, answer) = oneshot::channel();
+        let job = Request::Change(Job { change, reply, room });
+        self.requests.send(job).map_err(|_| ChangeError::Unavailable)?;
+        // A writer that closed before it came to this job has dropped it.
+        answer.await.unwrap_or(Err(ChangeError::Unavailable))
+    }
+
+    /// A task, if there is one.
+    pub(crate) async fn get(&self, id: Uuid) -> Result<Option<Task>, Unavailable> {
+        self.readers.read(move |tx| schema::load_task(tx, id)).await
+    }
+
+    /// Some tasks.
+    pub(crate) async fn list(&self, query: ListQuery) -> Result<TaskPage, Unavailable> {
+        self.readers.read(move |tx| reader::list(tx, &query)).await
+    }
+
+    /// Makes the changes that wait, then closes the file. Later calls are refused.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        let (done, closed) = oneshot::channel();
+        if self.requests.send(Request::Close(done)).is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+/// Claims the folder for this process. A file of its own, since SQLite's locks on the database
+/// come and go, and would not keep a second server from starting.
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let folder = |path: &Path| {
+        let path = path.to_owned();
+        |source| OpenError::Folder { path, source }
+    };
+    std::fs::create_dir_all(dir).map_err(folder(dir))?;
+    let path = dir.join(LOCK);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(folder(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(folder(&path)(source)),
+    }
+}
+
+impl EventLog for Store {
+    fn head(&self) -> Seq {
+        self.shared.head.load(Ordering::Acquire)
+    }
+
+    fn cursor(&self, seq: Seq) -> Cursor {
+        self.shared.incarnations.cursor(seq)
+    }
+
+    fn validate(&self, cursor: &Cursor) -> Result<Seq, ResetReason> {
+        let floor = self.shared.floor.load(Ordering::Acquire);
+        self.shared.incarnations.validate(cursor, self.head(), floor)
+    }
+
+    fn read(&self, after: Seq, upto: Seq, limit: PageLimit) -> ReadFuture<'_> {
+        Box::pin(async move {
+            let read = self.readers.read(move |tx| reader::events(tx, after, upto, limit)).await;
+            read.unwrap_or_else(|error| Err(ReadError::Unavailable(error.to_string())))
+        })
+    }
+}

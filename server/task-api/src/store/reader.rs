@@ -1,0 +1,162 @@
+//! Reads, on a few connections of their own: no reader waits for a writer, nor the other way
+//! round.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OpenFlags, ToSql, Transaction};
+use taskwatch_protocol::{EventKind, RepositoryName, Seq, Status, Task};
+use taskwatch_server::{LogEvent, Page, PageLimit, ReadError};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::schema::{self, TASK_COLUMNS};
+use super::{BUSY_TIMEOUT, Unavailable};
+
+const CONNECTIONS: usize = 4;
+/// A page of a list ends behind the task that goes beyond this.
+const LIST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Read-only connections, each lent to one reader at a time.
+#[derive(Debug)]
+pub(super) struct Readers {
+    permits: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+/// Which tasks a list holds, and where it goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ListQuery {
+    pub(crate) repository: Option<RepositoryName>,
+    pub(crate) status: Option<Status>,
+    pub(crate) after: Option<Uuid>,
+    pub(crate) limit: usize,
+}
+
+/// Some tasks in the order of their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TaskPage {
+    pub(crate) tasks: Vec<Task>,
+    /// Whether the list goes on behind them.
+    pub(crate) more: bool,
+}
+
+impl Readers {
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let open = |_| {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let conn = Connection::open_with_flags(path, flags)?;
+            conn.busy_timeout(BUSY_TIMEOUT)?;
+            Ok(conn)
+        };
+        let idle = (0..CONNECTIONS).map(open).collect::<rusqlite::Result<Vec<_>>>()?;
+        Ok(Self {
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            idle: Arc::new(Mutex::new(idle)),
+        })
+    }
+
+    /// Runs `query` in one read transaction, so that all it reads is of the same moment.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Unavailable)?;
+        let idle = Arc::clone(&self.idle);
+        let task = tokio::task::spawn_blocking(move || {
+            // Held to the end of the read, not of the waiting: a caller that hangs up does not
+            // make room before its connection is back.
+            let _permit = permit;
+            let mut conn = locked(&idle).pop().ok_or(Unavailable)?;
+            let answer = conn.transaction().and_then(|tx| query(&tx));
+            locked(&idle).push(conn);
+            answer.map_err(|error| {
+                tracing::error!(%error, "a read failed");
+                Unavailable
+            })
+        });
+        task.await.map_err(|_| Unavailable)?
+    }
+
+    /// Waits for the readers and closes their connections.
+    pub(super) async fn close(&self) {
+        if let Ok(all) = self.permits.acquire_many(CONNECTIONS as u32).await {
+            self.permits.close();
+            all.forget();
+        }
+        locked(&self.idle).clear();
+    }
+}
+
+fn locked(idle: &Mutex<Vec<Connection>>) -> MutexGuard<'_, Vec<Connection>> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The tasks of a query.
+pub(super) fn list(tx: &Transaction<'_>, query: &ListQuery) -> rusqlite::Result<TaskPage> {
+    let after = query.after.map_or_else(String::new, |id| id.to_string());
+    let mut conditions = vec!["id > ?"];
+    let mut values: Vec<&dyn ToSql> = vec![&after];
+    let repository = query.repository.as_ref().map(RepositoryName::as_str);
+    if let Some(repository) = &repository {
+        conditions.push("repository = ?");
+        values.push(repository);
+    }
+    let status = query.status.as_ref().map(Status::as_str);
+    if let Some(status) = &status {
+        conditions.push("status = ?");
+        values.push(status);
+    }
+    let conditions = conditions.join(" AND ");
+    let sql = format!("SELECT {TASK_COLUMNS} FROM task WHERE {conditions} ORDER BY id");
+    let mut statement = tx.prepare_cached(&sql)?;
+    let mut rows = statement.query(values.as_slice())?;
+    let (mut page, mut bytes) = (TaskPage::default(), 0);
+    while let Some(row) = rows.next()? {
+        if page.tasks.len() == query.limit || bytes > LIST_BYTES {
+            page.more = true;
+            break;
+        }
+        let task = schema::task_from_row(row)?;
+        bytes += task.title.len() + task.description.len();
+        page.tasks.push(task);
+    }
+    Ok(page)
+}
+
+/// The events after `after`, up to and with `upto`, or `Gone`: a part of them is never an answer.
+pub(super) fn events(
+    tx: &Transaction<'_>,
+    after: Seq,
+    upto: Seq,
+    limit: PageLimit,
+) -> rusqlite::Result<Result<Page, ReadError>> {
+    // In the transaction of the rows: retention may move on while they are read.
+    let state = schema::load_state(tx)?;
+    if after < state.floor {
+        return Ok(Err(ReadError::Gone));
+    }
+    // Nothing is said about what is not committed yet.
+    let upto = upto.min(state.head);
+    let mut statement = tx.prepare_cached(
+        "SELECT seq, repository, kind, envelope FROM event \
+         WHERE seq > ?1 AND seq <= ?2 ORDER BY seq",
+    )?;
+    let mut rows = statement.query((after, upto))?;
+    let mut page = Page { events: Vec::new(), scanned_to: upto.max(after) };
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let envelope = row.get_ref(3)?.as_str()?;
+        bytes += envelope.len();
+        if let Some(last) = page.events.last()
+            && (page.events.len() >= limit.events || bytes > limit.bytes)
+        {
+            page.scanned_to = last.seq();
+            break;
+        }
+        let repository = schema::parsed(row, 1, str::parse)?;
+        let kind = EventKind::from(row.get_ref(2)?.as_str()?);
+        page.events.push(LogEvent::new(row.get(0)?, repository, kind, envelope));
+    }
+    Ok(Ok(page))
+}

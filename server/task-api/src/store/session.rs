@@ -1,0 +1,74 @@
+//! Keeps a journal from being replayed into a database it does not belong to.
+//!
+//! Copying files back over the store is a restore. If the server was killed, its journal is still
+//! there, and SQLite, which cannot tell, would replay it into the older file and break it. So
+//! while the store is open a side file names the incarnation whose journal this is; a clean end
+//! removes both. The database itself holds its last incarnation outside the journal, see
+//! [`begin`]: when the two differ, somebody has exchanged the database.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+use taskwatch_protocol::Incarnation;
+use url::Url;
+
+use super::{DATABASE, OpenError, schema};
+
+const SESSION: &str = "taskwatch.session";
+/// What SQLite keeps beside the database while it is open.
+const JOURNAL: &str = "taskwatch.db-wal";
+const INDEX: &str = "taskwatch.db-shm";
+/// Nobody reads it again; but what may hold somebody's work is not for us to delete.
+const ASIDE: &str = "taskwatch.db-wal.replaced";
+
+/// Before the database is opened: puts a journal aside that belongs to another file.
+pub(super) fn set_foreign_journal_aside(dir: &Path) -> io::Result<()> {
+    let is_empty = fs::metadata(dir.join(JOURNAL)).map_or(true, |journal| journal.len() == 0);
+    let (false, Ok(session)) = (is_empty, fs::read_to_string(dir.join(SESSION))) else {
+        return Ok(());
+    };
+    // A database that does not say is left to SQLite, which will.
+    if last_without_journal(dir).is_none_or(|last| session == name(last)) {
+        return Ok(());
+    }
+    tracing::warn!("the database was restored from a copy; the other's journal is now {ASIDE}");
+    fs::rename(dir.join(JOURNAL), dir.join(ASIDE))?;
+    match fs::remove_file(dir.join(INDEX)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// After the incarnation was written: moves it out of the journal, and puts its name on what the
+/// journal will hold. A crash in between leaves an empty journal, which belongs to anybody.
+pub(super) fn begin(dir: &Path, conn: &Connection, id: Incarnation) -> Result<(), OpenError> {
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    let path = dir.join(SESSION);
+    let write = || {
+        let mut file = File::create(&path)?;
+        file.write_all(name(id).as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|source| OpenError::Folder { path: path.clone(), source })
+}
+
+/// After a clean end, when there is no journal.
+pub(super) fn end(dir: &Path) -> io::Result<()> {
+    fs::remove_file(dir.join(SESSION))
+}
+
+fn name(id: Incarnation) -> String {
+    format!("{:016x}", id.0)
+}
+
+fn last_without_journal(dir: &Path) -> Option<Incarnation> {
+    let path = std::path::absolute(dir.join(DATABASE)).ok()?;
+    let mut url = Url::from_file_path(path).ok()?;
+    // Reads the file as it is.
+    url.set_query(Some("immutable=1"));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let conn = Connection::open_with_flags(url.as_str(), flags).ok()?;
+    schema::last_incarnation(&conn).ok()
+}

@@ -1,0 +1,532 @@
+//! The store as a whole. The writer is driven turn by turn: no thread, no sleep.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, AtomicUsize};
+
+use futures_util::FutureExt;
+use proptest::prelude::*;
+use taskwatch_protocol::{Priority, ServerFrame, ServerMessage, Status, TaskChange};
+use taskwatch_server::LogEvent;
+use tempfile::TempDir;
+
+use super::*;
+use crate::change::{NewTask, TaskPatch};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const START: i64 = 1_700_000_000_000;
+const EVERYTHING: PageLimit = PageLimit { events: usize::MAX, bytes: usize::MAX };
+
+type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Changed, ChangeError>> + 'a>>;
+
+struct Bench {
+    dir: TempDir,
+    store: Store,
+    writer: Writer,
+    now: Arc<AtomicI64>,
+    published: RefCell<Vec<LogEvent>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::keeping(1_000_000, DAY)
+    }
+
+    fn keeping(events: u64, age: Duration) -> Self {
+        Self::at(TempDir::new().unwrap(), events, age)
+    }
+
+    fn at(dir: TempDir, events: u64, age: Duration) -> Self {
+        let now = Arc::new(AtomicI64::new(START));
+        let clock = Arc::clone(&now);
+        let clock = Box::new(move || Timestamp::from_unix_millis(clock.load(Ordering::Relaxed)));
+        let retention = Retention { events, age };
+        let (store, writer) = Store::open_with_clock(dir.path(), retention, clock).unwrap();
+        Self { dir, store, writer, now, published: RefCell::default() }
+    }
+
+    /// Stops without a word, as a killed process does, and starts again.
+    fn restart(self) -> Self {
+        let Self { dir, store, writer, .. } = self;
+        let (events, age) = (writer.retention.events, writer.retention.age);
+        drop((store, writer));
+        Self::at(dir, events, age)
+    }
+
+    fn set_clock(&self, offset: i64) {
+        self.now.store(START + offset, Ordering::Relaxed);
+    }
+
+    fn turn(&mut self) {
+        let Self { writer, published, .. } = self;
+        let flow = writer.turn(&|event| published.borrow_mut().push(event));
+        assert!(matches!(flow, ControlFlow::Continue(())));
+    }
+
+    fn make(&mut self, changes: Vec<Change>) -> Vec<Result<Changed, ChangeError>> {
+        let store = self.store.clone();
+        let waiting: Vec<_> = changes.into_iter().map(|change| ask(&store, change)).collect();
+        self.turn();
+        waiting.into_iter().map(|answer| answer.now_or_never().expect("answered")).collect()
+    }
+
+    fn create(&mut self, n: u64) {
+        for _ in 0..n {
+            self.make(vec![create("acme/api")]).remove(0).unwrap();
+        }
+    }
+
+    fn seqs(&self) -> Vec<Seq> {
+        self.published.borrow().iter().map(LogEvent::seq).collect()
+    }
+
+    async fn read(&self, after: Seq) -> Result<Vec<Seq>, ReadError> {
+        let page = self.store.read(after, self.store.head(), EVERYTHING).await?;
+        Ok(page.events.iter().map(LogEvent::seq).collect())
+    }
+}
+
+/// Hands a change in; the answer comes with the writer's next turn.
+fn ask(store: &Store, change: Change) -> Waiting<'_> {
+    let mut waiting: Waiting<'_> = Box::pin(store.change(change));
+    assert!(waiting.as_mut().now_or_never().is_none(), "nothing is answered before its commit");
+    waiting
+}
+
+fn new_task(repository: &str) -> NewTask {
+    NewTask {
+        repository: repository.parse().unwrap(),
+        title: "One".into(),
+        description: String::new(),
+        status: Status::Pending,
+        priority: Priority::Medium,
+        assignee: None,
+        tags: vec!["a".into()],
+    }
+}
+
+fn create(repository: &str) -> Change {
+    Change::Create { id: Uuid::now_v7(), task: new_task(repository) }
+}
+
+fn retitle(id: Uuid, title: &str, if_match: Option<Vec<u64>>) -> Change {
+    let patch = TaskPatch { title: Some(title.into()), ..TaskPatch::default() };
+    Change::Update { id, patch, if_match }
+}
+
+fn event(log: &LogEvent) -> (ServerFrame, taskwatch_protocol::TaskEvent) {
+    let frame = ServerFrame::decode(std::str::from_utf8(log.envelope()).unwrap()).unwrap();
+    let ServerMessage::Task(event) = frame.message.clone() else { panic!("a task event") };
+    (frame, event)
+}
+
+#[tokio::test]
+async fn changes_that_wait_become_one_commit_and_are_published_in_order() {
+    let mut bench = Bench::new();
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&commits);
+    let count = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    bench.writer.conn.commit_hook(Some(count)).unwrap();
+
+    let answers = bench.make((0..5).map(|_| create("acme/api")).collect());
+
+    assert_eq!(commits.load(Ordering::Relaxed), 1);
+    assert_eq!(bench.seqs(), [1, 2, 3, 4, 5]);
+    for (answer, seq) in answers.iter().zip(1..) {
+        assert_eq!(answer.as_ref().unwrap().cursor, bench.store.cursor(seq));
+    }
+    assert_eq!(bench.read(0).await.unwrap(), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn what_is_published_is_what_is_stored_and_durable() {
+    let mut bench = Bench::new();
+    let waiting = ask(&bench.store, create("acme/api"));
+    let reader = Connection::open(bench.dir.path().join(DATABASE)).unwrap();
+    let _ = bench.writer.turn(&|event| {
+        // I5: another connection sees the event by the time it is published.
+        let sql = "SELECT envelope FROM event WHERE seq = ?1";
+        let stored: String = reader.query_row(sql, [event.seq()], |row| row.get(0)).unwrap();
+        assert_eq!(stored.as_bytes(), event.envelope());
+        bench.published.borrow_mut().push(event);
+    });
+    let task = waiting.await.unwrap().task;
+    let (frame, event) = event(&bench.published.borrow()[0]);
+    assert_eq!(frame.cursor, Some(bench.store.cursor(1)));
+    assert_eq!(frame.timestamp, Some(task.created_at));
+    assert_eq!((event.changed_by.as_str(), event.task()), ("api", &task));
+    assert_eq!(bench.store.get(task.id).await.unwrap(), Some(task));
+}
+
+#[tokio::test]
+async fn a_change_that_fails_sinks_no_other() {
+    let mut bench = Bench::new();
+    let trigger = "CREATE TRIGGER broken BEFORE INSERT ON event WHEN NEW.repository = 'bad' \
+                   BEGIN SELECT RAISE(ABORT, 'broken'); END";
+    bench.writer.conn.execute_batch(trigger).unwrap();
+    let long = NewTask { description: "x".repeat(300_000), ..new_task("acme/api") };
+    let long = Change::Create { id: Uuid::now_v7(), task: long };
+    let nobody = Uuid::now_v7();
+
+    let answers = bench.make(vec![
+        create("acme/api"),
+        create("bad"),
+        long,
+        retitle(nobody, "Two", None),
+        create("acme/web"),
+    ]);
+
+    assert!(answers[0].is_ok() && answers[4].is_ok());
+    assert_eq!(answers[1], Err(ChangeError::Internal));
+    assert!(matches!(answers[2], Err(ChangeError::TooLarge { bytes }) if bytes > 300_000));
+    assert_eq!(answers[3], Err(ChangeError::NotFound));
+    assert_eq!(bench.seqs(), [1, 2]);
+    let page = bench.store.list(ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
+    assert_eq!(page.tasks.len(), 2);
+}
+
+#[tokio::test]
+async fn changes_of_one_commit_see_each_other() {
+    let mut bench = Bench::new();
+    let id = Uuid::now_v7();
+    let delete = Change::Delete { id, if_match: Some(vec![2]) };
+    let answers = bench.make(vec![
+        Change::Create { id, task: new_task("acme/api") },
+        retitle(id, "Two", Some(vec![1])),
+        retitle(id, "Three", Some(vec![1])),
+        retitle(id, "Two", None),
+        delete,
+    ]);
+    assert_eq!(answers[1].as_ref().unwrap().task.version, 2);
+    assert_eq!(answers[2], Err(ChangeError::VersionConflict { current: 2 }));
+    // Nothing to change: no event, the same version, the position so far.
+    assert_eq!(answers[3], answers[1]);
+    assert_eq!(answers[4].as_ref().unwrap().cursor, bench.store.cursor(3));
+    assert_eq!(bench.seqs(), [1, 2, 3]);
+    assert_eq!(bench.store.get(id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_loses_nothing() {
+    let mut bench = Bench::new();
+    drop(ask(&bench.store, create("acme/api")));
+    bench.turn();
+    assert_eq!(bench.seqs(), [1]);
+    assert_eq!(bench.read(0).await.unwrap(), [1]);
+    assert_eq!(bench.store.room.available_permits(), WAITING);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_survived() {
+    let mut bench = Bench::new();
+    bench.create(1);
+    let pages: u32 = bench.writer.conn.query_row("PRAGMA page_count", [], |r| r.get(0)).unwrap();
+    bench.writer.conn.query_row("PRAGMA max_page_count = 1", [], |_| Ok(())).unwrap();
+    let task = NewTask { description: "x".repeat(60_000), ..new_task("acme/api") };
+    let large = Change::Create { id: Uuid::now_v7(), task };
+
+    let answers = bench.make(vec![create("acme/api"), large.clone()]);
+    assert_eq!(answers, [Err(ChangeError::Unavailable), Err(ChangeError::Unavailable)]);
+
+    let enough = format!("PRAGMA max_page_count = {}", pages + 1000);
+    bench.writer.conn.query_row(&enough, [], |_| Ok(())).unwrap();
+    assert!(bench.make(vec![large]).remove(0).is_ok());
+    assert_eq!(bench.seqs(), [1, 2]);
+}
+
+#[tokio::test]
+async fn time_never_goes_back_along_the_log() {
+    let mut bench = Bench::new();
+    let mut stamps = Vec::new();
+    for offset in [0, 50, 20, -90_000, 60] {
+        bench.set_clock(offset);
+        bench.create(1);
+        let (frame, _) = event(bench.published.borrow().last().unwrap());
+        stamps.push(frame.timestamp.unwrap().unix_millis() - START);
+    }
+    assert_eq!(stamps, [0, 50, 50, 50, 60]);
+    bench = bench.restart();
+    bench.create(1);
+    let (frame, _) = event(bench.published.borrow().last().unwrap());
+    assert_eq!(frame.timestamp.unwrap().unix_millis() - START, 60);
+}
+
+#[tokio::test]
+async fn retention_by_count_is_exact_when_idle() {
+    for (made, floor) in [(9, 0), (10, 0), (11, 1), (13, 3)] {
+        let mut bench = Bench::keeping(10, DAY);
+        bench.create(made);
+        bench.writer.trim(true);
+        assert_eq!(bench.writer.state.floor, floor);
+        assert_eq!(bench.read(floor).await.unwrap(), (floor + 1..=made).collect::<Vec<_>>());
+        let kept = bench.store.cursor(floor);
+        assert_eq!(bench.store.validate(&kept), Ok(floor));
+        if let Some(lost) = floor.checked_sub(1) {
+            assert!(matches!(bench.read(lost).await, Err(ReadError::Gone)));
+            let expired = bench.store.validate(&bench.store.cursor(lost));
+            assert_eq!(expired, Err(ResetReason::Expired));
+        }
+    }
+}
+
+#[test]
+fn a_busy_writer_trims_in_full_steps_alone() {
+    let mut bench = Bench::keeping(10, DAY);
+    for (more, head, floor) in
+        [(250, 250, 0), (250, 500, 0), (9, 509, 0), (1, 510, 500), (1, 511, 500)]
+    {
+        bench.make((0..more).map(|_| create("acme/api")).collect());
+        assert_eq!((bench.store.head(), bench.writer.state.floor), (head, floor));
+    }
+}
+
+#[tokio::test]
+async fn retention_by_age_is_exact_when_idle() {
+    for (age, kept) in [(99, vec![3]), (100, vec![2, 3]), (101, vec![2, 3])] {
+        let mut bench = Bench::keeping(1000, Duration::from_millis(age));
+        for offset in [0, 100, 200] {
+            bench.set_clock(offset);
+            bench.create(1);
+        }
+        bench.writer.trim(true);
+        let floor = bench.writer.state.floor;
+        assert_eq!(bench.read(floor).await.unwrap(), kept, "age {age}");
+    }
+}
+
+#[test]
+fn one_turn_deletes_at_most_a_step() {
+    let mut bench = Bench::keeping(1, DAY);
+    bench.writer.retention.events = 10_000;
+    for _ in 0..5 {
+        bench.make((0..250).map(|_| create("acme/api")).collect());
+    }
+    bench.writer.retention.events = 1;
+    let mut floors = Vec::new();
+    for _ in 0..4 {
+        bench.writer.trim(true);
+        floors.push(bench.writer.state.floor);
+    }
+    assert_eq!(floors, [500, 1000, 1249, 1249]);
+}
+
+#[tokio::test]
+async fn the_sequence_survives_an_empty_log() {
+    let mut bench = Bench::keeping(1000, Duration::ZERO);
+    bench.create(3);
+    bench.set_clock(1);
+    bench.writer.trim(true);
+    assert_eq!(bench.read(3).await.unwrap(), [] as [Seq; 0]);
+
+    let mut bench = bench.restart();
+    assert_eq!((bench.store.head(), bench.writer.state.floor), (3, 3));
+    assert!(matches!(bench.read(2).await, Err(ReadError::Gone)));
+    assert_eq!(bench.store.validate(&bench.store.cursor(3)), Ok(3));
+    bench.create(1);
+    assert_eq!(bench.seqs(), [4]);
+}
+
+#[tokio::test]
+async fn a_restart_resets_nobody_and_a_copied_back_file_resets_who_saw_more() {
+    let mut bench = Bench::new();
+    bench.create(2);
+    let seen = bench.store.cursor(2);
+    let mut bench = bench.restart();
+    assert_eq!(bench.store.validate(&seen), Ok(2));
+
+    let copy = TempDir::new().unwrap();
+    let vacuum = format!("VACUUM INTO '{}'", copy.path().join(DATABASE).display());
+    bench.writer.conn.execute_batch(&vacuum).unwrap();
+    let at_the_copy = bench.store.cursor(2);
+    bench.create(1);
+    let after_the_copy = bench.store.cursor(3);
+
+    let mut restored = Bench::at(copy, 1000, DAY);
+    assert_eq!(restored.store.validate(&seen), Ok(2));
+    assert_eq!(restored.store.validate(&at_the_copy), Ok(2));
+    restored.create(5);
+    assert_eq!(restored.store.validate(&after_the_copy), Err(ResetReason::Incarnation));
+    assert_eq!(restored.store.validate(&restored.store.cursor(3)), Ok(3));
+}
+
+/// As `kill -9` leaves the folder: the database, its journal and the side file, of one moment.
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_journal_is_replayed_into_the_database_it_belongs_to_and_into_no_other() {
+    let (retention, backup) = (Retention { events: 1000, age: DAY }, TempDir::new().unwrap());
+    let mut bench = Bench::new();
+    bench.create(2);
+    let Bench { dir, store, writer, .. } = bench;
+    writer.start(drop).unwrap();
+    store.close().await;
+    copy(dir.path(), backup.path());
+
+    let mut bench = Bench::at(dir, 1000, DAY);
+    bench.create(3);
+    let lost = bench.store.cursor(5);
+    let killed = TempDir::new().unwrap();
+    copy(bench.dir.path(), killed.path());
+    assert!(killed.path().join("taskwatch.db-wal").metadata().unwrap().len() > 0);
+
+    let crashed = TempDir::new().unwrap();
+    copy(killed.path(), crashed.path());
+    let (store, _writer) = Store::open(crashed.path(), retention).unwrap();
+    assert_eq!((store.head(), store.validate(&lost)), (5, Ok(5)));
+
+    copy(backup.path(), killed.path());
+    let mut restored = Bench::at(killed, 1000, DAY);
+    assert_eq!(restored.store.head(), 2);
+    assert_eq!(restored.store.validate(&lost), Err(ResetReason::Incarnation));
+    restored.create(1);
+    assert_eq!(restored.read(0).await.unwrap(), [1, 2, 3]);
+    let check = restored.writer.conn.query_row("PRAGMA integrity_check", [], |row| row.get(0));
+    assert_eq!(check, Ok("ok".to_owned()));
+}
+
+#[tokio::test]
+async fn a_read_says_how_far_it_has_looked() {
+    let mut bench = Bench::new();
+    bench.create(5);
+    let size = bench.published.borrow()[0].envelope().len();
+    let read = async |after, upto, events, bytes| {
+        let page = bench.store.read(after, upto, PageLimit { events, bytes }).await.unwrap();
+        let seqs: Vec<_> = page.events.iter().map(LogEvent::seq).collect();
+        (seqs, page.scanned_to)
+    };
+    assert_eq!(read(0, 5, 10, usize::MAX).await, (vec![1, 2, 3, 4, 5], 5));
+    assert_eq!(read(1, 3, 10, usize::MAX).await, (vec![2, 3], 3));
+    assert_eq!(read(0, 5, 2, usize::MAX).await, (vec![1, 2], 2));
+    assert_eq!(read(2, 5, 10, size * 2).await, (vec![3, 4], 4));
+    assert_eq!(read(2, 5, 10, 1).await, (vec![3], 3));
+    assert_eq!(read(5, 5, 10, 1).await, (vec![], 5));
+    assert_eq!(read(3, 99, 10, usize::MAX).await, (vec![4, 5], 5), "no word on the future");
+}
+
+#[tokio::test]
+async fn a_folder_belongs_to_one_process() {
+    let bench = Bench::new();
+    let retention = Retention { events: 1, age: DAY };
+    let second = Store::open(bench.dir.path(), retention);
+    assert!(matches!(second, Err(OpenError::Locked { .. })));
+    bench.restart();
+}
+
+#[test]
+fn a_folder_that_is_a_file_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let opened = Store::open(file.path(), Retention { events: 1, age: DAY });
+    assert!(matches!(opened, Err(OpenError::Folder { .. })));
+}
+
+#[tokio::test]
+async fn closing_makes_what_waits_and_leaves_one_file() {
+    let dir = TempDir::new().unwrap();
+    let retention = Retention { events: 10, age: DAY };
+    let (store, writer) = Store::open(dir.path(), retention).unwrap();
+    let waiting: Vec<_> = (0..100).map(|_| ask(&store, create("acme/api"))).collect();
+    let (seen, published) = mpsc::channel();
+    writer.start(move |event| seen.send(event.seq()).unwrap()).unwrap();
+    store.close().await;
+
+    assert_eq!(published.iter().collect::<Vec<_>>(), (1..=100).collect::<Vec<_>>());
+    for answer in waiting {
+        assert!(answer.await.is_ok());
+    }
+    assert_eq!(store.change(create("acme/api")).await, Err(ChangeError::Unavailable));
+    assert_eq!(store.get(Uuid::now_v7()).await, Err(Unavailable));
+    let mut left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, [DATABASE, LOCK]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Create,
+    Retitle { which: usize, title: u8 },
+    Delete { which: usize },
+    Clock(i64),
+    Commit,
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => Just(Step::Create),
+        6 => (0..6_usize, 0..3_u8).prop_map(|(which, title)| Step::Retitle { which, title }),
+        2 => (0..6_usize).prop_map(|which| Step::Delete { which }),
+        2 => (-1000..1000_i64).prop_map(Step::Clock),
+        4 => Just(Step::Commit),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_log_tells_the_whole_story(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut bench = Bench::new();
+        let (mut ids, mut waiting) = (Vec::<Uuid>::new(), Vec::new());
+        for step in steps {
+            match step {
+                Step::Create => {
+                    let id = Uuid::now_v7();
+                    ids.push(id);
+                    waiting.push(Change::Create { id, task: new_task("acme/api") });
+                }
+                Step::Retitle { which, title } => waiting.extend(
+                    ids.get(which).map(|&id| retitle(id, &title.to_string(), None))),
+                Step::Delete { which } => waiting.extend(
+                    ids.get(which).map(|&id| Change::Delete { id, if_match: None })),
+                Step::Clock(offset) => bench.set_clock(offset),
+                Step::Commit if waiting.is_empty() => {}
+                Step::Commit => drop(bench.make(std::mem::take(&mut waiting))),
+                Step::Restart => bench = bench.restart(),
+            }
+        }
+        if !waiting.is_empty() {
+            bench.make(waiting);
+        }
+
+        let (mut folded, mut versions) = (BTreeMap::new(), HashMap::new());
+        let mut last_time = Timestamp::from_unix_millis(0);
+        let head = bench.store.head();
+        let page = runtime.block_on(bench.store.read(0, head, EVERYTHING)).unwrap();
+        prop_assert_eq!(page.events.len() as u64, head);
+        for (log, seq) in page.events.iter().zip(1..) {
+            let (frame, event) = event(log);
+            prop_assert_eq!(log.seq(), seq);
+            prop_assert!(frame.timestamp.unwrap() >= last_time);
+            last_time = frame.timestamp.unwrap();
+            let before = versions.insert(event.task_id, event.version).unwrap_or(0);
+            prop_assert_eq!(event.version, before + 1);
+            match event.change {
+                TaskChange::Created { task } | TaskChange::Updated { task, .. } => {
+                    prop_assert_eq!(task.version, event.version);
+                    folded.insert(task.id, *task);
+                }
+                TaskChange::Deleted { previous } => {
+                    prop_assert_eq!(folded.remove(&previous.id), Some(*previous));
+                }
+            }
+        }
+        let query = ListQuery { limit: 1000, ..ListQuery::default() };
+        let listed = runtime.block_on(bench.store.list(query)).unwrap();
+        prop_assert_eq!(folded.into_values().collect::<Vec<_>>(), listed.tasks);
+    }
+}

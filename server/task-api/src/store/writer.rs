@@ -1,0 +1,378 @@
+//! The one thread that writes: changes that wait become one commit, are published in order, and
+//! then answered.
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, Savepoint, TransactionBehavior};
+use taskwatch_protocol::{
+    Cursor, EventKind, ServerFrame, ServerMessage, Task, TaskChange, TaskEvent, Timestamp,
+};
+use taskwatch_server::LogEvent;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::schema::{self, LogState};
+use super::{ChangeError, Clock, Shared, retention, session};
+use crate::change::{Change, Decision};
+use crate::settings::Retention;
+
+/// Changes in one commit, at most.
+const BATCH: usize = 256;
+/// An event on the wire, at most.
+const MAX_EVENT_BYTES: usize = 256 * 1024;
+/// How long nothing is asked before old events are looked for.
+pub(super) const IDLE: Duration = Duration::from_secs(1);
+
+/// A change that was made, or that was made already.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Changed {
+    /// The task after the change, or as it last was.
+    pub(crate) task: Task,
+    /// The position behind the change: whoever has read up to it has seen the change.
+    pub(crate) cursor: Cursor,
+}
+
+/// What the writer is asked.
+#[derive(Debug)]
+pub(super) enum Request {
+    Change(Job),
+    Close(oneshot::Sender<()>),
+}
+
+/// A change with whom to tell. The caller may be gone by then; the change is made all the same.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) change: Change,
+    pub(super) reply: oneshot::Sender<Result<Changed, ChangeError>>,
+    /// The room this job takes among those that wait.
+    pub(super) room: OwnedSemaphorePermit,
+}
+
+/// The thread's state. Nothing else writes to the file.
+pub(crate) struct Writer {
+    pub(super) dir: PathBuf,
+    pub(super) conn: Connection,
+    pub(super) requests: Receiver<Request>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) state: LogState,
+    pub(super) retention: Retention,
+    pub(super) clock: Clock,
+    /// How long the next turn waits for a change before it looks for old events.
+    pub(super) patience: Duration,
+    /// Held while the thread lives.
+    pub(super) lock: File,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// What one change has written.
+struct Written {
+    changed: Changed,
+    event: Option<LogEvent>,
+    state: LogState,
+}
+
+enum WriteError {
+    Refused(ChangeError),
+    Sql(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for WriteError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl Writer {
+    /// Starts the thread. `publish` is called for each event, in the order of their numbers, once
+    /// the event is durable (I5).
+    pub(crate) fn start(
+        self,
+        publish: impl Fn(LogEvent) + Send + 'static,
+    ) -> Result<(), std::io::Error> {
+        let thread = std::thread::Builder::new().name("store-writer".into());
+        thread.spawn(move || {
+            let _end = EndWithPanic;
+            self.run(&publish);
+        })?;
+        Ok(())
+    }
+
+    fn run(mut self, publish: &dyn Fn(LogEvent)) {
+        let closed = loop {
+            match self.turn(publish) {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(done) => break done,
+            }
+        };
+        let Self { dir, conn, lock, .. } = self;
+        // The file alone then holds everything, which is what people copy.
+        let tidy = conn.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)");
+        match tidy.and_then(|()| conn.close().map_err(|(_, error)| error)) {
+            Ok(()) => {
+                if let Err(error) = session::end(&dir) {
+                    tracing::warn!(%error, "the side file of the store stays");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the store was not tidied up; nothing is lost"),
+        }
+        drop(lock);
+        if let Some(done) = closed {
+            // Nobody waits any more: that is fine.
+            let _ = done.send(());
+        }
+    }
+
+    /// Serves what waits, then trims a little.
+    pub(super) fn turn(
+        &mut self,
+        publish: &dyn Fn(LogEvent),
+    ) -> ControlFlow<Option<oneshot::Sender<()>>> {
+        let mut close = None;
+        let idle = match self.requests.recv_timeout(self.patience) {
+            Ok(Request::Change(first)) => {
+                let mut jobs = vec![first];
+                while jobs.len() < BATCH
+                    && let Ok(request) = self.requests.try_recv()
+                {
+                    match request {
+                        Request::Change(job) => jobs.push(job),
+                        Request::Close(done) => {
+                            close = Some(done);
+                            break;
+                        }
+                    }
+                }
+                self.commit(jobs, publish);
+                false
+            }
+            Ok(Request::Close(done)) => return ControlFlow::Break(Some(done)),
+            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(None),
+            Err(RecvTimeoutError::Timeout) => true,
+        };
+        if close.is_some() {
+            return ControlFlow::Break(close);
+        }
+        self.trim(idle);
+        ControlFlow::Continue(())
+    }
+
+    /// One commit for all jobs; each is answered after it.
+    fn commit(&mut self, jobs: Vec<Job>, publish: &dyn Fn(LogEvent)) {
+        let (state, outcomes) = match self.write(&jobs) {
+            Ok(written) => written,
+            Err(error) => {
+                self.survive_or_end(&error);
+                for job in jobs {
+                    let _ = job.reply.send(Err(ChangeError::Unavailable));
+                }
+                return;
+            }
+        };
+        self.state = state;
+        self.shared.head.store(state.head, Ordering::Release);
+        let answers: Vec<_> = outcomes
+            .into_iter()
+            .map(|outcome| {
+                let written = outcome?;
+                written.event.into_iter().for_each(publish);
+                Ok(written.changed)
+            })
+            .collect();
+        for (job, answer) in jobs.into_iter().zip(answers) {
+            drop(job.room);
+            // A caller that hung up: its change stands, and was published.
+            let _ = job.reply.send(answer);
+        }
+    }
+
+    fn write(
+        &mut self,
+        jobs: &[Job],
+    ) -> rusqlite::Result<(LogState, Vec<Result<Written, ChangeError>>)> {
+        let mut state = self.state;
+        let mut outcomes = Vec::with_capacity(jobs.len());
+        // A transaction that begins by reading could not wait for a lock when it comes to write.
+        let mut tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for job in jobs {
+            let mut savepoint = tx.savepoint()?;
+            let now = (self.clock)().max(state.last_ts);
+            match write_change(&savepoint, &job.change, now, state, &self.shared) {
+                Ok(written) => {
+                    savepoint.commit()?;
+                    state = written.state;
+                    outcomes.push(Ok(written));
+                }
+                Err(WriteError::Refused(refusal)) => outcomes.push(Err(refusal)),
+                Err(WriteError::Sql(error)) if concerns_one_change(&error) => {
+                    tracing::error!(%error, task = %job.change.id(), "a change cannot be stored");
+                    savepoint.rollback()?;
+                    outcomes.push(Err(ChangeError::Internal));
+                }
+                Err(WriteError::Sql(error)) => return Err(error),
+            }
+        }
+        if state != self.state {
+            schema::save_state(&tx, state)?;
+        }
+        tx.commit()?;
+        Ok((state, outcomes))
+    }
+
+    /// Deletes old events, so few at a time that a writer does not notice.
+    pub(super) fn trim(&mut self, idle: bool) {
+        let now = (self.clock)();
+        let floor = match retention::trim(&mut self.conn, self.state, self.retention, now, idle) {
+            Ok(floor) => floor,
+            Err(error) => {
+                self.survive_or_end(&error);
+                self.state.floor
+            }
+        };
+        // Where some were old, more may be.
+        self.patience = if floor > self.state.floor { Duration::ZERO } else { IDLE };
+        self.state.floor = floor;
+        self.shared.floor.store(floor, Ordering::Release);
+    }
+
+    /// What to do about a transaction that failed; by now it is rolled back, as SQLite says.
+    ///
+    /// A full disk, a lock held by a backup, or a lack of memory are found before the commit
+    /// record is written: the file is as it was, and the next change may succeed. That is not
+    /// taken on trust: the log's state is read back.
+    ///
+    /// Everything else ends the process, above all an error of a write or an fsync: the kernel
+    /// may have dropped the pages it could not write, and a later fsync would succeed without
+    /// them. What the file holds then is known only to whoever opens it anew. No caller was
+    /// answered, nothing was published.
+    fn survive_or_end(&self, error: &rusqlite::Error) {
+        let passing = matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::DiskFull
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::OutOfMemory
+            )
+        );
+        let clean =
+            || self.conn.is_autocommit() && schema::load_state(&self.conn).ok() == Some(self.state);
+        if passing && clean() {
+            tracing::error!(%error, "a commit was rolled back");
+        } else {
+            end_process(&format!("the store failed: {error}"));
+        }
+    }
+}
+
+/// Errors of one change's rows; the savepoint is still there to go back to.
+fn concerns_one_change(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        Some(code) => matches!(
+            code,
+            ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch
+        ),
+        // Not from SQLite: a row that does not read as a task.
+        None => true,
+    }
+}
+
+/// Appends the event of one change to the log and applies it to the tasks.
+fn write_change(
+    savepoint: &Savepoint<'_>,
+    change: &Change,
+    now: Timestamp,
+    state: LogState,
+    shared: &Shared,
+) -> Result<Written, WriteError> {
+    let before = schema::load_task(savepoint, change.id())?;
+    let refused = |refusal| WriteError::Refused(ChangeError::from(refusal));
+    let event = match change.decide(before, now).map_err(refused)? {
+        Decision::Unchanged(task) => {
+            let cursor = shared.incarnations.cursor(state.head);
+            return Ok(Written { changed: Changed { task, cursor }, event: None, state });
+        }
+        Decision::Event(event) => event,
+    };
+    let state = LogState { head: state.head + 1, last_ts: now, ..state };
+    let cursor = shared.incarnations.cursor(state.head);
+    let (kind, repository, task) = (event.kind(), event.repository.clone(), event.task().clone());
+    apply(savepoint, &event)?;
+    let frame = ServerFrame::new(ServerMessage::Task(event)).at(now).cursor(cursor.clone());
+    let envelope = frame.encode();
+    // A deletion may be longer by the digits of its cursor: a task can always be deleted.
+    if envelope.len() > MAX_EVENT_BYTES && kind != EventKind::Deleted {
+        return Err(WriteError::Refused(ChangeError::TooLarge { bytes: envelope.len() }));
+    }
+    savepoint
+        .prepare_cached(
+            "INSERT INTO event (seq, repository, kind, ts, envelope) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute((state.head, repository.as_str(), kind.as_str(), now.unix_millis(), &envelope))?;
+    let event = LogEvent::new(state.head, repository, kind, &envelope);
+    Ok(Written { changed: Changed { task, cursor }, event: Some(event), state })
+}
+
+/// The tasks as they are after an event.
+fn apply(conn: &Connection, event: &TaskEvent) -> rusqlite::Result<()> {
+    let task = match &event.change {
+        TaskChange::Created { task } | TaskChange::Updated { task, .. } => task,
+        TaskChange::Deleted { previous } => {
+            conn.prepare_cached("DELETE FROM task WHERE id = ?1")?
+                .execute([previous.id.to_string()])?;
+            return Ok(());
+        }
+    };
+    conn.prepare_cached(
+        "INSERT INTO task (id, repository, title, description, status, priority, assignee, tags, \
+                           created_at, updated_at, version) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+         ON CONFLICT (id) DO UPDATE SET title = ?3, description = ?4, status = ?5, priority = ?6, \
+                           assignee = ?7, tags = ?8, updated_at = ?10, version = ?11",
+    )?
+    .execute((
+        task.id.to_string(),
+        task.repository.as_str(),
+        &task.title,
+        &task.description,
+        task.status.as_str(),
+        task.priority.as_str(),
+        task.assignee.as_deref(),
+        serde_json::Value::from(task.tags.clone()).to_string(),
+        task.created_at.unix_millis(),
+        task.updated_at.unix_millis(),
+        task.version,
+    ))?;
+    Ok(())
+}
+
+/// A writer that is gone would leave a server that serves and cannot change anything.
+struct EndWithPanic;
+
+impl Drop for EndWithPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            end_process("the store's writer panicked");
+        }
+    }
+}
+
+/// Ends at once: no handler may run that would answer somebody.
+fn end_process(why: &str) -> ! {
+    use std::io::Write;
+    let _ = writeln!(
+        std::io::stderr(),
+        "taskwatchd: {why}\ntaskwatchd: stopping, since what is not safely stored may not be \
+         acknowledged; check the disk and start again"
+    );
+    std::process::abort()
+}

@@ -1,0 +1,164 @@
+//! The binary: what it says, how it ends, and what it has kept by then.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+struct Daemon {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    url: String,
+}
+
+fn taskwatchd(data: &Path, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taskwatchd"));
+    command.args(["--listen", "127.0.0.1:0", "--data"]).arg(data).args(flags);
+    command
+}
+
+impl Daemon {
+    fn start(data: &Path) -> Self {
+        Self::spawn(taskwatchd(data, &[]))
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        let url = line.trim_end().strip_prefix("listening on ").expect(&line).to_owned();
+        Self { child, stderr, url }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for the end: the exit code, if there is one, and what was said since the start.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+
+    async fn post(
+        &self,
+        client: &reqwest::Client,
+        body: Value,
+    ) -> reqwest::Result<reqwest::Response> {
+        client.post(format!("{}/api/v1/tasks", self.url)).json(&body).send().await
+    }
+}
+
+/// Runs to the end, which is expected soon.
+fn refusal(mut command: Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test]
+async fn a_polite_stop_ends_with_0_and_says_nothing_more() {
+    for signal in ["-TERM", "-INT"] {
+        let dir = TempDir::new().unwrap();
+        let daemon = Daemon::start(dir.path());
+        // The connection stays open: an idle client keeps nobody from stopping.
+        let client = reqwest::Client::new();
+        let made = daemon.post(&client, json!({"repository": "a", "title": "One"})).await.unwrap();
+        assert_eq!(made.status(), StatusCode::CREATED);
+        daemon.signal(signal);
+        assert_eq!(daemon.end(), (Some(0), String::new()));
+    }
+}
+
+#[tokio::test]
+async fn a_killed_server_has_what_it_acknowledged() {
+    let dir = TempDir::new().unwrap();
+    let daemon = Daemon::start(dir.path());
+    let client = reqwest::Client::new();
+    for n in 1..=20 {
+        let made = daemon.post(&client, json!({"repository": "a", "title": n.to_string()}));
+        assert_eq!(made.await.unwrap().status(), StatusCode::CREATED);
+    }
+    daemon.signal("-KILL");
+    assert_eq!(daemon.end().0, None);
+
+    let daemon = Daemon::start(dir.path());
+    let list = client.get(format!("{}/api/v1/tasks", daemon.url)).send().await.unwrap();
+    let list: Value = list.json().await.unwrap();
+    let titles = list["tasks"].as_array().unwrap().iter().map(|task| task["title"].clone());
+    assert!(titles.eq((1..=20).map(|n| json!(n.to_string()))), "{list}");
+    daemon.signal("-TERM");
+    assert_eq!(daemon.end().0, Some(0));
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_ends_the_server_before_it_acknowledges() {
+    let dir = TempDir::new().unwrap();
+    // No file may grow beyond this; the signal is ignored, so that the write fails with EFBIG.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 256; exec \"$@\"", "sh"]);
+    let plain = taskwatchd(dir.path(), &[]);
+    limited.arg(plain.get_program()).args(plain.get_args());
+    let daemon = Daemon::spawn(limited);
+
+    let client = reqwest::Client::new();
+    let mut acknowledged = 0;
+    let task = json!({"repository": "a", "title": "One", "description": "x".repeat(20_000)});
+    while let Ok(made) = daemon.post(&client, task.clone()).await {
+        assert_eq!(made.status(), StatusCode::CREATED);
+        acknowledged += 1;
+        assert!(acknowledged < 1000, "the limit does not work");
+    }
+    let (code, said) = daemon.end();
+    assert_ne!(code, Some(0));
+    assert!(said.contains("the store failed: disk I/O error"), "{said}");
+
+    let daemon = Daemon::start(dir.path());
+    let list = client.get(format!("{}/api/v1/tasks?limit=1000", daemon.url)).send().await.unwrap();
+    let list: Value = list.json().await.unwrap();
+    assert!(list["tasks"].as_array().unwrap().len() >= acknowledged);
+    daemon.signal("-TERM");
+    daemon.end();
+}
+
+#[test]
+fn who_could_serve_strangers_must_be_told_to() {
+    let dir = TempDir::new().unwrap();
+    for flags in [["--allow-host", "tasks.example.com"], ["--allow-origin", "https://example.com"]]
+    {
+        let (code, said) = refusal(taskwatchd(dir.path(), &flags));
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("give --anonymous"), "{said}");
+    }
+    assert_eq!(refusal(taskwatchd(dir.path(), &["--retention-age", "7"])).0, Some(2));
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_named() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (code, said) = refusal(taskwatchd(&file, &[]));
+    assert_eq!(code, Some(1));
+    assert!(said.contains(file.to_str().unwrap()), "{said}");
+
+    std::fs::write(dir.path().join("taskwatch.db"), "this is no database, and long enough")
+        .unwrap();
+    let (code, said) = refusal(taskwatchd(dir.path(), &[]));
+    assert_eq!(code, Some(1));
+    assert!(said.contains("the store cannot be opened"), "{said}");
+    std::fs::remove_file(dir.path().join("taskwatch.db")).unwrap();
+
+    let daemon = Daemon::start(dir.path());
+    let (code, said) = refusal(taskwatchd(dir.path(), &[]));
+    assert_eq!(code, Some(1));
+    assert!(said.contains("another process uses"), "{said}");
+    daemon.signal("-TERM");
+    daemon.end();
+}
