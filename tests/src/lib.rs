@@ -1,1 +1,26 @@
-//! Soon.
+//! The pieces that cross-crate tests, the demo and the stress runs are made of: the real
+//! binaries, a REST caller, a raw WebSocket, and the log as it stands in the database.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a harness fails by panicking")]
+
+mod daemon;
+mod database;
+mod raw;
+mod rest;
+
+pub use daemon::{Daemon, LineReader, Watcher, binary, example};
+pub use database::{LoggedEvent, read_log};
+pub use raw::RawClient;
+pub use rest::Rest;
+
+use std::time::Duration;
+
+/// Longer than anything here takes on a busy machine: a wait that ends so is a failure.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for a future, and panics with `what` if it does not come.
+///
+/// # Panics
+/// After [`PATIENCE`].
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("no sign of: {what}"))
+}

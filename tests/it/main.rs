@@ -1,0 +1,4 @@
+//! What only the parts together can show: one module for each promise.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod architecture;

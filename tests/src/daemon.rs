@@ -1,0 +1,221 @@
+//! The real binaries as processes of their own.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::OnceLock;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
+use tokio::process::{Child, Command};
+
+use crate::within;
+
+/// The folder that cargo built this program's profile into.
+fn profile_dir() -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    let dir = exe.parent().unwrap();
+    if dir.ends_with("deps") { dir.parent().unwrap().to_owned() } else { dir.to_owned() }
+}
+
+/// Builds what the harness starts, once, in this program's own profile: `cargo test` and
+/// `cargo run` build the binaries of other packages only by chance.
+fn build() {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = std::process::Command::new(cargo);
+        command.args(["build", "--quiet", "--bins", "--example", "embed"]);
+        command.args(["-p", "taskwatch-task-api", "-p", "taskwatch-cli", "-p", "taskwatch-server"]);
+        if !cfg!(debug_assertions) {
+            command.arg("--release");
+        }
+        command.arg("--target-dir").arg(profile_dir().parent().unwrap());
+        command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        assert!(command.status().unwrap().success(), "the binaries do not build");
+    });
+}
+
+/// The path of a binary of this workspace, built if need be.
+///
+/// # Panics
+/// If it does not build.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    build();
+    profile_dir().join(name)
+}
+
+/// The path of an example of the server, built if need be.
+///
+/// # Panics
+/// If it does not build.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    build();
+    profile_dir().join("examples").join(name)
+}
+
+/// The lines of a process's output, as they come.
+pub struct LineReader(Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>);
+
+impl std::fmt::Debug for LineReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LineReader")
+    }
+}
+
+impl LineReader {
+    /// Reads a process's output.
+    #[must_use]
+    pub fn new(output: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        Self(BufReader::new(Box::new(output) as Box<dyn AsyncRead + Send + Unpin>).lines())
+    }
+
+    /// The next line; `None` at the end.
+    ///
+    /// # Panics
+    /// If none comes.
+    pub async fn next(&mut self) -> Option<String> {
+        within("a line of output", self.0.next_line()).await.unwrap()
+    }
+
+    /// Reads up to a line that contains `text`, and returns it.
+    ///
+    /// # Panics
+    /// If the output ends first.
+    pub async fn until(&mut self, text: &str) -> String {
+        let mut seen = vec![];
+        loop {
+            let Some(line) = self.next().await else {
+                panic!("{text:?} never came, only {seen:#?}")
+            };
+            if line.contains(text) {
+                return line;
+            }
+            seen.push(line);
+        }
+    }
+}
+
+/// `taskwatchd`, or another server that says `listening on http://ADDR` on stderr.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    url: String,
+    /// What it says after that.
+    pub stderr: LineReader,
+}
+
+impl Daemon {
+    /// Starts `taskwatchd` on a free port with its data in `data`, and waits until it is ready.
+    pub async fn start(data: &Path) -> Self {
+        Self::start_with(data, "127.0.0.1:0", &[]).await
+    }
+
+    /// The same on a given address, with further arguments.
+    pub async fn start_with(data: &Path, listen: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(binary("taskwatchd"));
+        command.args(["--listen", listen, "--data"]).arg(data).args(args);
+        Self::spawn(command).await
+    }
+
+    /// Starts any server that says where it listens.
+    ///
+    /// # Panics
+    /// If it ends instead.
+    pub async fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut stderr = LineReader::new(child.stderr.take().unwrap());
+        let line = stderr.until("listening on ").await;
+        let url = line.split_once("listening on ").unwrap().1.to_owned();
+        Self { child, url, stderr }
+    }
+
+    /// `http://ADDR`
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// `ADDR`
+    #[must_use]
+    pub fn addr(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// The process id.
+    ///
+    /// # Panics
+    /// If the process has ended.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the server runs")
+    }
+
+    /// `kill -9`
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Waits for the process to end.
+    pub async fn wait(&mut self) -> ExitStatus {
+        within("the end of the server", self.child.wait()).await.unwrap()
+    }
+}
+
+/// Sends a signal by its name to a process that this program started.
+fn signal(pid: u32, name: &str) {
+    let status = std::process::Command::new("kill").args(["-s", name, &pid.to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
+/// `taskwatch`
+#[derive(Debug)]
+pub struct Watcher {
+    child: Child,
+    /// Its stdout: events.
+    pub stdout: LineReader,
+    /// Its stderr: the connection.
+    pub stderr: LineReader,
+}
+
+impl Watcher {
+    /// Starts the watcher, and waits until it is connected.
+    pub async fn start<A: AsRef<OsStr>>(url: &str, args: &[A]) -> Self {
+        let mut watcher = Self::spawn(url, args);
+        watcher.stderr.until("connected to").await;
+        watcher
+    }
+
+    /// Starts the watcher.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn spawn<A: AsRef<OsStr>>(url: &str, args: &[A]) -> Self {
+        let mut command = Command::new(binary("taskwatch"));
+        command.args(["--url", url]).args(args).env_remove("TASKWATCH_URL");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let stdout = LineReader::new(child.stdout.take().unwrap());
+        let stderr = LineReader::new(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    /// Sends a signal by its name, such as `INT`.
+    ///
+    /// # Panics
+    /// If the process has ended.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id().expect("the watcher runs"), name);
+    }
+
+    /// Waits for the process to end.
+    pub async fn wait(&mut self) -> ExitStatus {
+        within("the end of the watcher", self.child.wait()).await.unwrap()
+    }
+}
