@@ -47,6 +47,9 @@ pub struct DecodeError {
 /// How deep JSON from a client may nest.
 pub const MAX_DEPTH: usize = 16;
 
+/// Bytes of a client's `id`: it is kept until the reply, and sent back.
+const MAX_ID_BYTES: usize = 128;
+
 #[derive(Serialize, Deserialize)]
 struct Wire<'a, D> {
     #[serde(rename = "type", borrow)]
@@ -185,6 +188,10 @@ impl ClientFrame {
             return Err(DecodeError { code: ErrorCode::BadMessage, message, id: None });
         }
         let wire: Wire<'_, &RawValue> = parse(text)?;
+        if wire.id.as_ref().is_some_and(|id| id.len() > MAX_ID_BYTES) {
+            let message = format!("the id is longer than {MAX_ID_BYTES} bytes");
+            return Err(DecodeError { code: ErrorCode::BadMessage, message, id: None });
+        }
         let message = match &*wire.kind {
             "ping" => ClientMessage::Ping,
             "pong" => ClientMessage::Pong,
@@ -417,6 +424,25 @@ mod tests {
             format!(r#""{long}""#),
         ] {
             assert!(ClientFrame::decode(&bad).unwrap_err().message.len() < 400);
+        }
+    }
+
+    #[test]
+    fn an_id_is_short() {
+        let frame = |len| format!(r#"{{"type":"ping","id":"{}"}}"#, "x".repeat(len));
+        assert!(ClientFrame::decode(&frame(128)).is_ok());
+        let error = ClientFrame::decode(&frame(129)).unwrap_err();
+        assert_eq!((error.code, error.id), (ErrorCode::BadMessage, None));
+    }
+
+    #[test]
+    fn an_error_may_have_a_code_of_the_future_or_none() {
+        let later = r#"{"type":"error","error":"no","data":{"code":"later","retryable":true}}"#;
+        let bare = r#"{"type":"error","error":"no","data":{}}"#;
+        for (text, code, retryable) in [(later, "later", true), (bare, "", false)] {
+            let frame = ServerFrame::decode(text).unwrap();
+            let ServerMessage::Error(error) = frame.message else { panic!("{text}") };
+            assert_eq!((error.code.as_str(), error.retryable), (code, retryable));
         }
     }
 

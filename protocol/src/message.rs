@@ -92,14 +92,18 @@ pub struct Heartbeat {
 pub struct ErrorMessage {
     /// The envelope's `error`.
     pub message: String,
-    /// What went wrong.
+    /// What went wrong; empty where the original contract has nothing but a text.
     pub code: ErrorCode,
+    /// Whether the same request may succeed later, unchanged: the sender's word, which also
+    /// holds for a code the reader does not know.
+    pub retryable: bool,
     /// Milliseconds to wait before trying again.
     pub retry_after_ms: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ErrorData {
+    #[serde(default = "no_code")]
     code: ErrorCode,
     #[serde(default)]
     retryable: bool,
@@ -107,20 +111,29 @@ pub(crate) struct ErrorData {
     retry_after_ms: Option<u64>,
 }
 
+fn no_code() -> ErrorCode {
+    "".into()
+}
+
 impl ErrorMessage {
+    /// An error with its code's own word on whether to try again.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let retryable = code.is_retryable();
+        Self { message: message.into(), code, retryable, retry_after_ms: None }
+    }
+
     pub(crate) fn data(&self) -> ErrorData {
-        ErrorData {
-            code: self.code.clone(),
-            retryable: self.code.is_retryable(),
-            retry_after_ms: self.retry_after_ms,
-        }
+        let Self { code, retryable, retry_after_ms, .. } = self.clone();
+        ErrorData { code, retryable, retry_after_ms }
     }
 
     pub(crate) fn from_parts(message: String, data: Option<ErrorData>) -> Self {
         match data {
-            Some(data) => Self { message, code: data.code, retry_after_ms: data.retry_after_ms },
-            // The original contract has an `error` with nothing but its text.
-            None => Self { message, code: "".into(), retry_after_ms: None },
+            Some(ErrorData { code, retryable, retry_after_ms }) => {
+                Self { message, code, retryable, retry_after_ms }
+            }
+            None => Self::new(no_code(), message),
         }
     }
 }

@@ -184,7 +184,7 @@ impl Session {
                 if !self.unreadable.take(now.instant, 1) {
                     return Step::Close(CloseCode::BadMessage);
                 }
-                return reply(error_message(error.code, error.message), error.id, now);
+                return reply(ErrorMessage::new(error.code, error.message), error.id, now);
             }
         };
         match frame.message {
@@ -200,7 +200,7 @@ impl Session {
             }
             ClientMessage::Auth(_) => {
                 let text = "this connection has no token to renew";
-                reply(error_message(ErrorCode::Unsupported, text), frame.id, now)
+                reply(ErrorMessage::new(ErrorCode::Unsupported, text), frame.id, now)
             }
             other => {
                 let kind = match other {
@@ -208,7 +208,7 @@ impl Session {
                     _ => String::new(),
                 };
                 let text = format!("this server does not know the type {kind:?}");
-                reply(error_message(ErrorCode::BadMessage, text), frame.id, now)
+                reply(ErrorMessage::new(ErrorCode::BadMessage, text), frame.id, now)
             }
         }
     }
@@ -221,7 +221,7 @@ impl Session {
         }
         if self.waiting.len() >= MAX_WAITING {
             let text = format!("{MAX_WAITING} requests already wait for their acknowledgement");
-            return reply(error_message(ErrorCode::RateLimited, text), id, now);
+            return reply(ErrorMessage::new(ErrorCode::RateLimited, text), id, now);
         }
         self.waiting.push_back(Request { id, change });
         Step::Nothing
@@ -232,10 +232,10 @@ impl Session {
         if patterns.len() as u64 > limit {
             let text =
                 format!("one message may name {limit} repositories; send the rest in another");
-            return Err(error_message(ErrorCode::LimitSubscriptions, text));
+            return Err(ErrorMessage::new(ErrorCode::LimitSubscriptions, text));
         }
         if patterns.is_empty() {
-            return Err(error_message(
+            return Err(ErrorMessage::new(
                 ErrorCode::BadMessage,
                 "repositories is empty: name at least one",
             ));
@@ -302,24 +302,24 @@ impl Session {
             || request.tail.is_some();
         if unsupported {
             let text = "this server does not offer snapshot, since_time or tail";
-            return Err(error_message(ErrorCode::Unsupported, text));
+            return Err(ErrorMessage::new(ErrorCode::Unsupported, text));
         }
         if self.subscribed && request.since.is_some() {
             let text = "since belongs into a connection's first subscription";
-            return Err(error_message(ErrorCode::SinceNotFirst, text));
+            return Err(ErrorMessage::new(ErrorCode::SinceNotFirst, text));
         }
         let other_types =
             request.types.as_deref().is_some_and(|types| Some(types) != self.selection.kinds());
         if self.subscribed && other_types {
             let text = "types is set by a connection's first subscription and cannot change";
-            return Err(error_message(ErrorCode::BadMessage, text));
+            return Err(ErrorMessage::new(ErrorCode::BadMessage, text));
         }
         let mut wanted = Selection::clone(&self.selection);
         wanted.add(&request.repositories);
         let limit = self.limits.max_patterns;
         if wanted.patterns().len() as u64 > limit {
             let text = format!("a connection may hold {limit} repositories or patterns");
-            return Err(error_message(ErrorCode::LimitSubscriptions, text));
+            return Err(ErrorMessage::new(ErrorCode::LimitSubscriptions, text));
         }
         Ok(())
     }
@@ -350,10 +350,6 @@ impl Session {
     }
 }
 
-fn error_message(code: ErrorCode, message: impl Into<String>) -> ErrorMessage {
-    ErrorMessage { message: message.into(), code, retry_after_ms: None }
-}
-
 fn reply(error: ErrorMessage, id: Option<String>, now: Now) -> Step {
     Step::Send(Box::new(Envelope::new(ServerMessage::Error(error)).at(now.wall).id(id)))
 }
@@ -369,3 +365,6 @@ fn nothing_subscribed(reason: ResetReason, head: taskwatch_protocol::Cursor) -> 
     };
     Envelope::new(ServerMessage::Subscribed(message))
 }
+
+#[cfg(test)]
+mod tests;

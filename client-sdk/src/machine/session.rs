@@ -349,8 +349,8 @@ impl Machine {
         if let Some(caught_up) = session.level(id.as_deref()) {
             return self.tell(caught_up);
         }
-        let ErrorMessage { message, code, retry_after_ms } = error;
-        if code.is_retryable() {
+        let ErrorMessage { message, code, retryable, retry_after_ms } = error;
+        if retryable {
             let at_least = Duration::from_millis(retry_after_ms.unwrap_or_default());
             let reason = format!("the server put the subscription off: {message}");
             self.lost(now, reason, Comeback::BackOff { at_least });

@@ -141,7 +141,7 @@ impl Rig {
     }
 
     fn errs(&mut self, code: ErrorCode, retry_after_ms: Option<u64>) -> Vec<Action> {
-        let error = ErrorMessage { message: "no".into(), code, retry_after_ms };
+        let error = ErrorMessage { retry_after_ms, ..ErrorMessage::new(code, "no") };
         let id = self.last_ack.clone();
         self.frame(&frame(ServerMessage::Error(error), None).id(id))
     }

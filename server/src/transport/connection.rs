@@ -22,6 +22,8 @@ const CHUNK: usize = 32 << 10;
 const MAX_UNWRITTEN: usize = 64 << 10;
 /// So many bytes taken count as progress of a slow peer.
 const PROGRESS: usize = 16 << 10;
+/// Pages looked through before other connections get a turn.
+const PAGES_PER_TURN: usize = 8;
 /// How long a closing peer may take to answer.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -46,6 +48,13 @@ enum Ending {
     Ours(Stop),
     /// The peer closed it, or the stream is gone.
     Theirs,
+}
+
+/// Whether filling the buffer has come to its end.
+#[derive(PartialEq, Eq)]
+enum Filled {
+    Done,
+    MoreToRead,
 }
 
 /// What a connection waits for.
@@ -104,8 +113,8 @@ impl<S: ByteStream> Connection<S> {
 
     async fn serve(&mut self) -> Ending {
         loop {
-            if self.wire.unwritten() == 0 {
-                self.fill();
+            while self.wire.is_idle() && self.fill() == Filled::MoreToRead {
+                tokio::task::yield_now().await;
             }
             if let Err(ending) = self.step().await {
                 return ending;
@@ -116,7 +125,7 @@ impl<S: ByteStream> Connection<S> {
     /// Waits for one thing to happen, and deals with it.
     async fn step(&mut self) -> Result<(), Ending> {
         let now = Instant::now();
-        if self.wire.unwritten() == 0 {
+        if self.wire.is_idle() {
             self.write_deadline = None;
         } else if self.write_deadline.is_none() {
             self.write_deadline = Some(now + self.hub.config().write_timeout);
@@ -136,7 +145,7 @@ impl<S: ByteStream> Connection<S> {
             }
             Event::Wrote(Ok(bytes)) => {
                 self.progress += bytes;
-                if self.progress >= PROGRESS || self.wire.unwritten() == 0 {
+                if self.progress >= PROGRESS || self.wire.is_idle() {
                     self.progress = 0;
                     self.write_deadline = None;
                 }
@@ -154,7 +163,7 @@ impl<S: ByteStream> Connection<S> {
         if let Poll::Ready(stop) = self.member.queue().poll_stop(cx) {
             return Poll::Ready(Event::Stop(stop));
         }
-        if self.wire.unwritten() > 0 {
+        if !self.wire.is_idle() {
             if let Poll::Ready(result) = self.wire.poll_write(cx) {
                 return Poll::Ready(Event::Wrote(result));
             }
@@ -189,16 +198,24 @@ impl<S: ByteStream> Connection<S> {
 
     /// Fills the empty buffer with what comes next, if anything is there, and follows the
     /// sources until one has to be waited for.
-    fn fill(&mut self) {
+    fn fill(&mut self) -> Filled {
+        let mut pages = 0;
         while self.wire.unwritten() < CHUNK {
             match &mut self.source {
                 Source::Level if self.session.has_waiting() => self.leave(),
                 Source::Level => {
                     if !self.take_queue() {
-                        return;
+                        break;
                     }
                 }
-                Source::Behind => self.read_on(),
+                // Who wants little of a long log gives the others a turn.
+                Source::Behind if pages == PAGES_PER_TURN && self.wire.is_idle() => {
+                    return Filled::MoreToRead;
+                }
+                Source::Behind => {
+                    pages += 1;
+                    self.read_on();
+                }
                 Source::Page { events, scanned_to } => match events.next() {
                     Some(event) if self.session.wants(&event) => {
                         self.wire.put_frame(event.frame());
@@ -211,9 +228,10 @@ impl<S: ByteStream> Connection<S> {
                         self.source = Source::Behind;
                     }
                 },
-                Source::Reading(_) => return,
+                Source::Reading(_) => break,
             }
         }
+        Filled::Done
     }
 
     /// Takes what the fan-out queued; false if there is nothing more to take now.
@@ -359,13 +377,15 @@ impl<S: ByteStream> Connection<S> {
                 poll_fn(|cx| self.wire.poll_drain(cx)).await;
             }
         };
-        if timeout(CLOSING, farewell).await.is_err() {
+        let answered = timeout(CLOSING, farewell).await.is_ok();
+        if !answered && stop.code == CloseCode::NoPong {
+            // Nobody is there: the kernel need not keep what waits for them.
             self.wire.reset_on_drop();
         }
     }
 
     async fn flush(&mut self) -> std::io::Result<()> {
-        while self.wire.unwritten() > 0 {
+        while !self.wire.is_idle() {
             poll_fn(|cx| self.wire.poll_write(cx)).await?;
         }
         Ok(())

@@ -106,6 +106,11 @@ impl<S: ByteStream> Wire<S> {
         self.out.len() - self.written
     }
 
+    /// Whether everything was written and flushed.
+    pub(super) fn is_idle(&self) -> bool {
+        self.out.is_empty()
+    }
+
     /// Puts a message at the end of what waits.
     pub(super) fn put_text(&mut self, text: &str) {
         framing::put_frame(&mut self.out, framing::TEXT, text.as_bytes());
@@ -121,15 +126,18 @@ impl<S: ByteStream> Wire<S> {
         self.out.extend_from_slice(frame);
     }
 
-    /// Writes some of what waits: how many bytes the stream took.
+    /// Writes some of what waits, and flushes at its end: how many bytes the stream took.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let waiting = self.out.get(self.written..).unwrap_or_default();
-        let taken = ready!(Pin::new(&mut self.stream).poll_write(cx, waiting))?;
-        if taken == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        let mut taken = 0;
+        if let Some(waiting) = self.out.get(self.written..).filter(|waiting| !waiting.is_empty()) {
+            taken = ready!(Pin::new(&mut self.stream).poll_write(cx, waiting))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += taken;
         }
-        self.written += taken;
-        if self.written == self.out.len() {
+        if self.unwritten() == 0 {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             // An idle connection holds no buffer.
             self.out = Vec::new();
             self.written = 0;

@@ -1,0 +1,278 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::log::tests::event;
+use crate::{MemoryLog, PageLimit, ReadFuture};
+use taskwatch_protocol::Cursor;
+
+/// A log of which only cursors matter: `"5"` is position 5, and 10 is its head.
+struct Positions;
+
+impl EventLog for Positions {
+    fn head(&self) -> Seq {
+        10
+    }
+    fn cursor(&self, seq: Seq) -> Cursor {
+        Cursor::new(seq.to_string())
+    }
+    fn validate(&self, cursor: &Cursor) -> Result<Seq, ResetReason> {
+        match cursor.as_str().parse::<Seq>() {
+            Err(_) => Err(ResetReason::Malformed),
+            Ok(0..=2) => Err(ResetReason::Expired),
+            Ok(seq @ 3..=10) => Ok(seq),
+            Ok(_) => Err(ResetReason::Future),
+        }
+    }
+    fn read(&self, _: Seq, _: Seq, _: PageLimit) -> ReadFuture<'_> {
+        unreachable!("a session reads nothing")
+    }
+}
+
+struct Bench {
+    session: Session,
+    now: Now,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let now = Now { instant: Instant::now(), wall: Timestamp::from_unix_millis(0) };
+        Self { session: Session::new(&HubConfig::default(), 10, 0.5, now.instant), now }
+    }
+
+    /// What the session does about a frame, without its time.
+    fn say(&mut self, frame: &Value) -> Step {
+        self.session.text(self.now, &frame.to_string(), &Positions)
+    }
+
+    fn reply(&mut self, frame: &Value) -> Value {
+        match self.say(frame) {
+            Step::Send(reply) => without_time(&reply),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn error_code(&mut self, frame: &Value) -> Value {
+        self.reply(frame)["data"]["code"].clone()
+    }
+
+    /// Says something that has to wait, and is answered as soon as the connection is level.
+    fn ask(&mut self, frame: &Value) -> Value {
+        assert_eq!(self.say(frame), Step::Nothing);
+        without_time(&self.session.answer(self.now, &Positions).unwrap())
+    }
+
+    fn later(&mut self, by: Duration) -> &mut Self {
+        self.now.instant += by;
+        self
+    }
+
+    fn tick(&mut self) -> Step {
+        self.session.tick(self.now, &Positions)
+    }
+}
+
+fn without_time(frame: &ServerFrame) -> Value {
+    let mut value: Value = serde_json::from_str(&frame.encode()).unwrap();
+    assert!(value.as_object_mut().unwrap().remove("timestamp").is_some());
+    value
+}
+
+fn subscribe(extra: Value) -> Value {
+    let mut data = json!({"repositories": ["foo"]});
+    data.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    json!({"type": "subscribe", "id": "1", "data": data})
+}
+
+#[test]
+fn a_live_subscription_begins_at_the_head() {
+    let answer = Bench::new().ask(&subscribe(json!({})));
+    let expected = json!({"type": "subscribed", "id": "1", "cursor": "10",
+        "data": {"accepted": ["foo"], "denied": [], "mode": "live", "head": "10"}});
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn a_resume_begins_where_it_was_asked_to() {
+    let mut bench = Bench::new();
+    let answer = bench.ask(&subscribe(json!({"since": "4"})));
+    assert_eq!((&answer["data"]["mode"], &answer["cursor"]), (&json!("resumed"), &json!("4")));
+    assert_eq!(answer["data"]["head"], "10");
+    assert_eq!(bench.session.position(), 4);
+}
+
+#[test]
+fn a_reset_says_why_and_subscribes_nothing_unless_asked_to() {
+    for (since, reason) in [("1", "expired"), ("11", "future"), ("", "malformed")] {
+        let mut bench = Bench::new();
+        let answer = bench.ask(&subscribe(json!({"since": since})));
+        let data =
+            json!({"accepted": [], "denied": [], "mode": "reset", "reason": reason, "head": "10"});
+        assert_eq!(answer, json!({"type": "subscribed", "id": "1", "data": data}));
+        assert!(!bench.session.wants(&event(11, "foo")));
+        // The first subscription is still to come.
+        assert_eq!(bench.ask(&subscribe(json!({"since": "4"})))["data"]["mode"], "resumed");
+
+        let mut bench = Bench::new();
+        let answer = bench.ask(&subscribe(json!({"since": since, "on_gap": "live"})));
+        assert_eq!((&answer["data"]["reason"], &answer["cursor"]), (&json!(reason), &json!("10")));
+        assert!(bench.session.wants(&event(11, "foo")));
+    }
+}
+
+#[test]
+fn since_and_types_belong_to_the_first_subscription() {
+    let mut bench = Bench::new();
+    bench.ask(&subscribe(json!({"types": ["task.created"]})));
+    let again = bench.ask(&subscribe(json!({"since": "4"})));
+    assert_eq!(again["data"]["code"], "since_not_first");
+    let other = bench.ask(&subscribe(json!({"types": ["task.deleted"]})));
+    assert_eq!(other["data"]["code"], "bad_message");
+    assert_eq!(bench.ask(&subscribe(json!({"types": ["task.created"]})))["data"]["mode"], "live");
+    assert_eq!(bench.ask(&subscribe(json!({})))["data"]["mode"], "live");
+    assert!(bench.session.wants(&event(11, "foo")));
+}
+
+#[test]
+fn unsubscribing_takes_away_exactly_that_pattern() {
+    let mut bench = Bench::new();
+    bench.ask(&subscribe(json!({"repositories": ["foo", "*"]})));
+    let answer =
+        bench.ask(&json!({"type": "unsubscribe", "data": {"repositories": ["*", "never"]}}));
+    let data = json!({"accepted": ["*", "never"], "head": "10"});
+    assert_eq!(answer, json!({"type": "unsubscribed", "cursor": "10", "data": data}));
+    assert!(bench.session.wants(&event(11, "foo")));
+    assert!(!bench.session.wants(&event(11, "bar")));
+}
+
+#[test]
+fn what_is_not_offered_is_said_to_be_so() {
+    for extra in [
+        json!({"snapshot": true}),
+        json!({"on_gap": "snapshot"}),
+        json!({"tail": 5}),
+        json!({"since_time": "2026-11-22T10:00:00Z"}),
+    ] {
+        assert_eq!(Bench::new().ask(&subscribe(extra))["data"]["code"], "unsupported");
+    }
+    let auth = json!({"type": "auth", "data": {"token": "secret"}});
+    assert_eq!(Bench::new().error_code(&auth), "unsupported");
+}
+
+#[test]
+fn limits_are_refused_by_name_and_the_session_goes_on() {
+    let mut bench = Bench::new();
+    let many: Vec<String> = (0..101).map(|n| format!("r{n}")).collect();
+    assert_eq!(bench.error_code(&subscribe(json!({"repositories": many}))), "limit_subscriptions");
+    assert_eq!(bench.error_code(&subscribe(json!({"repositories": []}))), "bad_message");
+    bench.ask(&subscribe(json!({"repositories": &many[..100]})));
+    let rest: Vec<String> = (200..230).map(|n| format!("r{n}")).collect();
+    let answer = bench.ask(&subscribe(json!({"repositories": rest})));
+    assert_eq!(answer["data"]["code"], "limit_subscriptions");
+    for _ in 0..8 {
+        assert_eq!(bench.say(&subscribe(json!({}))), Step::Nothing);
+    }
+    assert_eq!(bench.error_code(&subscribe(json!({}))), "rate_limited");
+}
+
+#[test]
+fn a_ping_is_answered_with_what_is_behind_the_reader() {
+    let mut bench = Bench::new();
+    bench.session.sent(12);
+    bench.session.scanned(15);
+    let pong = bench.reply(&json!({"type": "ping", "id": "p"}));
+    let expected = json!({"type": "pong", "id": "p", "cursor": "15", "data": {"delivered": 1}});
+    assert_eq!(pong, expected);
+    assert_eq!(bench.say(&json!({"type": "pong"})), Step::Nothing);
+}
+
+#[test]
+fn bookmarks_never_go_back() {
+    let mut bench = Bench::new();
+    bench.session.sent(20);
+    bench.session.scanned(15);
+    assert_eq!(bench.session.position(), 20);
+}
+
+#[test]
+fn unreadable_frames_are_answered_until_there_are_too_many() {
+    let mut bench = Bench::new();
+    for _ in 0..10 {
+        let Step::Send(reply) = bench.session.text(bench.now, "garbage", &Positions) else {
+            panic!()
+        };
+        assert_eq!(without_time(&reply)["data"]["code"], "bad_message");
+    }
+    let close = bench.session.text(bench.now, "garbage", &Positions);
+    assert_eq!(close, Step::Close(CloseCode::BadMessage));
+    assert_eq!(Bench::new().error_code(&json!({"type": "task.frobnicate"})), "bad_message");
+}
+
+#[test]
+fn floods_are_closed() {
+    let mut bench = Bench::new();
+    let pong = json!({"type": "pong"});
+    assert!((0..60).all(|_| bench.say(&pong) == Step::Nothing));
+    assert_eq!(bench.say(&pong), Step::Close(CloseCode::RateLimited));
+    bench.later(SECOND);
+    assert!((0..20).all(|_| bench.say(&pong) == Step::Nothing));
+
+    let now = bench.now.instant;
+    assert!((0..50).all(|_| bench.session.control(now) == Step::Nothing));
+    assert_eq!(bench.session.control(now), Step::Close(CloseCode::RateLimited));
+    assert_eq!(bench.session.heard(now, 1 << 20), Step::Nothing);
+    assert_eq!(bench.session.heard(now, 1), Step::Close(CloseCode::RateLimited));
+}
+
+#[test]
+fn heartbeats_come_on_time_and_silence_ends_it() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.tick(), Step::Nothing);
+    bench.now.instant = bench.session.deadline();
+    let Step::Send(ping) = bench.tick() else { panic!() };
+    let expected = json!({"type": "ping", "cursor": "10", "data": {"delivered": 0}});
+    assert_eq!(without_time(&ping), expected);
+    // 20 s have passed: at 44 s another ping is due, and only at 45 s the peer counts as gone.
+    assert!(matches!(bench.later(Duration::from_secs(24)).tick(), Step::Send(_)));
+    assert_eq!(bench.later(SECOND).tick(), Step::Close(CloseCode::NoPong));
+}
+
+#[test]
+fn whoever_speaks_is_not_silent() {
+    let mut bench = Bench::new();
+    for _ in 0..10 {
+        bench.later(Duration::from_secs(30));
+        bench.session.heard(bench.now.instant, 2);
+        assert_ne!(bench.tick(), Step::Close(CloseCode::NoPong));
+    }
+}
+
+#[test]
+fn a_message_that_was_begun_must_be_finished() {
+    let mut bench = Bench::new();
+    bench.session.unfinished(bench.now.instant);
+    bench.later(UNFINISHED);
+    assert_eq!(bench.session.deadline(), bench.now.instant);
+    assert_eq!(bench.tick(), Step::Close(CloseCode::RateLimited));
+
+    let mut bench = Bench::new();
+    bench.session.unfinished(bench.now.instant);
+    bench.say(&json!({"type": "pong"}));
+    assert_eq!(bench.later(UNFINISHED).tick(), Step::Nothing);
+}
+
+#[test]
+fn welcome_tells_the_limits() {
+    let bench = Bench::new();
+    let frame = bench.session.welcome("taskwatch/1", Uuid::nil(), bench.now);
+    let expected = json!({"protocol": 1, "server": "taskwatch/1", "connection_id": Uuid::nil(),
+        "heartbeat_ms": 20_000, "limits": {"max_message_bytes": 524_288,
+        "max_patterns_per_message": 100, "max_patterns": 128}});
+    assert_eq!(without_time(&frame)["data"], expected);
+}
+
+#[test]
+fn a_memory_log_honours_its_own_cursors() {
+    let log = MemoryLog::new(10, 1 << 20);
+    assert_eq!(log.validate(&log.cursor(0)), Ok(0));
+    assert_eq!(log.validate(&log.cursor(1)), Err(ResetReason::Future));
+}
