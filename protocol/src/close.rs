@@ -106,7 +106,7 @@ close_codes! {
     Forbidden = 4003, "forbidden", "The principal is disabled.", Advice::Stop;
     Version = 4004, "version", "The protocol version is not served.", Advice::Stop;
     ConnectionLimit = 4009, "connection_limit", "The principal has too many connections.", Advice::Stop;
-    Slow = 4100, "slow", "The peer took no bytes for the write timeout.", BACK_OFF;
+    Slow = 4100, "slow", "The peer took too little for the write timeout.", BACK_OFF;
     NoPong = 4101, "no_pong", "Nothing came from the peer for too long.", BACK_OFF;
     Unavailable = 4102, "unavailable", "The server cannot read its log.", BACK_OFF;
     RateLimited = 4103, "rate_limited", "The peer sent too much, too fast.", back_off(10);

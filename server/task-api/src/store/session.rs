@@ -7,7 +7,7 @@
 //! [`begin`]: when the two differ, somebody has exchanged the database.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
@@ -26,11 +26,7 @@ const ASIDE: &str = "taskwatch.db-wal.replaced";
 /// Before the database is opened: puts a journal aside that belongs to another file.
 pub(super) fn set_foreign_journal_aside(dir: &Path) -> io::Result<()> {
     let is_empty = fs::metadata(dir.join(JOURNAL)).map_or(true, |journal| journal.len() == 0);
-    let (false, Ok(session)) = (is_empty, fs::read_to_string(dir.join(SESSION))) else {
-        return Ok(());
-    };
-    // A database that does not say is left to SQLite, which will.
-    if last_without_journal(dir).is_none_or(|last| session == name(last)) {
+    if is_empty || !(never_had_a_journal(dir) || belongs_to_another(dir)) {
         return Ok(());
     }
     tracing::warn!("the database was restored from a copy; the other's journal is now {ASIDE}");
@@ -39,6 +35,23 @@ pub(super) fn set_foreign_journal_aside(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether the database is a copy made with `VACUUM INTO`: it says in its header (format versions,
+/// bytes 18 and 19) that it has no write-ahead journal, so the one beside it is another's.
+fn never_had_a_journal(dir: &Path) -> bool {
+    let header = File::open(dir.join(DATABASE)).and_then(|mut file| {
+        let mut header = [0; 20];
+        file.read_exact(&mut header).map(|()| header)
+    });
+    header.is_ok_and(|header| header[18..] == [1, 1])
+}
+
+/// Whether the journal's name is not that of the database's last incarnation. A database that does
+/// not say is left to SQLite, which will.
+fn belongs_to_another(dir: &Path) -> bool {
+    let Ok(session) = fs::read_to_string(dir.join(SESSION)) else { return false };
+    last_without_journal(dir).is_some_and(|last| session != name(last))
 }
 
 /// After the incarnation was written: moves it out of the journal, and puts its name on what the

@@ -395,6 +395,29 @@ async fn a_journal_is_replayed_into_the_database_it_belongs_to_and_into_no_other
     assert_eq!(check, Ok("ok".to_owned()));
 }
 
+#[test]
+fn a_journal_is_not_replayed_into_a_copy_made_by_vacuum() {
+    let mut bench = Bench::new();
+    bench.create(2);
+    let vacuumed = TempDir::new().unwrap();
+    let vacuumed = vacuumed.path().join("copy.db");
+    let vacuum = format!("VACUUM INTO '{}'", vacuumed.display());
+    bench.writer.conn.execute_batch(&vacuum).unwrap();
+    bench.create(3);
+    let lost = bench.store.cursor(5);
+    let killed = TempDir::new().unwrap();
+    copy(bench.dir.path(), killed.path());
+    assert!(killed.path().join("taskwatch.db-wal").metadata().unwrap().len() > 0);
+
+    std::fs::copy(&vacuumed, killed.path().join("taskwatch.db")).unwrap();
+    let mut restored = Bench::at(killed, 1000, DAY);
+    assert_eq!(restored.store.head(), 2);
+    restored.create(1);
+    assert_eq!(restored.store.validate(&lost), Err(ResetReason::Incarnation));
+    let check = restored.writer.conn.query_row("PRAGMA integrity_check", [], |row| row.get(0));
+    assert_eq!(check, Ok("ok".to_owned()));
+}
+
 #[tokio::test]
 async fn a_read_says_how_far_it_has_looked() {
     let mut bench = Bench::new();
