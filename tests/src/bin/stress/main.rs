@@ -1,0 +1,70 @@
+//! The slow suites: release binaries as processes of their own, thousands of sockets, on loopback.
+//!
+//! Each run prints its figures and a verdict for each requirement, and a missed one makes the
+//! program fail.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a stress run fails by panicking")]
+#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
+
+mod dead_readers;
+mod fanout;
+mod http;
+mod idle;
+mod kill9;
+mod load;
+mod process;
+mod report;
+mod socket;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use report::Report;
+
+/// Shows under load what the server and its clients promise.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    run: Run,
+}
+
+#[derive(Debug, Subcommand)]
+enum Run {
+    /// `kill -9` amid writes: the watcher's output equals the log
+    Kill9(kill9::Args),
+    /// Clients that never read cost little memory and slow nobody down
+    DeadReaders(dead_readers::Args),
+    /// What a connection costs that is subscribed and idle
+    Idle(idle::Args),
+    /// Every client has every event, in order
+    Fanout(fanout::Args),
+    /// All of them
+    All {
+        /// Smaller, for every change: a minute or two
+        #[arg(long)]
+        short: bool,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    process::raise_file_limit();
+    let args = Args::parse();
+    if cfg!(debug_assertions) {
+        println!("This is a debug build: its figures say nothing.");
+    }
+    let mut report = Report::default();
+    match args.run {
+        Run::Kill9(args) => kill9::run(&args, &mut report).await,
+        Run::DeadReaders(args) => dead_readers::run(&args, &mut report).await,
+        Run::Idle(args) => idle::run(&args, &mut report).await,
+        Run::Fanout(args) => fanout::run(&args, &mut report).await,
+        Run::All { short } => {
+            kill9::run(&kill9::Args::sized(short), &mut report).await;
+            dead_readers::run(&dead_readers::Args::sized(short), &mut report).await;
+            fanout::run(&fanout::Args::sized(short), &mut report).await;
+            idle::run(&idle::Args::sized(short), &mut report).await;
+        }
+    }
+    report.end()
+}
