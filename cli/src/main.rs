@@ -1,68 +1,7 @@
-//! `taskwatch` prints what happens to tasks, as it happens. The work is in `watch.rs`.
+//! `taskwatch` prints what happens to tasks, as it happens.
 
-mod args;
-mod escape;
-mod exit;
-mod log;
-mod output;
-mod paint;
-mod status;
-mod stop;
-mod watch;
-
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-use tokio::runtime;
-
-use crate::args::{Args, Format};
-use crate::exit::{End, Failure};
-use crate::output::TextFormat;
-use crate::paint::Paint;
-use crate::status::Status;
-use crate::watch::Printer;
-
 fn main() -> ExitCode {
-    let args = Args::parse();
-    log::start(args.verbose);
-    let mut status = Status::new(Paint(args.color.on(&io::stderr())), args.quiet, &args.url);
-    let code = match run(&args, &mut status) {
-        Ok(end) => end.code(),
-        Err(failure) => {
-            // Should nobody read it, the exit code still says it.
-            let _ = writeln!(io::stderr(), "{}", status.failure(&failure));
-            failure.code()
-        }
-    };
-    ExitCode::from(code)
-}
-
-fn run(args: &Args, status: &mut Status) -> Result<End, Failure> {
-    let runtime =
-        runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
-    let end = runtime.block_on(watch(args, status));
-    // A write to a full pipe cannot be called back, and must not keep the watcher from ending.
-    runtime.shutdown_background();
-    end
-}
-
-async fn watch(args: &Args, status: &mut Status) -> Result<End, Failure> {
-    let printer = match args.output {
-        Format::Json => Printer::Json,
-        Format::Text => {
-            let paint = Paint(args.color.on(&io::stdout()));
-            Printer::Text(TextFormat::new(paint, &args.repositories))
-        }
-    };
-    let (out, err) = (tokio::io::stdout(), tokio::io::stderr());
-    let mut updates = watch::open(args)?;
-    let end = tokio::select! {
-        // Signals are caught before anything is dialled or told.
-        biased;
-        stop = stop::requested(io::stdout()) => stop.map_err(Failure::Start),
-        end = watch::watch(&mut updates, printer, status, args.count, out, err) => end,
-    };
-    watch::close(updates).await;
-    end
+    taskwatch_cli::run(std::env::args_os())
 }

@@ -2,7 +2,7 @@
 #![expect(clippy::print_stderr, reason = "the demo says how to take part")]
 
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -10,9 +10,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use taskwatch_protocol::Task;
 use taskwatch_task_api::{App, Settings};
-use taskwatch_tests::binary;
-use tokio::io::{AsyncBufReadExt, BufReader, copy, stderr};
-use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -63,12 +61,6 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let args = Args::parse();
-    // The watcher is another package's program: cargo does not build it for the demo by itself.
-    if !std::env::current_exe()?.with_file_name("taskwatch").exists() {
-        eprintln!("building the watcher, once …");
-    }
-    let taskwatch = binary("taskwatch");
-
     let data = tempfile::tempdir()?;
     let folder = data.path().to_string_lossy();
     let listen = if TcpListener::bind(ADDR).is_ok() { ADDR } else { "127.0.0.1:0" };
@@ -82,16 +74,10 @@ async fn main() -> Result<(), Error> {
     );
     eprintln!("Ctrl-C ends it.\n");
 
-    let mut watcher = Command::new(taskwatch);
-    watcher.args(["--url", &url]);
-    for actor in ACTORS {
-        watcher.args(["--repo", actor.repository]);
-    }
-    let mut watcher = watcher.stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
-    connected(&mut watcher).await?;
-
+    let mut watcher = watch(&url);
     let mut actors = JoinSet::new();
-    let mut late = Duration::ZERO;
+    // The first change finds the watcher connected.
+    let mut late = Duration::from_millis(300);
     for actor in ACTORS {
         actors.spawn(work(actor, url.clone(), late));
         late += Duration::from_millis(700);
@@ -106,35 +92,28 @@ async fn main() -> Result<(), Error> {
     let end = tokio::select! {
         () = over => Ok(()),
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Error::from),
-        // It ends with this program's output, if that is closed.
-        ended = watcher.wait() => ended.map(drop).map_err(Error::from),
+        // It ends on Ctrl-C, and when its output is closed.
+        _ = &mut watcher => Ok(()),
         Some(ended) = actors.join_next() => match ended? {
             Err(error) => Err(error.into()),
             Ok(never) => match never {},
         },
     };
     actors.shutdown().await;
-    // Before the server, of whose end it would tell; Ctrl-C may have ended it already.
-    let _ = watcher.kill().await;
     app.shutdown().await;
     end
 }
 
-/// Waits until the watcher is connected, and from then on passes on what it says.
-async fn connected(watcher: &mut Child) -> Result<(), Error> {
-    let mut said = BufReader::new(watcher.stderr.take().ok_or("the watcher has no stderr")?);
-    let mut line = String::new();
-    while !line.starts_with("connected") {
-        if !line.starts_with("connecting") {
-            eprint!("{line}");
-        }
-        line.clear();
-        if said.read_line(&mut line).await? == 0 {
-            return Err("the watcher ended".into());
-        }
+/// The watcher, as a person would start it, in a thread of this process.
+fn watch(url: &str) -> oneshot::Receiver<ExitCode> {
+    let mut args = vec!["taskwatch".to_owned(), "--quiet".into(), "--url".into(), url.into()];
+    for actor in ACTORS {
+        args.extend(["--repo".into(), actor.repository.into()]);
     }
-    tokio::spawn(async move { copy(&mut said, &mut stderr()).await });
-    Ok(())
+    let (ended, watcher) = oneshot::channel();
+    // Not waited for: it ends with the process at the latest.
+    std::thread::spawn(move || ended.send(taskwatch_cli::run(args)));
+    watcher
 }
 
 /// One who never tires.
@@ -168,7 +147,7 @@ fn story(name: &str) -> Vec<Value> {
     let done = json!({ "status": "completed" });
     match rand::random_range(0..4) {
         0 => vec![begin, json!({ "priority": "high", "tags": ["customer"] }), done],
-        1 => vec![begin, json!({ "status": "blocked", "tags": ["needs review"] }), done],
+        1 => vec![begin, json!({ "tags": ["needs review"] }), done],
         2 => vec![json!({ "status": "cancelled" })],
         _ => vec![begin, done],
     }
