@@ -5,5 +5,12 @@ mod support;
 
 mod architecture;
 mod crud;
+mod embed;
+mod fan_out;
 mod frames;
+mod lifecycle;
+mod property;
+mod reconnect;
+mod resume;
+mod slow;
 mod upgrade;
