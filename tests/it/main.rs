@@ -1,4 +1,16 @@
 //! What only the parts together can show: one module for each promise.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 mod architecture;
+mod crud;
+mod embed;
+mod fan_out;
+mod frames;
+mod lifecycle;
+mod property;
+mod reconnect;
+mod resume;
+mod slow;
+mod upgrade;

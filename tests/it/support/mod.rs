@@ -1,0 +1,40 @@
+//! What several modules need beside the harness.
+
+mod bare;
+mod embedded;
+mod forwarder;
+mod log;
+
+pub(crate) use bare::{Bare, Opcode, frame};
+pub(crate) use embedded::{Embedded, task};
+pub(crate) use forwarder::Forwarder;
+pub(crate) use log::TestLog;
+
+use serde_json::Value;
+use taskwatch_tests::{LoggedEvent, RawClient};
+
+/// What the log holds of some repositories, as it goes on the wire.
+pub(crate) fn envelopes(log: &[LoggedEvent], repositories: &[&str]) -> Vec<String> {
+    let wanted = |event: &&LoggedEvent| {
+        repositories.contains(&"*") || repositories.contains(&event.repository.as_str())
+    };
+    log.iter().filter(wanted).map(|event| event.envelope.clone()).collect()
+}
+
+/// The cursor of an envelope.
+pub(crate) fn cursor(envelope: &str) -> String {
+    let envelope: Value = serde_json::from_str(envelope).unwrap();
+    envelope["cursor"].as_str().unwrap().to_owned()
+}
+
+/// The next `count` task events, as they came.
+pub(crate) async fn events(client: &mut RawClient, count: usize) -> Vec<String> {
+    let mut events = vec![];
+    while events.len() < count {
+        let text = client.try_next().await.unwrap();
+        if text.contains(r#""type":"task."#) {
+            events.push(text);
+        }
+    }
+    events
+}
