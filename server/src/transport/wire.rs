@@ -77,8 +77,9 @@ impl<S: ByteStream> Wire<S> {
             .max_write_buffer_size(READ_BUFFER)
             .max_message_size(Some(max_message_bytes))
             .max_frame_size(Some(max_message_bytes));
-        let context =
-            WebSocketContext::from_partially_read(early.into(), Role::Server, Some(config));
+        // Copied: taken over, the buffer that the request's head came in would stay for good.
+        let early = early.to_vec();
+        let context = WebSocketContext::from_partially_read(early, Role::Server, Some(config));
         Self { stream, context, out: Vec::new(), written: 0, received: 0 }
     }
 

@@ -14,7 +14,7 @@ use crate::report::{Report, mib};
 use crate::socket::Socket;
 
 const REPOSITORY: &str = "stress/dead-readers";
-const SAMPLING: Duration = Duration::from_millis(250);
+const SAMPLING: Duration = Duration::from_millis(100);
 const MAX_GROWTH: u64 = 64 << 20;
 const MAX_SENDING: u64 = 256 << 10;
 const MIN_RATIO: f64 = 0.8;
