@@ -184,6 +184,39 @@ async fn a_bookmark_resumes_where_it_says() {
     assert_eq!(back.next_event().await["data"]["task"]["title"], "2 missed");
 }
 
+/// A reader so slow that its queue is taken piece by piece asks all the time how far it is.
+#[tokio::test]
+async fn a_bookmark_never_runs_ahead_of_what_was_sent() {
+    let config = HubConfig {
+        heartbeat: Duration::from_millis(20),
+        write_timeout: Duration::from_secs(600),
+        ..HubConfig::default()
+    };
+    let server = Embedded::start(config).await;
+    let mut bare = subscribed(&server).await;
+    // More than the kernel and one write take, less than the queue holds.
+    let wide = |at: usize| format!("{at} {}", "x".repeat(6_000));
+    let cursors: Vec<_> = (0..40).map(|at| server.created("foo", &wide(at)).to_string()).collect();
+
+    let (mut seen, mut bookmarks) = (0, 0);
+    while seen < cursors.len() {
+        let text = bare.next_text().await.unwrap();
+        if number(&text) == Some(seen) {
+            seen += 1;
+            bare.send_text(r#"{"type":"ping"}"#).await;
+            continue;
+        }
+        let bookmark: Value = serde_json::from_str(&text).unwrap();
+        assert!(matches!(bookmark["type"].as_str(), Some("ping" | "pong")), "{bookmark}");
+        let told = bookmark["cursor"].as_str().unwrap();
+        let behind = cursors.iter().position(|cursor| cursor == told).map_or(0, |at| at + 1);
+        assert!(behind <= seen, "a bookmark says what was not sent");
+        assert_eq!(bookmark["data"]["delivered"], seen);
+        bookmarks += 1;
+    }
+    assert!(bookmarks > 0, "it never got an answer before the end");
+}
+
 #[tokio::test]
 async fn a_silent_peer_is_closed_with_4101() {
     let config = HubConfig {
