@@ -4,18 +4,18 @@
 //! the next input, at the latest at [`Machine::deadline`].
 
 mod session;
+mod step;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use taskwatch_protocol::{
-    Advice, ClientFrame, CloseCode, CloseReason, Cursor, Denied, EventKind, Pattern,
-};
+use taskwatch_protocol::{Advice, CloseCode, CloseReason, Denied, EventKind, Pattern};
 use tracing::{debug, trace};
 
 use self::session::Session;
+pub(crate) use self::step::{Action, Generation, Input, LinkInput, Now, Plan, Wish};
 use crate::backoff::Delays;
 use crate::dial::DialError;
 use crate::ledger::Ledger;
@@ -33,74 +33,6 @@ const SLEPT: Duration = Duration::from_secs(5);
 const RESTART_SPREAD: Duration = Duration::from_secs(5);
 /// No advice keeps a client away for longer.
 const MAX_ADVICE: Duration = Duration::from_secs(3600);
-
-/// One reading of both clocks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    pub(crate) steady: Instant,
-    pub(crate) wall: SystemTime,
-}
-
-/// Which connection something belongs to; a later one has a greater number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Generation(u64);
-
-#[derive(Debug)]
-pub(crate) enum Input {
-    Link(Generation, LinkInput),
-    /// The caller changed the wished set.
-    Wish(Wish),
-    /// The buffer is full.
-    Full,
-    /// The buffer is half empty.
-    Room,
-    /// Time has passed.
-    Tick,
-}
-
-#[derive(Debug)]
-pub(crate) enum LinkInput {
-    Opened,
-    DialFailed(DialError),
-    Text(Box<str>),
-    /// A frame without content: the peer lives.
-    Alive,
-    Closed(CloseCode, CloseReason),
-    Lost(String),
-}
-
-/// A change of what the caller wants to watch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    Add(Vec<Pattern>),
-    Remove(Vec<Pattern>),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Action {
-    Dial(Generation),
-    Send(ClientFrame),
-    /// For the caller, with the position that holds once it was yielded.
-    Yield(Update, Option<Cursor>),
-    /// Everything that matches up to here was yielded.
-    Bookmark(Cursor),
-    /// The first acknowledgement has come.
-    Ready,
-    /// Let go of the link without a word: nobody listens at the other end.
-    Drop,
-    /// Close the link as the protocol has it.
-    Leave,
-    /// Nothing more will happen.
-    Stop(WatchError),
-}
-
-/// What the caller chose before the stream began.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Plan {
-    pub(crate) since: Option<Cursor>,
-    pub(crate) on_gap: OnGap,
-    pub(crate) types: Option<Vec<EventKind>>,
-}
 
 #[derive(Debug)]
 enum Phase {
