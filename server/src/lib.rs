@@ -15,6 +15,7 @@
 //! [`Router`]: axum::Router
 
 mod access;
+mod clock;
 mod config;
 mod hub;
 mod log;

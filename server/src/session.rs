@@ -10,10 +10,11 @@ use rate::TokenBucket;
 use taskwatch_protocol::{
     ClientFrame, ClientMessage, CloseCode, Envelope, ErrorCode, ErrorMessage, Heartbeat, Limits,
     Mode, OnGap, PROTOCOL_VERSION, Pattern, ResetReason, Seq, ServerFrame, ServerMessage,
-    Subscribe, Subscribed, Timestamp, Unsubscribe, Unsubscribed, Welcome,
+    Subscribe, Subscribed, Unsubscribe, Unsubscribed, Welcome,
 };
 use uuid::Uuid;
 
+use crate::clock::Now;
 use crate::hub::Selection;
 use crate::{EventLog, HubConfig, LogEvent};
 
@@ -22,13 +23,6 @@ const MAX_WAITING: usize = 8;
 /// A message that was begun must be complete after so long.
 const UNFINISHED: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
-
-/// The two clocks, read once for each step.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    pub(crate) instant: Instant,
-    pub(crate) wall: Timestamp,
-}
 
 /// What is to be done about something that came in.
 #[derive(Debug, PartialEq)]

@@ -1,7 +1,6 @@
 //! A log in memory, and the publisher that writes to it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use taskwatch_protocol::{
     Cursor, Incarnation, ResetReason, Seq, ServerFrame, ServerMessage, Task, TaskEvent, Timestamp,
@@ -9,6 +8,7 @@ use taskwatch_protocol::{
 
 use super::{EventLog, Incarnations, LogEvent, PageLimit, ReadError, ReadFuture};
 use crate::Hub;
+use crate::clock::now;
 use crate::hub::EventCache;
 
 /// The newest events, kept in memory. It begins with the process and ends with it.
@@ -85,7 +85,7 @@ impl TaskEventPublisher {
     pub fn publish(&self, event: TaskEvent) -> Cursor {
         // Held until the hub has it: numbers, times and publishing keep one order.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = now().max(*last);
+        *last = now().wall.max(*last);
         let seq = self.log.head() + 1;
         let cursor = self.log.cursor(seq);
         let (repository, kind) = (event.repository.clone(), event.kind());
@@ -95,9 +95,4 @@ impl TaskEventPublisher {
         self.hub.publish(event);
         cursor
     }
-}
-
-fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_unix_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::log::tests::event;
 use crate::{MemoryLog, PageLimit, ReadFuture};
-use taskwatch_protocol::Cursor;
+use taskwatch_protocol::{Cursor, Timestamp};
 
 /// A log of which only cursors matter: `"5"` is position 5, and 10 is its head.
 struct Positions;

@@ -4,15 +4,16 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use taskwatch_protocol::{CloseCode, ServerFrame, ServerMessage, Timestamp};
+use taskwatch_protocol::{CloseCode, ServerFrame, ServerMessage};
 use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::wire::{ByteStream, Wire, violation};
+use crate::clock::{Now, now};
 use crate::hub::{Joined, Member, Stop, Taken};
-use crate::session::{Now, Session, Step};
+use crate::session::{Session, Step};
 use crate::{Hub, LogEvent, Page, ReadError};
 
 /// Bytes put together for one write. A write costs about 3.5 µs and each further message in it
@@ -83,7 +84,7 @@ pub(super) struct Connection<S> {
 impl<S: ByteStream> Connection<S> {
     /// Serves a peer until it leaves, fails, or is told to go.
     pub(super) async fn run(hub: Hub, wire: Wire<S>, session: Session, member: Member) {
-        let started = Instant::now();
+        let started = now().instant;
         let mut connection = Self {
             timer: Box::pin(sleep_until(session.deadline().into())),
             hub,
@@ -124,11 +125,10 @@ impl<S: ByteStream> Connection<S> {
 
     /// Waits for one thing to happen, and deals with it.
     async fn step(&mut self) -> Result<(), Ending> {
-        let now = Instant::now();
         if self.wire.is_idle() {
             self.write_deadline = None;
         } else if self.write_deadline.is_none() {
-            self.write_deadline = Some(now + self.hub.config().write_timeout);
+            self.write_deadline = Some(now().instant + self.hub.config().write_timeout);
         }
         self.set_timer();
         let event = poll_fn(|cx| self.poll_event(cx)).await;
@@ -140,7 +140,7 @@ impl<S: ByteStream> Connection<S> {
             Event::Stop(stop) => Err(Ending::Ours(stop)),
             Event::Message(message) => self.received(message),
             Event::Bytes => {
-                self.session.unfinished(Instant::now());
+                self.session.unfinished(now().instant);
                 Ok(())
             }
             Event::Wrote(Ok(bytes)) => {
@@ -335,7 +335,7 @@ impl<S: ByteStream> Connection<S> {
     }
 
     fn time_passed(&mut self) -> Result<(), Ending> {
-        if self.write_deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if self.write_deadline.is_some_and(|deadline| now().instant >= deadline) {
             return Err(Ending::Ours(Stop::new(CloseCode::Slow)));
         }
         self.refresh();
@@ -390,13 +390,6 @@ impl<S: ByteStream> Connection<S> {
         }
         Ok(())
     }
-}
-
-/// Reads both clocks.
-pub(super) fn now() -> Now {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let millis = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
-    Now { instant: Instant::now(), wall: Timestamp::from_unix_millis(millis) }
 }
 
 fn page_source(page: Page) -> Source {

@@ -22,8 +22,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::connection::{Connection, now};
+use super::connection::Connection;
 use super::wire::{ByteStream, Wire};
+use crate::clock::now;
 use crate::session::Session;
 use crate::{Hub, Problem};
 
