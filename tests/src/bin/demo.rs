@@ -1,25 +1,29 @@
-//! `cargo demo`: a server with a few busy people and agents, and the watcher that prints it live.
+//! `cargo demo`: a server with a few busy people and agents, and what they do, live by the SDK.
+//!
+//! All in this one program, so that nothing else has to be built before the first line comes.
 #![expect(clippy::print_stderr, reason = "the demo says how to take part")]
 
+use std::convert::Infallible;
+use std::io::{self, IsTerminal, Write};
 use std::net::TcpListener;
-use std::process::Stdio;
 use std::time::Duration;
 
+use anstyle::{AnsiColor, Style};
 use clap::Parser;
+use futures_util::StreamExt;
+use jiff::Zoned;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use taskwatch_protocol::Task;
+use taskwatch_client::protocol::FieldChange;
+use taskwatch_client::{Client, Event, EventStream, Task, TaskChange};
 use taskwatch_task_api::{App, Settings};
-use taskwatch_tests::binary;
-use tokio::io::{AsyncBufReadExt, BufReader, copy, stderr};
-use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// The address of the documentation's examples.
 const ADDR: &str = "127.0.0.1:8787";
 
-/// A task server in which something happens, and the watcher printing it.
+/// A task server in which something happens, printed as it happens.
 #[derive(Debug, Parser)]
 struct Args {
     /// End after this time; without it, Ctrl-C does
@@ -63,12 +67,6 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let args = Args::parse();
-    // The watcher is another package's program: cargo does not build it for the demo by itself.
-    if !std::env::current_exe()?.with_file_name("taskwatch").exists() {
-        eprintln!("building the watcher, once …");
-    }
-    let taskwatch = binary("taskwatch");
-
     let data = tempfile::tempdir()?;
     let folder = data.path().to_string_lossy();
     let listen = if TcpListener::bind(ADDR).is_ok() { ADDR } else { "127.0.0.1:0" };
@@ -82,13 +80,9 @@ async fn main() -> Result<(), Error> {
     );
     eprintln!("Ctrl-C ends it.\n");
 
-    let mut watcher = Command::new(taskwatch);
-    watcher.args(["--url", &url]);
-    for actor in ACTORS {
-        watcher.args(["--repo", actor.repository]);
-    }
-    let mut watcher = watcher.stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
-    connected(&mut watcher).await?;
+    let names = ACTORS.map(|actor| actor.repository);
+    let mut events = Client::builder(&url).build()?.subscribe(names)?;
+    events.ready().await?;
 
     let mut actors = JoinSet::new();
     let mut late = Duration::ZERO;
@@ -106,43 +100,75 @@ async fn main() -> Result<(), Error> {
     let end = tokio::select! {
         () = over => Ok(()),
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Error::from),
-        // It ends with this program's output, if that is closed.
-        ended = watcher.wait() => ended.map(drop).map_err(Error::from),
+        ended = print(&mut events) => ended,
         Some(ended) = actors.join_next() => match ended? {
             Err(error) => Err(error.into()),
             Ok(never) => match never {},
         },
     };
     actors.shutdown().await;
-    // Before the server, of whose end it would tell; Ctrl-C may have ended it already.
-    let _ = watcher.kill().await;
+    drop(events);
     app.shutdown().await;
     end
 }
 
-/// Waits until the watcher is connected, and from then on passes on what it says.
-async fn connected(watcher: &mut Child) -> Result<(), Error> {
-    let mut said = BufReader::new(watcher.stderr.take().ok_or("the watcher has no stderr")?);
-    let mut line = String::new();
-    while !line.starts_with("connected") {
-        if !line.starts_with("connecting") {
-            eprint!("{line}");
-        }
-        line.clear();
-        if said.read_line(&mut line).await? == 0 {
-            return Err("the watcher ended".into());
+/// Prints events, until nobody reads them any more.
+async fn print(events: &mut EventStream) -> Result<(), Error> {
+    let mut out = io::stdout();
+    let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    while let Some(event) = events.next().await {
+        match writeln!(out, "{}", line(&event?, colour)) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            result => result?,
         }
     }
-    tokio::spawn(async move { copy(&mut said, &mut stderr()).await });
     Ok(())
 }
 
+/// An event as the watcher would print it.
+fn line(event: &Event, colour: bool) -> String {
+    let (shade, verb, details) = match &event.change {
+        TaskChange::Created { task } => {
+            let details = format!("status {}, priority {}", task.status, task.priority);
+            (AnsiColor::Green, "+ created", details)
+        }
+        TaskChange::Updated { changes, .. } => {
+            let side = |value: &Option<Value>| value.as_ref().map_or("…".to_owned(), word);
+            let change = |(field, change): (&String, &FieldChange)| {
+                format!("{field} {} → {}", side(&change.from), side(&change.to))
+            };
+            let mut details: Vec<_> = changes.iter().map(change).collect();
+            // The status is what most people wait for.
+            details.sort_by_key(|change| !change.starts_with("status "));
+            (AnsiColor::Yellow, "~ updated", details.join(", "))
+        }
+        TaskChange::Deleted { previous } => {
+            (AnsiColor::Red, "− deleted", format!("was {}", previous.status))
+        }
+    };
+    let paint = |style: Style, text: &str| {
+        if colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    };
+    let time = paint(Style::new().dimmed(), &Zoned::now().strftime("%H:%M:%S").to_string());
+    let verb = paint(shade.on_default(), verb);
+    let (repository, title) = (event.repository.as_str(), &event.task().title);
+    let by = paint(Style::new().dimmed(), "by");
+    format!("{time}  {verb}  {repository:12}  {title}  {details}  {by} {}", event.changed_by)
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        Value::Null => "–".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(word).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// One who never tires.
-async fn work(
-    actor: Actor,
-    url: String,
-    late: Duration,
-) -> reqwest::Result<std::convert::Infallible> {
+async fn work(actor: Actor, url: String, late: Duration) -> reqwest::Result<Infallible> {
     let Actor { name, repository, titles } = actor;
     let http = reqwest::Client::new();
     let tasks = format!("{url}/api/v1/tasks");
