@@ -2,6 +2,7 @@
 
 mod cache;
 mod fanout;
+mod pages;
 mod queue;
 mod registry;
 mod selection;
@@ -12,10 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use taskwatch_protocol::{CloseCode, Seq};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use cache::EventCache;
+use pages::Pages;
 pub(crate) use queue::{SendQueue, Stop, Taken};
 pub(crate) use registry::{Joined, Member, Registry};
 pub(crate) use selection::Selection;
@@ -39,7 +41,7 @@ struct Shared {
     /// Every event up to here is in the queue of everybody who wants it and is level.
     fanned: AtomicU64,
     published: Notify,
-    reads: Semaphore,
+    pages: Pages,
     connections: TaskTracker,
     draining: AtomicBool,
     counters: Counters,
@@ -50,7 +52,7 @@ struct Counters {
     published: AtomicU64,
     ignored: AtomicU64,
     overflows: AtomicU64,
-    log_reads: AtomicU64,
+    replayed: AtomicU64,
 }
 
 /// What a hub has done since it started.
@@ -65,6 +67,8 @@ pub struct HubStats {
     pub ignored: u64,
     /// Times a full queue sent a connection to catching up.
     pub overflows: u64,
+    /// Events sent to those who were catching up.
+    pub replayed: u64,
     /// Pages read from the log, since they were no longer in memory.
     pub log_reads: u64,
 }
@@ -88,7 +92,7 @@ impl Hub {
             registry: Mutex::new(Registry::new(head)),
             fanned: AtomicU64::new(head),
             published: Notify::new(),
-            reads: Semaphore::new(config.concurrent_reads),
+            pages: Pages::new(log.clone(), config.page, config.concurrent_reads),
             connections: TaskTracker::new(),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
@@ -163,7 +167,8 @@ impl Hub {
             published: read(&counters.published),
             ignored: read(&counters.ignored),
             overflows: read(&counters.overflows),
-            log_reads: read(&counters.log_reads),
+            replayed: read(&counters.replayed),
+            log_reads: self.shared.pages.reads(),
         }
     }
 
@@ -232,16 +237,19 @@ impl Hub {
         self.shared.counters.overflows.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn count_replayed(&self) {
+        self.shared.counters.replayed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Events after `after` up to `upto` from memory; `None` if memory does not reach back.
     pub(crate) fn cached(&self, after: Seq, upto: Seq) -> Option<Page> {
         lock(&self.shared.cache).read(after, upto, self.shared.config.page)
     }
 
-    /// The same from the log.
-    pub(crate) async fn read_log(self, after: Seq, upto: Seq) -> Result<Page, ReadError> {
-        let _permit = self.shared.reads.acquire().await;
-        self.shared.counters.log_reads.fetch_add(1, Ordering::Relaxed);
-        self.shared.log.read(after, upto, self.shared.config.page).await
+    /// The same from the log, in a page that others may be reading too: it can also hold events
+    /// up to `after`.
+    pub(crate) async fn read_log(self, after: Seq, upto: Seq) -> Result<Arc<Page>, ReadError> {
+        self.shared.pages.read(after, upto).await
     }
 }
 

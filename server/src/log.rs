@@ -83,7 +83,7 @@ pub struct PageLimit {
 }
 
 /// Why the log could not be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ReadError {
     /// Events after the position are no longer kept. A partial answer is never given.
     #[error("events after this position are no longer kept")]

@@ -24,8 +24,9 @@ fn build() {
     BUILT.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = std::process::Command::new(cargo);
-        command.args(["build", "--quiet", "--bins", "--example", "embed"]);
-        command.args(["-p", "taskwatch-task-api", "-p", "taskwatch-cli", "-p", "taskwatch-server"]);
+        // The whole workspace: with a part of it, other features, and so other builds, of what
+        // `cargo test --workspace` has just built.
+        command.args(["build", "--quiet", "--workspace", "--bins", "--example", "embed"]);
         if !cfg!(debug_assertions) {
             command.arg("--release");
         }

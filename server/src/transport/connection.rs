@@ -14,7 +14,7 @@ use super::wire::{ByteStream, Wire, violation};
 use crate::clock::{Now, now};
 use crate::hub::{Joined, Member, Stop, Taken};
 use crate::session::{Session, Step};
-use crate::{Hub, LogEvent, Page, ReadError};
+use crate::{Hub, Page, ReadError};
 
 /// Bytes put together for one write. A write costs about 3.5 µs and each further message in it
 /// 0.1 µs, so this is enough; more would only be memory for a peer that reads slowly.
@@ -28,7 +28,7 @@ const PAGES_PER_TURN: usize = 8;
 /// How long a closing peer may take to answer.
 const CLOSING: Duration = Duration::from_secs(1);
 
-type Reading = Pin<Box<dyn Future<Output = Result<Page, ReadError>> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = Result<Arc<Page>, ReadError>> + Send>>;
 
 /// Where the next events come from.
 enum Source {
@@ -37,7 +37,7 @@ enum Source {
     /// Outside the fan-out: reads on until it is level again.
     Behind,
     /// A page whose rest is still to be sent.
-    Page { events: std::vec::IntoIter<LogEvent>, scanned_to: u64 },
+    Page { page: Arc<Page>, next: usize },
     /// The log is being read.
     Reading(Reading),
 }
@@ -66,7 +66,7 @@ enum Event {
     Bytes,
     Wrote(std::io::Result<usize>),
     Queue,
-    Page(Result<Page, ReadError>),
+    Page(Result<Arc<Page>, ReadError>),
     Time,
 }
 
@@ -216,15 +216,18 @@ impl<S: ByteStream> Connection<S> {
                     pages += 1;
                     self.read_on();
                 }
-                Source::Page { events, scanned_to } => match events.next() {
-                    Some(event) if self.session.wants(&event) => {
-                        self.wire.put_frame(event.frame());
-                        self.session.sent(event.seq());
+                Source::Page { page, next } => match page.events.get(*next) {
+                    Some(event) => {
+                        *next += 1;
+                        // A page that others read too may begin before this position.
+                        if event.seq() > self.session.position() && self.session.wants(event) {
+                            self.wire.put_frame(event.frame());
+                            self.session.sent(event.seq());
+                            self.hub.count_replayed();
+                        }
                     }
-                    Some(_) => {}
                     None => {
-                        let scanned_to = *scanned_to;
-                        self.session.scanned(scanned_to);
+                        self.session.scanned(page.scanned_to);
                         self.source = Source::Behind;
                     }
                 },
@@ -282,7 +285,7 @@ impl<S: ByteStream> Connection<S> {
         let (position, head) = (self.session.position(), self.hub.head());
         if position < head {
             self.source = match self.hub.cached(position, head) {
-                Some(page) => page_source(page),
+                Some(page) => Source::Page { page: Arc::new(page), next: 0 },
                 None => Source::Reading(Box::pin(self.hub.clone().read_log(position, head))),
             };
         } else if let Some(answer) = self.session.answer(now(), self.hub.log()) {
@@ -296,10 +299,10 @@ impl<S: ByteStream> Connection<S> {
         }
     }
 
-    fn read(&mut self, page: Result<Page, ReadError>) -> Result<(), Ending> {
+    fn read(&mut self, page: Result<Arc<Page>, ReadError>) -> Result<(), Ending> {
         match page {
             Ok(page) => {
-                self.source = page_source(page);
+                self.source = Source::Page { page, next: 0 };
                 Ok(())
             }
             // The reply to its resume will say the reset.
@@ -390,8 +393,4 @@ impl<S: ByteStream> Connection<S> {
         }
         Ok(())
     }
-}
-
-fn page_source(page: Page) -> Source {
-    Source::Page { events: page.events.into_iter(), scanned_to: page.scanned_to }
 }

@@ -31,6 +31,11 @@ use crate::{Hub, Problem};
 /// Bytes the kernel may hold unsent for one connection: what a stalled peer can cost.
 const NOTSENT_LOWAT: u32 = 64 << 10;
 
+/// Bytes the kernel may hold for one connection altogether, those on their way included. Linux
+/// doubles this for its own overhead, and lets the last write go over it; left alone it would let
+/// a busy connection grow to 4 MiB.
+const SEND_BUFFER: usize = 80 << 10;
+
 impl ByteStream for TcpStream {
     fn reset_on_drop(&self) {
         let _ = SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
@@ -209,6 +214,7 @@ fn accept(hub: Hub, peer: Option<&ConnectInfo<SocketAddr>>, accepted: Accepted) 
         let Some(stream) = io else { return };
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_LOWAT);
+        let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
         // A task of its own: this one still holds what hyper needed for the request.
         let task = serve(hub, stream, early, connection_id, subscribe);
         tokio::spawn(async move {
