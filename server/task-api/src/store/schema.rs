@@ -9,7 +9,9 @@ use super::OpenError;
 
 /// What turns one version of the schema into the next; `user_version` counts those applied.
 /// Never edit an entry that was released: append one.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[TASKS_AND_LOG, ANSWERS];
+
+const TASKS_AND_LOG: &str = "
     CREATE TABLE task (
         id          TEXT PRIMARY KEY NOT NULL,
         repository  TEXT NOT NULL,
@@ -51,7 +53,22 @@ const MIGRATIONS: &[&str] = &["
         id      INTEGER NOT NULL,
         first   INTEGER NOT NULL
     ) STRICT;
-"];
+";
+
+const ANSWERS: &str = "
+    -- Answers to requests that bring an `Idempotency-Key`, for when they come again. `ts` is the
+    -- time of the log; `task` is the answer's body.
+    CREATE TABLE answer (
+        principal   TEXT NOT NULL,
+        key         TEXT NOT NULL,
+        fingerprint BLOB NOT NULL,
+        ts          INTEGER NOT NULL,
+        cursor      TEXT NOT NULL,
+        task        TEXT NOT NULL,
+        PRIMARY KEY (principal, key)
+    ) STRICT;
+    CREATE INDEX answer_by_time ON answer (ts);
+";
 
 /// The row of `state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -91,7 +91,7 @@ impl Bench {
 
 /// Hands a change in; the answer comes with the writer's next turn.
 fn ask(store: &Store, change: Change) -> Waiting<'_> {
-    let mut waiting: Waiting<'_> = Box::pin(store.change(change));
+    let mut waiting: Waiting<'_> = Box::pin(store.change(change, None));
     assert!(waiting.as_mut().now_or_never().is_none(), "nothing is answered before its commit");
     waiting
 }
@@ -467,7 +467,7 @@ async fn closing_makes_what_waits_and_leaves_one_file() {
     for answer in waiting {
         assert!(answer.await.is_ok());
     }
-    assert_eq!(store.change(create("acme/api")).await, Err(ChangeError::Unavailable));
+    assert_eq!(store.change(create("acme/api"), None).await, Err(ChangeError::Unavailable));
     assert_eq!(store.get(Uuid::now_v7()).await, Err(Unavailable));
     let mut left: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

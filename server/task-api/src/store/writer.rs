@@ -17,8 +17,9 @@ use taskwatch_server::LogEvent;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::schema::{self, LogState};
-use super::{ChangeError, Clock, Shared, retention, session};
-use crate::change::{Change, Decision};
+use super::{ChangeError, Clock, Shared, answers, retention, session};
+use crate::change::{Change, Decision, Refusal};
+use crate::idempotency::Once;
 use crate::settings::Retention;
 
 /// Changes in one commit, at most.
@@ -48,6 +49,7 @@ pub(super) enum Request {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) change: Change,
+    pub(super) once: Option<Once>,
     pub(super) reply: oneshot::Sender<Result<Changed, ChangeError>>,
     /// The room this job takes among those that wait.
     pub(super) room: OwnedSemaphorePermit,
@@ -84,6 +86,12 @@ struct Written {
 enum WriteError {
     Refused(ChangeError),
     Sql(rusqlite::Error),
+}
+
+impl From<Refusal> for WriteError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal.into())
+    }
 }
 
 impl From<rusqlite::Error> for WriteError {
@@ -206,7 +214,7 @@ impl Writer {
         for job in jobs {
             let mut savepoint = tx.savepoint()?;
             let now = (self.clock)().max(state.last_ts);
-            match write_change(&savepoint, &job.change, now, state, &self.shared) {
+            match write_once(&savepoint, job, now, state, &self.shared) {
                 Ok(written) => {
                     savepoint.commit()?;
                     state = written.state;
@@ -228,7 +236,7 @@ impl Writer {
         Ok((state, outcomes))
     }
 
-    /// Deletes old events, so few at a time that a writer does not notice.
+    /// Deletes old events and answers, so few at a time that a writer does not notice.
     pub(super) fn trim(&mut self, idle: bool) {
         let now = (self.clock)();
         let floor = match retention::trim(&mut self.conn, self.state, self.retention, now, idle) {
@@ -238,8 +246,16 @@ impl Writer {
                 self.state.floor
             }
         };
+        let answers = match answers::trim(&mut self.conn, now.max(self.state.last_ts), idle) {
+            Ok(trimmed) => trimmed,
+            Err(error) => {
+                self.survive_or_end(&error);
+                0
+            }
+        };
         // Where some were old, more may be.
-        self.patience = if floor > self.state.floor { Duration::ZERO } else { IDLE };
+        let more = floor > self.state.floor || answers > 0;
+        self.patience = if more { Duration::ZERO } else { IDLE };
         self.state.floor = floor;
         self.shared.floor.store(floor, Ordering::Release);
     }
@@ -286,6 +302,26 @@ fn concerns_one_change(error: &rusqlite::Error) -> bool {
     }
 }
 
+/// Makes the change of a job, unless it was made before; then the answer is that of then.
+fn write_once(
+    savepoint: &Savepoint<'_>,
+    job: &Job,
+    now: Timestamp,
+    state: LogState,
+    shared: &Shared,
+) -> Result<Written, WriteError> {
+    let Some(once) = &job.once else {
+        return write_change(savepoint, &job.change, now, state, shared);
+    };
+    // Before the change is looked at: its If-Match may have failed by now, its task may be gone.
+    if let Some(changed) = once.recall(answers::load(savepoint, once)?, now)? {
+        return Ok(Written { changed, event: None, state });
+    }
+    let written = write_change(savepoint, &job.change, now, state, shared)?;
+    answers::save(savepoint, once, now, &written.changed)?;
+    Ok(written)
+}
+
 /// Appends the event of one change to the log and applies it to the tasks.
 fn write_change(
     savepoint: &Savepoint<'_>,
@@ -295,8 +331,7 @@ fn write_change(
     shared: &Shared,
 ) -> Result<Written, WriteError> {
     let before = schema::load_task(savepoint, change.id())?;
-    let refused = |refusal| WriteError::Refused(ChangeError::from(refusal));
-    let event = match change.decide(before, now).map_err(refused)? {
+    let event = match change.decide(before, now)? {
         Decision::Unchanged(task) => {
             let cursor = shared.incarnations.cursor(state.head);
             return Ok(Written { changed: Changed { task, cursor }, event: None, state });
