@@ -3,6 +3,7 @@
 mod answers;
 mod reader;
 mod retention;
+mod rows;
 mod schema;
 mod session;
 #[cfg(test)]
@@ -191,8 +192,8 @@ impl Store {
         let acquired = Arc::clone(&self.room).acquire_owned().await;
         let room = acquired.map_err(|_| ChangeError::Unavailable)?;
         let (reply, answer) = oneshot::channel();
-        let job = Request::Change(Job { change, once, reply, room });
-        self.requests.send(job).map_err(|_| ChangeError::Unavailable)?;
+        let job = Job { change, once, reply, room };
+        self.requests.send(Request::Change(Box::new(job))).map_err(|_| ChangeError::Unavailable)?;
         // A writer that closed before it came to this job has dropped it.
         answer.await.unwrap_or(Err(ChangeError::Unavailable))
     }

@@ -191,6 +191,40 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_version_1_keeps_its_tasks_and_its_log() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(TASKS_AND_LOG).unwrap();
+        conn.execute_batch(
+            "PRAGMA user_version = 1;
+             INSERT INTO incarnation VALUES (1, 255, 1);
+             INSERT INTO task VALUES ('00000000-0000-0000-0000-000000000007', 'acme/api', 'One',
+                 'pending', 'low', NULL, '[\"a\"]', 5, 6, 2, 'Words');
+             INSERT INTO event VALUES (8, 'acme/api', 'created', 5, '{}'),
+                                      (9, 'acme/api', 'updated', 6, '{}');
+             UPDATE state SET head = 9, floor = 7, last_ts = 6;",
+        )
+        .unwrap();
+
+        migrate(&mut conn).unwrap();
+
+        let version: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, 2);
+        let last_ts = Timestamp::from_unix_millis(6);
+        assert_eq!(load_state(&conn).unwrap(), LogState { head: 9, floor: 7, last_ts });
+        let task = load_task(&conn, Uuid::from_u128(7)).unwrap().unwrap();
+        assert_eq!(
+            (task.title.as_str(), task.version, &task.tags[..]),
+            ("One", 2, &["a".into()][..])
+        );
+        let count = |table| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            conn.query_row(&sql, [], |row| row.get::<_, u64>(0)).unwrap()
+        };
+        assert_eq!((count("event"), count("answer")), (2, 0));
+        assert_eq!(last_incarnation(&conn).unwrap(), Incarnation(255));
+    }
+
+    #[test]
     fn a_newer_schema_is_left_alone() {
         let mut conn = Connection::open_in_memory().unwrap();
         conn.pragma_update(None, "user_version", MIGRATIONS.len() + 1).unwrap();
