@@ -219,18 +219,15 @@ impl Writer {
                 self.state.floor
             }
         };
-        let answers = match answers::trim(&mut self.conn, now.max(self.state.last_ts), idle) {
-            Ok(trimmed) => trimmed,
-            Err(error) => {
-                self.survive_or_end(&error);
-                0
-            }
-        };
         // Where some were old, more may be.
-        let more = floor > self.state.floor || answers > 0;
-        self.patience = if more { Duration::ZERO } else { IDLE };
+        let mut more = floor > self.state.floor;
         self.state.floor = floor;
         self.shared.floor.store(floor, Ordering::Release);
+        match answers::trim(&mut self.conn, now.max(self.state.last_ts), idle) {
+            Ok(trimmed) => more |= trimmed > 0,
+            Err(error) => self.survive_or_end(&error),
+        }
+        self.patience = if more { Duration::ZERO } else { IDLE };
     }
 
     /// What to do about a transaction that failed; by now it is rolled back, as SQLite says.

@@ -231,6 +231,23 @@ fn one_turn_deletes_at_most_a_step_of_answers() {
     assert_eq!(left, [(750, true), (250, true), (250, false), (0, true), (0, false)]);
 }
 
+#[test]
+fn a_disk_that_is_full_when_events_are_trimmed_and_answers_are_not_is_survived() {
+    let mut bench = Bench::keeping(10, DAY);
+    let keyed = |n: u8| (create("acme/api"), key(&n.to_string()));
+    bench.make_once((0..20).map(keyed).collect());
+    let trigger = "CREATE TABLE ballast (it); CREATE TRIGGER full BEFORE DELETE ON answer \
+                   BEGIN INSERT INTO ballast VALUES (zeroblob(1000000)); END";
+    bench.writer.conn.execute_batch(trigger).unwrap();
+    bench.writer.conn.query_row("PRAGMA max_page_count = 1", [], |_| Ok(())).unwrap();
+    bench.set_clock(DAY_MS + 1);
+    bench.writer.trim(true);
+    assert_eq!((bench.writer.state.floor, bench.answers()), (20, 20));
+    bench.writer.conn.execute_batch("DROP TRIGGER full").unwrap();
+    bench.writer.trim(true);
+    assert_eq!(bench.answers(), 0);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// A request under one of a few keys: the same title is the same request.
