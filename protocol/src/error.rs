@@ -47,6 +47,8 @@ words! {
         InvalidTask = "invalid_task",
         /// `If-Match` names another version than the task has.
         VersionConflict = "version_conflict",
+        /// The `Idempotency-Key` belongs to another request.
+        IdempotencyMismatch = "idempotency_mismatch",
         /// The request or the event it would make is too large.
         TooLarge = "too_large",
     }

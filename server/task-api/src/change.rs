@@ -58,7 +58,11 @@ pub(crate) enum Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     NotFound,
-    VersionConflict { current: u64 },
+    VersionConflict {
+        current: u64,
+    },
+    /// The `Idempotency-Key` belongs to another request.
+    KeyOfAnother,
 }
 
 impl Change {

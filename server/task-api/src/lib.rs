@@ -19,6 +19,7 @@
 
 mod app;
 mod change;
+mod idempotency;
 mod listener;
 mod rest;
 mod service;

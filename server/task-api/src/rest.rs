@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{ETAG, LINK, LOCATION};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
@@ -41,8 +42,8 @@ pub(crate) fn router(service: TaskService, hub: Hub, access: Arc<AccessPolicy>) 
 }
 
 async fn create(State(service): State<TaskService>, request: Request) -> Result<Response, Problem> {
-    let body = request::json(request, &[request::JSON]).await?;
-    let changed = service.create(NewTask::try_from(body)?).await?;
+    let (body, once) = request::change(request, &[request::JSON]).await?;
+    let changed = service.create(NewTask::try_from(body)?, once).await?;
     let location = header(&format!("{TASKS}/{}", changed.task.id));
     Ok((StatusCode::CREATED, [(LOCATION, location)], Answer(changed)).into_response())
 }
@@ -55,21 +56,23 @@ async fn read(State(service): State<TaskService>, TaskId(id): TaskId) -> Result<
 async fn update(
     State(service): State<TaskService>,
     TaskId(id): TaskId,
-    headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
-    let if_match = request::if_match(&headers);
-    let body = request::json(request, &[request::MERGE_PATCH, request::JSON]).await?;
-    let changed = service.update(id, TaskPatch::try_from(body)?, if_match).await?;
+    let if_match = request::if_match(request.headers());
+    let (body, once) = request::change(request, &[request::MERGE_PATCH, request::JSON]).await?;
+    let changed = service.update(id, TaskPatch::try_from(body)?, if_match, once).await?;
     Ok(Answer(changed).into_response())
 }
 
 async fn delete(
     State(service): State<TaskService>,
     TaskId(id): TaskId,
-    headers: HeaderMap,
+    request: Parts,
 ) -> Result<Response, Problem> {
-    let Changed { cursor, .. } = service.delete(id, request::if_match(&headers)).await?;
+    let if_match = request::if_match(&request.headers);
+    // A deletion does not read its body.
+    let once = request::once(&request, b"")?;
+    let Changed { cursor, .. } = service.delete(id, if_match, once).await?;
     Ok((StatusCode::NO_CONTENT, [(TASK_CURSOR, header(cursor.as_str()))]).into_response())
 }
 
@@ -135,6 +138,9 @@ impl From<ChangeError> for Problem {
             ChangeError::NotFound => (StatusCode::NOT_FOUND, ErrorCode::NotFound),
             ChangeError::VersionConflict { .. } => {
                 (StatusCode::PRECONDITION_FAILED, ErrorCode::VersionConflict)
+            }
+            ChangeError::IdempotencyMismatch => {
+                (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::IdempotencyMismatch)
             }
             ChangeError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge),
             ChangeError::Unavailable => return Unavailable.into(),

@@ -5,9 +5,12 @@ use taskwatch_protocol::Task;
 use uuid::Uuid;
 
 use crate::change::{Change, IfMatch, NewTask, TaskPatch};
+use crate::idempotency::Once;
 use crate::store::{ChangeError, Changed, ListQuery, Store, TaskPage, Unavailable};
 
 /// What can be done with tasks. A clone is the same service.
+///
+/// A change that is asked for with [`Once`] is made once, and answered alike each time.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskService {
     store: Store,
@@ -19,8 +22,12 @@ impl TaskService {
     }
 
     /// Makes a task.
-    pub(crate) async fn create(&self, task: NewTask) -> Result<Changed, ChangeError> {
-        self.store.change(Change::Create { id: Uuid::now_v7(), task }).await
+    pub(crate) async fn create(
+        &self,
+        task: NewTask,
+        once: Option<Once>,
+    ) -> Result<Changed, ChangeError> {
+        self.store.change(Change::Create { id: Uuid::now_v7(), task }, once).await
     }
 
     /// Changes some fields of a task; none, if they have these values already.
@@ -29,13 +36,19 @@ impl TaskService {
         id: Uuid,
         patch: TaskPatch,
         if_match: IfMatch,
+        once: Option<Once>,
     ) -> Result<Changed, ChangeError> {
-        self.store.change(Change::Update { id, patch, if_match }).await
+        self.store.change(Change::Update { id, patch, if_match }, once).await
     }
 
     /// Deletes a task.
-    pub(crate) async fn delete(&self, id: Uuid, if_match: IfMatch) -> Result<Changed, ChangeError> {
-        self.store.change(Change::Delete { id, if_match }).await
+    pub(crate) async fn delete(
+        &self,
+        id: Uuid,
+        if_match: IfMatch,
+        once: Option<Once>,
+    ) -> Result<Changed, ChangeError> {
+        self.store.change(Change::Delete { id, if_match }, once).await
     }
 
     /// A task, if there is one.

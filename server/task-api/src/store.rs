@@ -1,7 +1,9 @@
 //! The store: tasks and the log of their events in one SQLite file. All SQL is below here.
 
+mod answers;
 mod reader;
 mod retention;
+mod rows;
 mod schema;
 mod session;
 #[cfg(test)]
@@ -23,6 +25,7 @@ use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
 use crate::change::{Change, Refusal};
+use crate::idempotency::Once;
 use crate::settings::Retention;
 use reader::Readers;
 use writer::{Job, Request};
@@ -80,6 +83,8 @@ pub(crate) enum ChangeError {
     NotFound,
     #[error("the task has version {current} by now; read it again and repeat the change")]
     VersionConflict { current: u64 },
+    #[error("this Idempotency-Key was used for another request; take a new one for each change")]
+    IdempotencyMismatch,
     #[error("the event of this change has {bytes} bytes, over 256 KiB; shorten the task")]
     TooLarge { bytes: usize },
     #[error("the store cannot take changes now; try again later")]
@@ -93,6 +98,7 @@ impl From<Refusal> for ChangeError {
         match refusal {
             Refusal::NotFound => Self::NotFound,
             Refusal::VersionConflict { current } => Self::VersionConflict { current },
+            Refusal::KeyOfAnother => Self::IdempotencyMismatch,
         }
     }
 }
@@ -176,13 +182,18 @@ impl Store {
     }
 
     /// Makes a change. It is durable, and published, when this returns; a caller that stops
-    /// waiting does not undo it.
-    pub(crate) async fn change(&self, change: Change) -> Result<Changed, ChangeError> {
+    /// waiting does not undo it. With `once`, a change that was made before is not made again, and
+    /// what was returned then is returned.
+    pub(crate) async fn change(
+        &self,
+        change: Change,
+        once: Option<Once>,
+    ) -> Result<Changed, ChangeError> {
         let acquired = Arc::clone(&self.room).acquire_owned().await;
         let room = acquired.map_err(|_| ChangeError::Unavailable)?;
         let (reply, answer) = oneshot::channel();
-        let job = Request::Change(Job { change, reply, room });
-        self.requests.send(job).map_err(|_| ChangeError::Unavailable)?;
+        let job = Job { change, once, reply, room };
+        self.requests.send(Request::Change(Box::new(job))).map_err(|_| ChangeError::Unavailable)?;
         // A writer that closed before it came to this job has dropped it.
         answer.await.unwrap_or(Err(ChangeError::Unavailable))
     }

@@ -8,6 +8,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 struct Daemon {
     child: Child,
@@ -95,6 +96,56 @@ async fn a_killed_server_has_what_it_acknowledged() {
     assert!(titles.eq((1..=20).map(|n| json!(n.to_string()))), "{list}");
     daemon.signal("-TERM");
     assert_eq!(daemon.end().0, Some(0));
+}
+
+/// Ten ask with one key, the server is killed when some of them have been answered, and all ask
+/// again: one task, one event, one answer.
+#[tokio::test]
+async fn a_key_outlives_a_kill() {
+    for answered in [0, 0, 1, 3, 9] {
+        let dir = TempDir::new().unwrap();
+        let daemon = Daemon::start(dir.path());
+        let client = reqwest::Client::new();
+        let ask = |url: &str| {
+            let request = client.post(format!("{url}/api/v1/tasks"));
+            let request = request.header("idempotency-key", "k");
+            let request = request.json(&json!({"repository": "a", "title": "One"}));
+            async move {
+                let response = request.send().await?;
+                let header =
+                    |name| response.headers().get(name).unwrap().to_str().unwrap().to_owned();
+                let headers = ["task-cursor", "location", "etag"].map(header);
+                let status = response.status();
+                Ok::<_, reqwest::Error>((status, headers, response.text().await?))
+            }
+        };
+        let mut asking = JoinSet::new();
+        (0..10).for_each(|_| drop(asking.spawn(ask(&daemon.url))));
+        let mut answers = Vec::new();
+        for _ in 0..answered {
+            answers.push(asking.join_next().await.unwrap().unwrap().unwrap());
+        }
+        // Those that are asked for meanwhile are on their way, or not even connected.
+        tokio::task::yield_now().await;
+        daemon.signal("-KILL");
+        answers.extend(asking.join_all().await.into_iter().flatten());
+        assert_eq!(daemon.end().0, None);
+
+        let daemon = Daemon::start(dir.path());
+        for _ in 0..10 {
+            answers.push(ask(&daemon.url).await.unwrap());
+        }
+        assert_eq!(answers[0].0, StatusCode::CREATED);
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+        let next = daemon.post(&client, json!({"repository": "a", "title": "Two"})).await.unwrap();
+        let cursor = next.headers()["task-cursor"].to_str().unwrap();
+        assert!(cursor.ends_with("-2"), "{cursor}");
+        let list = client.get(format!("{}/api/v1/tasks", daemon.url)).send().await.unwrap();
+        let list: Value = list.json().await.unwrap();
+        assert_eq!(list["tasks"].as_array().unwrap().len(), 2);
+        daemon.signal("-KILL");
+        daemon.end();
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query, Request};
 use axum::http::header::{CONTENT_TYPE, EXPECT, IF_MATCH};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,11 +16,14 @@ use tokio::time::timeout;
 use url::form_urlencoded::Serializer;
 use uuid::Uuid;
 
-use crate::change::IfMatch;
+use crate::change::{CHANGED_BY, IfMatch};
+use crate::idempotency::{Fingerprint, IdempotencyKey, Once};
 use crate::store::ListQuery;
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const MAX_BODY_BYTES: usize = 256 * 1024;
 /// For the whole body: a sender must not hold a connection for ever.
@@ -35,10 +38,15 @@ fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, ErrorCode::BadMessage, detail.into())
 }
 
-/// The body as JSON of one of the media types.
-pub(super) async fn json(request: Request, accepted: &[&'static str]) -> Result<Value, Problem> {
-    let media_type = request
-        .headers()
+/// A change that is asked for: the body as JSON of one of the media types, and its
+/// `Idempotency-Key`.
+pub(super) async fn change(
+    request: Request,
+    accepted: &[&'static str],
+) -> Result<(Value, Option<Once>), Problem> {
+    let (parts, body) = request.into_parts();
+    let media_type = parts
+        .headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
@@ -49,9 +57,24 @@ pub(super) async fn json(request: Request, accepted: &[&'static str]) -> Result<
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return Err(Problem::new(status, ErrorCode::UnsupportedMediaType, detail));
     }
-    let waits = request.headers().contains_key(EXPECT);
-    let body = read(request.into_body(), waits).await?;
-    serde_json::from_slice(&body).map_err(|problem| bad(format!("not JSON: {problem}")))
+    let body = read(body, parts.headers.contains_key(EXPECT)).await?;
+    let once = once(&parts, &body)?;
+    let value =
+        serde_json::from_slice(&body).map_err(|problem| bad(format!("not JSON: {problem}")));
+    Ok((value?, once))
+}
+
+/// `Idempotency-Key`, with what it stands for: method, path, and the content that is acted on.
+pub(super) fn once(parts: &Parts, content: &[u8]) -> Result<Option<Once>, Problem> {
+    let mut keys = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    if keys.next().is_some() {
+        return Err(bad("a request has one Idempotency-Key"));
+    }
+    let key =
+        IdempotencyKey::try_from(key.as_bytes()).map_err(|problem| bad(problem.to_string()))?;
+    let fingerprint = Fingerprint::of(parts.method.as_str(), parts.uri.path(), content);
+    Ok(Some(Once { principal: CHANGED_BY.into(), key, fingerprint }))
 }
 
 /// The bytes of a body that keeps the limits of size and time.

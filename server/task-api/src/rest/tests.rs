@@ -1,5 +1,7 @@
 //! REST from outside: a real server on a real port.
 
+mod once;
+
 use std::collections::HashSet;
 
 use clap::Parser;

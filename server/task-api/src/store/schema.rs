@@ -9,7 +9,9 @@ use super::OpenError;
 
 /// What turns one version of the schema into the next; `user_version` counts those applied.
 /// Never edit an entry that was released: append one.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[TASKS_AND_LOG, ANSWERS];
+
+const TASKS_AND_LOG: &str = "
     CREATE TABLE task (
         id          TEXT PRIMARY KEY NOT NULL,
         repository  TEXT NOT NULL,
@@ -51,7 +53,22 @@ const MIGRATIONS: &[&str] = &["
         id      INTEGER NOT NULL,
         first   INTEGER NOT NULL
     ) STRICT;
-"];
+";
+
+const ANSWERS: &str = "
+    -- Answers to requests that bring an `Idempotency-Key`, for when they come again. `ts` is the
+    -- time of the log; `task` is the answer's body.
+    CREATE TABLE answer (
+        principal   TEXT NOT NULL,
+        key         TEXT NOT NULL,
+        fingerprint BLOB NOT NULL,
+        ts          INTEGER NOT NULL,
+        cursor      TEXT NOT NULL,
+        task        TEXT NOT NULL,
+        PRIMARY KEY (principal, key)
+    ) STRICT;
+    CREATE INDEX answer_by_time ON answer (ts);
+";
 
 /// The row of `state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +188,40 @@ mod tests {
         save_state(&conn, state).unwrap();
         migrate(&mut conn).unwrap();
         assert_eq!(load_state(&conn).unwrap(), state);
+    }
+
+    #[test]
+    fn a_file_of_version_1_keeps_its_tasks_and_its_log() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(TASKS_AND_LOG).unwrap();
+        conn.execute_batch(
+            "PRAGMA user_version = 1;
+             INSERT INTO incarnation VALUES (1, 255, 1);
+             INSERT INTO task VALUES ('00000000-0000-0000-0000-000000000007', 'acme/api', 'One',
+                 'pending', 'low', NULL, '[\"a\"]', 5, 6, 2, 'Words');
+             INSERT INTO event VALUES (8, 'acme/api', 'created', 5, '{}'),
+                                      (9, 'acme/api', 'updated', 6, '{}');
+             UPDATE state SET head = 9, floor = 7, last_ts = 6;",
+        )
+        .unwrap();
+
+        migrate(&mut conn).unwrap();
+
+        let version: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, 2);
+        let last_ts = Timestamp::from_unix_millis(6);
+        assert_eq!(load_state(&conn).unwrap(), LogState { head: 9, floor: 7, last_ts });
+        let task = load_task(&conn, Uuid::from_u128(7)).unwrap().unwrap();
+        assert_eq!(
+            (task.title.as_str(), task.version, &task.tags[..]),
+            ("One", 2, &["a".into()][..])
+        );
+        let count = |table| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            conn.query_row(&sql, [], |row| row.get::<_, u64>(0)).unwrap()
+        };
+        assert_eq!((count("event"), count("answer")), (2, 0));
+        assert_eq!(last_incarnation(&conn).unwrap(), Incarnation(255));
     }
 
     #[test]

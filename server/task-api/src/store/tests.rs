@@ -1,5 +1,7 @@
 //! The store as a whole. The writer is driven turn by turn: no thread, no sleep.
 
+mod once;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -67,8 +69,16 @@ impl Bench {
     }
 
     fn make(&mut self, changes: Vec<Change>) -> Vec<Result<Changed, ChangeError>> {
+        self.make_once(changes.into_iter().map(|change| (change, None)).collect())
+    }
+
+    fn make_once(
+        &mut self,
+        changes: Vec<(Change, Option<Once>)>,
+    ) -> Vec<Result<Changed, ChangeError>> {
         let store = self.store.clone();
-        let waiting: Vec<_> = changes.into_iter().map(|change| ask(&store, change)).collect();
+        let waiting: Vec<_> =
+            changes.into_iter().map(|(change, once)| ask_once(&store, change, once)).collect();
         self.turn();
         waiting.into_iter().map(|answer| answer.now_or_never().expect("answered")).collect()
     }
@@ -91,7 +101,11 @@ impl Bench {
 
 /// Hands a change in; the answer comes with the writer's next turn.
 fn ask(store: &Store, change: Change) -> Waiting<'_> {
-    let mut waiting: Waiting<'_> = Box::pin(store.change(change));
+    ask_once(store, change, None)
+}
+
+fn ask_once(store: &Store, change: Change, once: Option<Once>) -> Waiting<'_> {
+    let mut waiting: Waiting<'_> = Box::pin(store.change(change, once));
     assert!(waiting.as_mut().now_or_never().is_none(), "nothing is answered before its commit");
     waiting
 }
@@ -467,7 +481,7 @@ async fn closing_makes_what_waits_and_leaves_one_file() {
     for answer in waiting {
         assert!(answer.await.is_ok());
     }
-    assert_eq!(store.change(create("acme/api")).await, Err(ChangeError::Unavailable));
+    assert_eq!(store.change(create("acme/api"), None).await, Err(ChangeError::Unavailable));
     assert_eq!(store.get(Uuid::now_v7()).await, Err(Unavailable));
     let mut left: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

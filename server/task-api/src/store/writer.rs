@@ -9,22 +9,20 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Savepoint, TransactionBehavior};
-use taskwatch_protocol::{
-    Cursor, EventKind, ServerFrame, ServerMessage, Task, TaskChange, TaskEvent, Timestamp,
-};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use taskwatch_protocol::{Cursor, Task};
 use taskwatch_server::LogEvent;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::rows::{self, WriteError, Written};
 use super::schema::{self, LogState};
-use super::{ChangeError, Clock, Shared, retention, session};
-use crate::change::{Change, Decision};
+use super::{ChangeError, Clock, Shared, answers, retention, session};
+use crate::change::Change;
+use crate::idempotency::Once;
 use crate::settings::Retention;
 
 /// Changes in one commit, at most.
 const BATCH: usize = 256;
-/// An event on the wire, at most.
-const MAX_EVENT_BYTES: usize = 256 * 1024;
 /// How long nothing is asked before old events are looked for.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
@@ -40,7 +38,7 @@ pub(crate) struct Changed {
 /// What the writer is asked.
 #[derive(Debug)]
 pub(super) enum Request {
-    Change(Job),
+    Change(Box<Job>),
     Close(oneshot::Sender<()>),
 }
 
@@ -48,6 +46,7 @@ pub(super) enum Request {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) change: Change,
+    pub(super) once: Option<Once>,
     pub(super) reply: oneshot::Sender<Result<Changed, ChangeError>>,
     /// The room this job takes among those that wait.
     pub(super) room: OwnedSemaphorePermit,
@@ -71,24 +70,6 @@ pub(crate) struct Writer {
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").field("state", &self.state).finish_non_exhaustive()
-    }
-}
-
-/// What one change has written.
-struct Written {
-    changed: Changed,
-    event: Option<LogEvent>,
-    state: LogState,
-}
-
-enum WriteError {
-    Refused(ChangeError),
-    Sql(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for WriteError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sql(error)
     }
 }
 
@@ -140,12 +121,12 @@ impl Writer {
         let mut close = None;
         let idle = match self.requests.recv_timeout(self.patience) {
             Ok(Request::Change(first)) => {
-                let mut jobs = vec![first];
+                let mut jobs = vec![*first];
                 while jobs.len() < BATCH
                     && let Ok(request) = self.requests.try_recv()
                 {
                     match request {
-                        Request::Change(job) => jobs.push(job),
+                        Request::Change(job) => jobs.push(*job),
                         Request::Close(done) => {
                             close = Some(done);
                             break;
@@ -206,7 +187,7 @@ impl Writer {
         for job in jobs {
             let mut savepoint = tx.savepoint()?;
             let now = (self.clock)().max(state.last_ts);
-            match write_change(&savepoint, &job.change, now, state, &self.shared) {
+            match rows::write_once(&savepoint, job, now, state, &self.shared) {
                 Ok(written) => {
                     savepoint.commit()?;
                     state = written.state;
@@ -228,7 +209,7 @@ impl Writer {
         Ok((state, outcomes))
     }
 
-    /// Deletes old events, so few at a time that a writer does not notice.
+    /// Deletes old events and answers, so few at a time that a writer does not notice.
     pub(super) fn trim(&mut self, idle: bool) {
         let now = (self.clock)();
         let floor = match retention::trim(&mut self.conn, self.state, self.retention, now, idle) {
@@ -239,9 +220,14 @@ impl Writer {
             }
         };
         // Where some were old, more may be.
-        self.patience = if floor > self.state.floor { Duration::ZERO } else { IDLE };
+        let mut more = floor > self.state.floor;
         self.state.floor = floor;
         self.shared.floor.store(floor, Ordering::Release);
+        match answers::trim(&mut self.conn, now.max(self.state.last_ts), idle) {
+            Ok(trimmed) => more |= trimmed > 0,
+            Err(error) => self.survive_or_end(&error),
+        }
+        self.patience = if more { Duration::ZERO } else { IDLE };
     }
 
     /// What to do about a transaction that failed; by now it is rolled back, as SQLite says.
@@ -284,75 +270,6 @@ fn concerns_one_change(error: &rusqlite::Error) -> bool {
         // Not from SQLite: a row that does not read as a task.
         None => true,
     }
-}
-
-/// Appends the event of one change to the log and applies it to the tasks.
-fn write_change(
-    savepoint: &Savepoint<'_>,
-    change: &Change,
-    now: Timestamp,
-    state: LogState,
-    shared: &Shared,
-) -> Result<Written, WriteError> {
-    let before = schema::load_task(savepoint, change.id())?;
-    let refused = |refusal| WriteError::Refused(ChangeError::from(refusal));
-    let event = match change.decide(before, now).map_err(refused)? {
-        Decision::Unchanged(task) => {
-            let cursor = shared.incarnations.cursor(state.head);
-            return Ok(Written { changed: Changed { task, cursor }, event: None, state });
-        }
-        Decision::Event(event) => event,
-    };
-    let state = LogState { head: state.head + 1, last_ts: now, ..state };
-    let cursor = shared.incarnations.cursor(state.head);
-    let (kind, repository, task) = (event.kind(), event.repository.clone(), event.task().clone());
-    apply(savepoint, &event)?;
-    let frame = ServerFrame::new(ServerMessage::Task(event)).at(now).cursor(cursor.clone());
-    let envelope = frame.encode();
-    // A deletion may be longer by the digits of its cursor: a task can always be deleted.
-    if envelope.len() > MAX_EVENT_BYTES && kind != EventKind::Deleted {
-        return Err(WriteError::Refused(ChangeError::TooLarge { bytes: envelope.len() }));
-    }
-    savepoint
-        .prepare_cached(
-            "INSERT INTO event (seq, repository, kind, ts, envelope) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute((state.head, repository.as_str(), kind.as_str(), now.unix_millis(), &envelope))?;
-    let event = LogEvent::new(state.head, repository, kind, &envelope);
-    Ok(Written { changed: Changed { task, cursor }, event: Some(event), state })
-}
-
-/// The tasks as they are after an event.
-fn apply(conn: &Connection, event: &TaskEvent) -> rusqlite::Result<()> {
-    let task = match &event.change {
-        TaskChange::Created { task } | TaskChange::Updated { task, .. } => task,
-        TaskChange::Deleted { previous } => {
-            conn.prepare_cached("DELETE FROM task WHERE id = ?1")?
-                .execute([previous.id.to_string()])?;
-            return Ok(());
-        }
-    };
-    conn.prepare_cached(
-        "INSERT INTO task (id, repository, title, description, status, priority, assignee, tags, \
-                           created_at, updated_at, version) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
-         ON CONFLICT (id) DO UPDATE SET title = ?3, description = ?4, status = ?5, priority = ?6, \
-                           assignee = ?7, tags = ?8, updated_at = ?10, version = ?11",
-    )?
-    .execute((
-        task.id.to_string(),
-        task.repository.as_str(),
-        &task.title,
-        &task.description,
-        task.status.as_str(),
-        task.priority.as_str(),
-        task.assignee.as_deref(),
-        serde_json::Value::from(task.tags.clone()).to_string(),
-        task.created_at.unix_millis(),
-        task.updated_at.unix_millis(),
-        task.version,
-    ))?;
-    Ok(())
 }
 
 /// A writer that is gone would leave a server that serves and cannot change anything.
