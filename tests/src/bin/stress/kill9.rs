@@ -182,7 +182,7 @@ async fn one(port: u16, random: &mut StdRng) -> Outcome {
     let mut lines = vec![];
     let work = async { tokio::join!(killed, changes) };
     tokio::pin!(work);
-    let ((daemon, kill), changed) = loop {
+    let ((mut daemon, kill), changed) = loop {
         tokio::select! {
             done = &mut work => break done,
             line = watcher.stdout.next() => lines.push(line.expect("the watcher runs")),
@@ -206,7 +206,8 @@ async fn one(port: u16, random: &mut StdRng) -> Outcome {
             replayed = before.rsplit(' ').next().unwrap_or_default().to_owned();
         }
     }
-    drop(daemon);
+    // Waited for: the next run takes the same port.
+    daemon.kill().await;
 
     let acknowledged = std::mem::take(&mut *writers.acknowledged.lock().unwrap());
     let logged: HashSet<_> = cursors.into_iter().collect();
