@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::{SinkExt, StreamExt};
 use taskwatch_protocol::{ClientFrame, CloseCode, CloseReason};
 use tokio::time::{sleep_until, timeout};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::WatchError;
 use crate::dial::{DialError, Dialer, Link};
@@ -186,6 +187,10 @@ async fn next(link: &mut Link) -> LinkInput {
             LinkInput::Lost("the server closed the connection".to_owned())
         }
         Some(Ok(_)) => LinkInput::Alive,
+        // How a server that was killed looks from here.
+        Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
+            LinkInput::Lost("the connection was cut".to_owned())
+        }
         Some(Err(problem)) => LinkInput::Lost(problem.to_string()),
         None => LinkInput::Lost("the connection ended".to_owned()),
     }
