@@ -22,6 +22,11 @@ struct Entry {
 }
 
 impl Entry {
+    /// Whether this tells of a link that is tried, or was not made.
+    fn is_attempt(&self) -> bool {
+        matches!(self.update, Update::Connecting { .. } | Update::Interrupted { .. })
+    }
+
     /// Events are what weighs; the rest is small and bounded by count.
     fn bytes(&self) -> usize {
         match &self.update {
@@ -45,6 +50,12 @@ impl Buffer {
     /// Takes anything; who pushes stops when [`is_full`](Self::is_full) says so.
     pub(crate) fn push(&mut self, update: Update, position: Option<Cursor>) {
         let position = position.or_else(|| self.received().cloned());
+        // A link that is tried again and again is told by its last attempt: a caller who only waits
+        // for it to be ready reads nothing, and must not find the buffer full.
+        let attempts = self.entries.iter().rev().take(2).filter(|entry| entry.is_attempt()).count();
+        if matches!(update, Update::Connecting { .. }) && attempts == 2 {
+            self.entries.truncate(self.entries.len() - 2);
+        }
         let entry = Entry { update, position };
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
@@ -110,6 +121,18 @@ mod tests {
             2 => Just(Step::Bookmark),
             2 => (0_usize..8).prop_map(Step::Pop),
         ]
+    }
+
+    #[test]
+    fn a_link_that_never_comes_does_not_fill_it() {
+        let mut buffer = Buffer::default();
+        for attempt in 1..=5_000 {
+            buffer.push(Update::Connecting { attempt }, None);
+            let retry_in = std::time::Duration::ZERO;
+            buffer.push(Update::Interrupted { reason: "refused".into(), retry_in }, None);
+        }
+        assert!(!buffer.is_full());
+        assert_eq!(buffer.pop(), Some(Update::Connecting { attempt: 5_000 }));
     }
 
     proptest! {

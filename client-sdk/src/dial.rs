@@ -1,6 +1,7 @@
 //! From an address to an upgraded connection, or to the reason why not.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use serde::Deserialize;
 use taskwatch_protocol::{ErrorCode, PROTOCOL_VERSION, VERSION_HEADER};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -27,6 +29,8 @@ pub(crate) type Link = WebSocketStream<Box<dyn Io>>;
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
+/// For one of the addresses of a name: one that swallows packets must not keep the others away.
+const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
 /// Four times the largest event a server makes.
 const MAX_MESSAGE: usize = 1024 * 1024;
 const READ_BUFFER: usize = 16 * 1024;
@@ -147,7 +151,7 @@ impl Dialer {
         let port = self.url.port_or_known_default().unwrap_or(80);
         let (tcp, name) = match self.url.host() {
             Some(Host::Domain(name)) => {
-                let tcp = TcpStream::connect((name, port)).await?;
+                let tcp = connect_any(lookup_host((name, port)).await?).await?;
                 (tcp, ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?)
             }
             Some(Host::Ipv4(ip)) => (
@@ -192,6 +196,19 @@ fn limits() -> WebSocketConfig {
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
         .accept_unmasked_frames(false)
+}
+
+/// Connects to the first address that answers.
+async fn connect_any(addresses: impl Iterator<Item = SocketAddr>) -> std::io::Result<TcpStream> {
+    let mut last = std::io::Error::other("the name has no address");
+    for address in addresses {
+        match timeout(ADDRESS_LIMIT, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(problem)) => last = problem,
+            Err(_) => last = std::io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub const MAX_DEPTH: usize = 16;
 
 /// Bytes of a client's `id`: it is kept until the reply, and sent back.
 const MAX_ID_BYTES: usize = 128;
+/// A longer `since` is as malformed as an empty one.
+const MAX_CURSOR_BYTES: usize = 128;
 
 #[derive(Serialize, Deserialize)]
 struct Wire<'a, D> {
@@ -271,14 +273,21 @@ impl SubscribeData {
         if let Some(kind) = kinds.into_iter().find(|kind| !kind.is_known()) {
             return Err(Problem::Word("types", kind.to_string()));
         }
+        // Kept until it is answered, so it is kept short: no cursor of a server is longer.
+        let short = |cursor: &Cursor| cursor.as_str().len() <= MAX_CURSOR_BYTES;
+        let since = self.since.map(|cursor| if short(&cursor) { cursor } else { Cursor::new("") });
+        let types = self.types.map(|kinds| {
+            let known = EventKind::KNOWN.iter();
+            known.filter(|kind| kinds.contains(kind)).cloned().collect()
+        });
         Ok(Subscribe {
             repositories: patterns(&self.repositories)?,
-            since: self.since,
+            since,
             since_time: self.since_time,
             tail: self.tail,
             on_gap: self.on_gap,
             snapshot: self.snapshot,
-            types: self.types,
+            types,
         })
     }
 }
@@ -433,6 +442,20 @@ mod tests {
         assert!(ClientFrame::decode(&frame(128)).is_ok());
         let error = ClientFrame::decode(&frame(129)).unwrap_err();
         assert_eq!((error.code, error.id), (ErrorCode::BadMessage, None));
+    }
+
+    #[test]
+    fn what_waits_for_its_answer_is_short() {
+        let types = vec!["task.updated"; 9_999];
+        let data =
+            serde_json::json!({"repositories": ["a"], "types": types, "since": "x".repeat(129)});
+        let frame = serde_json::json!({"type": "subscribe", "data": data}).to_string();
+        let ClientMessage::Subscribe(subscribe) = ClientFrame::decode(&frame).unwrap().message
+        else {
+            panic!("not a subscription")
+        };
+        assert_eq!(subscribe.types, Some(vec![EventKind::Updated]));
+        assert_eq!(subscribe.since, Some(Cursor::new("")));
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub struct HubConfig {
     pub max_connections: usize,
     /// Bytes of one message from a client; the original contract's figure.
     pub max_message_bytes: usize,
-    /// Patterns in one `subscribe` or `unsubscribe`.
+    /// Patterns in one `subscribe` or `unsubscribe`. As many as a connection may hold: who comes
+    /// back asks for all of them in one message, since only the first may carry `since`.
     pub max_patterns_per_message: usize,
     /// Patterns one connection may hold.
     pub max_patterns: usize,
@@ -56,7 +57,7 @@ impl Default for HubConfig {
             write_timeout: Duration::from_secs(10),
             max_connections: 10_000,
             max_message_bytes: 512 << 10,
-            max_patterns_per_message: 100,
+            max_patterns_per_message: 128,
             max_patterns: 128,
             queue_events: 256,
             queue_bytes: 256 << 10,

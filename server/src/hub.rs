@@ -15,6 +15,7 @@ use std::time::Duration;
 use taskwatch_protocol::{CloseCode, Seq};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use cache::EventCache;
 use pages::Pages;
@@ -180,13 +181,12 @@ impl Hub {
         &*self.shared.log
     }
 
-    pub(crate) fn connections(&self) -> &TaskTracker {
-        &self.shared.connections
-    }
-
-    /// Whether there is room for one more connection.
-    pub(crate) fn accepts(&self) -> bool {
-        !self.is_draining() && self.shared.connections.len() < self.shared.config.max_connections
+    /// A place for one more connection, if there is room. A shutdown waits until it is dropped.
+    pub(crate) fn admit(&self) -> Option<TaskTrackerToken> {
+        // Taken before it is judged: two who come at once cannot both have the last one.
+        let place = self.shared.connections.token();
+        let room = self.shared.connections.len() <= self.shared.config.max_connections;
+        (room && !self.is_draining()).then_some(place)
     }
 
     fn is_draining(&self) -> bool {

@@ -163,6 +163,8 @@ impl Session {
 
     /// A WebSocket ping or pong came in.
     pub(crate) fn control(&mut self, now: Instant) -> Step {
+        // What had come of it may have looked like the beginning of a message.
+        self.unfinished = None;
         if self.controls.take(now, 1) { Step::Nothing } else { Step::Close(CloseCode::RateLimited) }
     }
 

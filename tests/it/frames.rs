@@ -61,19 +61,30 @@ async fn a_name_that_breaks_the_rules_is_refused() {
 }
 
 #[tokio::test]
-async fn one_message_names_at_most_a_hundred_repositories_and_a_connection_holds_128() {
+async fn a_message_and_a_connection_hold_128_repositories() {
     let (server, mut client) = connected().await;
     let subscribe = |names: std::ops::Range<u32>| {
         let names: Vec<_> = names.map(|number| format!("r{number}")).collect();
         json!({"type": "subscribe", "data": {"repositories": names}})
     };
-    refused(&mut client, &subscribe(0..101).to_string(), "limit_subscriptions").await;
+    refused(&mut client, &subscribe(0..129).to_string(), "limit_subscriptions").await;
     client.send(subscribe(0..100)).await;
     client.until("subscribed").await;
     refused(&mut client, &subscribe(100..129).to_string(), "limit_subscriptions").await;
     client.send(subscribe(73..127)).await;
     client.until("subscribed").await;
     assert_lives(&server, &mut client).await;
+}
+
+#[tokio::test]
+async fn a_ping_of_the_protocol_is_answered_though_nothing_else_happens() {
+    let hour = std::time::Duration::from_secs(3600);
+    let config = HubConfig { heartbeat: hour, silence: hour, ..HubConfig::default() };
+    let server = Embedded::start(config).await;
+    let mut client = RawClient::subscribed(&server.url, &["foo"]).await;
+    for _ in 0..3 {
+        client.ping().await;
+    }
 }
 
 #[tokio::test]

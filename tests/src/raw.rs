@@ -61,6 +61,17 @@ impl RawClient {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
+    /// Sends a ping of the WebSocket protocol, and waits for its pong.
+    pub async fn ping(&mut self) {
+        self.socket.send(Message::Ping("are you there".into())).await.unwrap();
+        loop {
+            match within("a pong", self.socket.next()).await.unwrap().unwrap() {
+                Message::Pong(payload) if *payload == *b"are you there" => return,
+                _ => {}
+            }
+        }
+    }
+
     /// The next text frame; `Err` with the close frame, if there was one, at the end.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::Shared;
 use taskwatch_protocol::Seq;
 use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::lock;
 use crate::{EventLog, Page, PageLimit, ReadError};
@@ -55,9 +56,12 @@ impl Pages {
     /// `position`.
     pub(crate) async fn read(&self, position: Seq, upto: Seq) -> Result<Arc<Page>, ReadError> {
         let size = self.limit.events as u64;
-        let mut start = position - position % size;
+        let block = position - position % size;
+        let upto = upto.min(block.saturating_add(size));
+        // Where events are large a block has many pages: from the nearest it is one step.
+        let mut start = lock(&self.kept).nearest(block, position);
         loop {
-            let page = match self.page(start, upto.min(start.saturating_add(size))).await {
+            let page = match self.page(start, upto).await {
                 // The page begins before what is kept, but the position may not.
                 Err(ReadError::Gone) if start < position => {
                     start = position;
@@ -91,11 +95,22 @@ impl Pages {
             reads.fetch_add(1, Ordering::Relaxed);
             log.read(start, upto, limit).await.map(Arc::new)
         };
-        read.boxed().shared()
+        // A task of its own: a reader that leaves must not keep a permit that nobody drives on. It
+        // ends when nobody has use for it.
+        let read = AbortOnDropHandle::new(tokio::spawn(read));
+        let result = async move {
+            read.await.unwrap_or_else(|error| Err(ReadError::Unavailable(error.to_string())))
+        };
+        result.boxed().shared()
     }
 }
 
 impl Kept {
+    /// The last page that is kept and begins between the two; `block` if there is none.
+    fn nearest(&self, block: Seq, position: Seq) -> Seq {
+        self.by_start.range(block..=position).next_back().map_or(block, |(&start, _)| start)
+    }
+
     fn find_or_insert(&mut self, start: Seq, begin: impl FnOnce() -> Read) -> Read {
         if let Some(read) = self.by_start.get(&start) {
             return read.clone();
@@ -210,6 +225,16 @@ mod tests {
         assert!(matches!(pages.read(14, 40).await, Err(ReadError::Gone)));
         assert_eq!(all(&pages, 15, 40).await, (16..=40).collect::<Vec<_>>());
         assert_eq!(all(&pages, 17, 40).await, (18..=40).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn readers_who_leave_keep_nobody_waiting() {
+        let (_, pages) = pages(0, 95, usize::MAX);
+        for position in [0, 10, 20, 30] {
+            // Begun, and given up while the log is being read.
+            assert!(pages.read(position, 95).now_or_never().is_none());
+        }
+        assert_eq!(all(&pages, 40, 95).await, (41..=95).collect::<Vec<_>>());
     }
 
     #[tokio::test]

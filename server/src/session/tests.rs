@@ -161,11 +161,11 @@ fn what_is_not_offered_is_said_to_be_so() {
 #[test]
 fn limits_are_refused_by_name_and_the_session_goes_on() {
     let mut bench = Bench::new();
-    let many: Vec<String> = (0..101).map(|n| format!("r{n}")).collect();
+    let many: Vec<String> = (0..129).map(|n| format!("r{n}")).collect();
     assert_eq!(bench.error_code(&subscribe(json!({"repositories": many}))), "limit_subscriptions");
     assert_eq!(bench.error_code(&subscribe(json!({"repositories": []}))), "bad_message");
-    bench.ask(&subscribe(json!({"repositories": &many[..100]})));
-    let rest: Vec<String> = (200..230).map(|n| format!("r{n}")).collect();
+    bench.ask(&subscribe(json!({"repositories": &many[..128]})));
+    let rest: Vec<String> = (200..201).map(|n| format!("r{n}")).collect();
     let answer = bench.ask(&subscribe(json!({"repositories": rest})));
     assert_eq!(answer["data"]["code"], "limit_subscriptions");
     for _ in 0..8 {
@@ -266,7 +266,7 @@ fn welcome_tells_the_limits() {
     let frame = bench.session.welcome("taskwatch/1", Uuid::nil(), bench.now);
     let expected = json!({"protocol": 1, "server": "taskwatch/1", "connection_id": Uuid::nil(),
         "heartbeat_ms": 20_000, "limits": {"max_message_bytes": 524_288,
-        "max_patterns_per_message": 100, "max_patterns": 128}});
+        "max_patterns_per_message": 128, "max_patterns": 128}});
     assert_eq!(without_time(&frame)["data"], expected);
 }
 

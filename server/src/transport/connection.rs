@@ -65,7 +65,8 @@ enum Event {
     /// Bytes came in that do not make a message yet.
     Bytes,
     Wrote(std::io::Result<usize>),
-    Queue,
+    /// There is something to put into the buffer, or to write from it.
+    Output,
     Page(Result<Arc<Page>, ReadError>),
     Time,
 }
@@ -145,6 +146,11 @@ impl<S: ByteStream> Connection<S> {
             }
             Event::Wrote(Ok(bytes)) => {
                 self.progress += bytes;
+                if self.progress >= PROGRESS {
+                    // Who takes that much is there: the ping it has to answer may be far behind.
+                    // Less proves nothing, the kernel takes it for a peer that is gone too.
+                    self.session.heard(now().instant, 0);
+                }
                 if self.progress >= PROGRESS || self.wire.is_idle() {
                     self.progress = 0;
                     self.write_deadline = None;
@@ -152,8 +158,8 @@ impl<S: ByteStream> Connection<S> {
                 Ok(())
             }
             Event::Wrote(Err(_)) => Err(Ending::Theirs),
-            // The next fill takes it.
-            Event::Queue => Ok(()),
+            // The next turn takes it.
+            Event::Output => Ok(()),
             Event::Page(page) => self.read(page),
             Event::Time => self.time_passed(),
         }
@@ -163,14 +169,15 @@ impl<S: ByteStream> Connection<S> {
         if let Poll::Ready(stop) = self.member.queue().poll_stop(cx) {
             return Poll::Ready(Event::Stop(stop));
         }
-        if !self.wire.is_idle() {
+        let was_idle = self.wire.is_idle();
+        if !was_idle {
             if let Poll::Ready(result) = self.wire.poll_write(cx) {
                 return Poll::Ready(Event::Wrote(result));
             }
         } else if matches!(self.source, Source::Level)
             && self.member.queue().poll_ready(cx).is_ready()
         {
-            return Poll::Ready(Event::Queue);
+            return Poll::Ready(Event::Output);
         }
         if let Source::Reading(reading) = &mut self.source
             && let Poll::Ready(page) = reading.as_mut().poll(cx)
@@ -183,6 +190,10 @@ impl<S: ByteStream> Connection<S> {
             }
             if self.wire.has_received() {
                 return Poll::Ready(Event::Bytes);
+            }
+            // By the way a ping was answered.
+            if was_idle && !self.wire.is_idle() {
+                return Poll::Ready(Event::Output);
             }
         }
         self.timer.as_mut().poll(cx).map(|()| Event::Time)
@@ -209,8 +220,8 @@ impl<S: ByteStream> Connection<S> {
                     }
                 }
                 // Who wants little of a long log gives the others a turn.
-                Source::Behind if pages == PAGES_PER_TURN && self.wire.is_idle() => {
-                    return Filled::MoreToRead;
+                Source::Behind if pages == PAGES_PER_TURN => {
+                    return if self.wire.is_idle() { Filled::MoreToRead } else { Filled::Done };
                 }
                 Source::Behind => {
                     pages += 1;
@@ -381,7 +392,7 @@ impl<S: ByteStream> Connection<S> {
             }
         };
         let answered = timeout(CLOSING, farewell).await.is_ok();
-        if !answered && stop.code == CloseCode::NoPong {
+        if !answered && (stop.code == CloseCode::NoPong || !self.wire.is_idle()) {
             // Nobody is there: the kernel need not keep what waits for them.
             self.wire.reset_on_drop();
         }

@@ -19,6 +19,7 @@ use taskwatch_protocol::{
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -57,6 +58,7 @@ pub(crate) async fn upgrade(State(hub): State<Hub>, mut request: Request) -> Res
 
 /// A request that may become a WebSocket.
 struct Accepted {
+    place: TaskTrackerToken,
     upgrade: OnUpgrade,
     accept_key: HeaderValue,
     subprotocol: bool,
@@ -80,13 +82,13 @@ fn check(hub: &Hub, request: &mut Request) -> Result<Accepted, Problem> {
             ));
         }
     }
-    if !hub.accepts() {
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(upgrade_required)?;
+    let Some(place) = hub.admit() else {
         let detail = "this server takes no more connections now";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, detail)
             .header(RETRY_AFTER, HeaderValue::from_static("5")));
-    }
-    let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(upgrade_required)?;
-    Ok(Accepted { upgrade, accept_key, subprotocol, subscribe })
+    };
+    Ok(Accepted { place, upgrade, accept_key, subprotocol, subscribe })
 }
 
 /// Whether the version was named by the subprotocol, which then has to be echoed.
@@ -190,15 +192,13 @@ fn subscription(query: &str) -> Result<Option<Subscribe>, Problem> {
 }
 
 fn accept(hub: Hub, peer: Option<&ConnectInfo<SocketAddr>>, accepted: Accepted) -> Response {
-    let Accepted { upgrade, accept_key, subprotocol, subscribe } = accepted;
+    let Accepted { place, upgrade, accept_key, subprotocol, subscribe } = accepted;
     let connection_id = Uuid::new_v4();
     let span = tracing::info_span!(
         "connection",
         id = %connection_id,
         peer = peer.map(|ConnectInfo(address)| tracing::field::display(address)),
     );
-    // Counted from here on, so that a shutdown waits for it and the limit holds.
-    let token = hub.connections().token();
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let (io, early) = match downcast::<TokioIo<TcpStream>>(upgraded) {
@@ -207,7 +207,7 @@ fn accept(hub: Hub, peer: Option<&ConnectInfo<SocketAddr>>, accepted: Accepted) 
                 let stream = TokioIo::new(other);
                 let task = serve(hub, stream, Bytes::new(), connection_id, subscribe);
                 task.instrument(span).await;
-                drop(token);
+                drop(place);
                 return;
             }
         };
@@ -219,7 +219,7 @@ fn accept(hub: Hub, peer: Option<&ConnectInfo<SocketAddr>>, accepted: Accepted) 
         let task = serve(hub, stream, early, connection_id, subscribe);
         tokio::spawn(async move {
             task.instrument(span).await;
-            drop(token);
+            drop(place);
         });
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();

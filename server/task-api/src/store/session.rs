@@ -57,8 +57,13 @@ fn belongs_to_another(dir: &Path) -> bool {
 /// After the incarnation was written: moves it out of the journal, and puts its name on what the
 /// journal will hold. A crash in between leaves an empty journal, which belongs to anybody.
 pub(super) fn begin(dir: &Path, conn: &Connection, id: Incarnation) -> Result<(), OpenError> {
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    let busy: bool = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     let path = dir.join(SESSION);
+    if busy {
+        // Somebody else reads, a backup for instance, and the row stays in the journal. Without a
+        // name the journal is trusted, as it must be: it will hold what is acknowledged.
+        return end(dir).map_err(|source| OpenError::Folder { path, source });
+    }
     let write = || {
         let mut file = File::create(&path)?;
         file.write_all(name(id).as_bytes())?;
@@ -69,7 +74,10 @@ pub(super) fn begin(dir: &Path, conn: &Connection, id: Incarnation) -> Result<()
 
 /// After a clean end, when there is no journal.
 pub(super) fn end(dir: &Path) -> io::Result<()> {
-    fs::remove_file(dir.join(SESSION))
+    match fs::remove_file(dir.join(SESSION)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn name(id: Incarnation) -> String {

@@ -432,6 +432,22 @@ fn a_journal_is_not_replayed_into_a_copy_made_by_vacuum() {
     assert_eq!(check, Ok("ok".to_owned()));
 }
 
+#[test]
+fn what_was_acknowledged_while_somebody_else_read_survives_a_kill() {
+    let bench = Bench::new();
+    let path = bench.dir.path().join("taskwatch.db");
+    let Bench { dir, store, writer, .. } = bench;
+    drop((store, writer));
+    // A backup, which holds a snapshot from before the start to after the end.
+    let reader = rusqlite::Connection::open(path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM event;").unwrap();
+    let mut bench = Bench::at(dir, 1000, DAY);
+    bench.create(3);
+    let killed = TempDir::new().unwrap();
+    copy(bench.dir.path(), killed.path());
+    assert_eq!(Bench::at(killed, 1000, DAY).store.head(), 3);
+}
+
 #[tokio::test]
 async fn a_read_says_how_far_it_has_looked() {
     let mut bench = Bench::new();

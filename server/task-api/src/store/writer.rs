@@ -149,6 +149,8 @@ impl Writer {
 
     /// One commit for all jobs; each is answered after it.
     fn commit(&mut self, jobs: Vec<Job>, publish: &dyn Fn(LogEvent)) {
+        // Dropped before `jobs`, whose end would tell the callers that nothing was done.
+        let _end = EndWithPanic;
         let (state, outcomes) = match self.write(&jobs) {
             Ok(written) => written,
             Err(error) => {
@@ -193,7 +195,10 @@ impl Writer {
                     state = written.state;
                     outcomes.push(Ok(written));
                 }
-                Err(WriteError::Refused(refusal)) => outcomes.push(Err(refusal)),
+                Err(WriteError::Refused(refusal)) => {
+                    savepoint.rollback()?;
+                    outcomes.push(Err(refusal));
+                }
                 Err(WriteError::Sql(error)) if concerns_one_change(&error) => {
                     tracing::error!(%error, task = %job.change.id(), "a change cannot be stored");
                     savepoint.rollback()?;
