@@ -80,6 +80,8 @@ pub(super) struct Connection<S> {
     timer: Pin<Box<Sleep>>,
     write_deadline: Option<Instant>,
     progress: usize,
+    /// A full queue sent it to catching up.
+    overflowed: bool,
 }
 
 impl<S: ByteStream> Connection<S> {
@@ -95,11 +97,13 @@ impl<S: ByteStream> Connection<S> {
             source: Source::Behind,
             write_deadline: None,
             progress: 0,
+            overflowed: false,
         };
         let ending = connection.serve().await;
         connection.hub.exit(&connection.member);
         let code = match ending {
             Ending::Ours(stop) => {
+                connection.hub.counters().closed(stop.code);
                 connection.close(stop).await;
                 Some(stop.code.code())
             }
@@ -234,7 +238,7 @@ impl<S: ByteStream> Connection<S> {
                         if event.seq() > self.session.position() && self.session.wants(event) {
                             self.wire.put_frame(event.frame());
                             self.session.sent(event.seq());
-                            self.hub.count_replayed();
+                            self.hub.counters().replayed.add_one();
                         }
                     }
                     None => {
@@ -264,7 +268,8 @@ impl<S: ByteStream> Connection<S> {
                 false
             }
             Taken::Overflowed { .. } => {
-                self.hub.count_overflow();
+                self.hub.counters().overflows.add_one();
+                self.overflowed = true;
                 self.leave();
                 true
             }
@@ -300,12 +305,18 @@ impl<S: ByteStream> Connection<S> {
                 None => Source::Reading(Box::pin(self.hub.clone().read_log(position, head))),
             };
         } else if let Some(answer) = self.session.answer(now(), self.hub.log()) {
+            if let ServerMessage::Subscribed(subscribed) = &answer.message {
+                self.hub.counters().subscribed(subscribed);
+            }
             self.send(&answer);
         } else {
             let member = Arc::new(self.member.wanting(self.session.selection().clone()));
             if self.hub.join(&member, position) == Joined::Level {
                 self.member = member;
                 self.source = Source::Level;
+                if std::mem::take(&mut self.overflowed) {
+                    self.hub.counters().rejoins.add_one();
+                }
             }
         }
     }
