@@ -6,6 +6,7 @@ mod pages;
 mod queue;
 mod registry;
 mod selection;
+mod snapshots;
 mod stats;
 
 use std::fmt;
@@ -23,10 +24,12 @@ use pages::Pages;
 pub(crate) use queue::{SendQueue, Stop, Taken};
 pub(crate) use registry::{Joined, Member, Registry};
 pub(crate) use selection::Selection;
+use snapshots::Snapshots;
 pub(crate) use stats::Counters;
 pub use stats::HubStats;
 
-use crate::{EventLog, HubConfig, LogEvent, MemoryLog, Page, ReadError, TaskEventPublisher};
+use crate::session::{Fetch, Fetched};
+use crate::{EventLog, HubConfig, LogEvent, MemoryLog, Page, TaskEventPublisher};
 
 /// Clients are asked to come back at no more than so many a second.
 const RETURNS_PER_SECOND: u64 = 1_000;
@@ -46,6 +49,7 @@ struct Shared {
     fanned: AtomicU64,
     published: Notify,
     pages: Pages,
+    snapshots: Snapshots,
     connections: TaskTracker,
     draining: AtomicBool,
     counters: Counters,
@@ -71,6 +75,7 @@ impl Hub {
             fanned: AtomicU64::new(head),
             published: Notify::new(),
             pages: Pages::new(log.clone(), config.page, config.concurrent_reads),
+            snapshots: Snapshots::new(config.concurrent_snapshots),
             connections: TaskTracker::new(),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
@@ -208,10 +213,18 @@ impl Hub {
         lock(&self.shared.cache).read(after, upto, self.shared.config.page)
     }
 
-    /// The same from the log, in a page that others may be reading too: it can also hold events
-    /// up to `after`.
-    pub(crate) async fn read_log(self, after: Seq, upto: Seq) -> Result<Arc<Page>, ReadError> {
-        self.shared.pages.read(after, upto).await
+    /// Gets what a connection needs to go on. A page may also hold events up to the position that
+    /// was asked for: others may be reading it too.
+    pub(crate) async fn fetch(self, fetch: Fetch) -> Fetched {
+        match fetch {
+            Fetch::Page { after, upto } => Fetched::Page(self.shared.pages.read(after, upto).await),
+            Fetch::Snapshot(request) => {
+                let Shared { snapshots, log, config, .. } = &*self.shared;
+                let snapshot = snapshots.take(&**log, config, &request).await;
+                Fetched::Snapshot(request, snapshot)
+            }
+            Fetch::Frame(frames) => Fetched::Frame(frames.next().await),
+        }
     }
 }
 

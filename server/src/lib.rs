@@ -29,7 +29,7 @@ pub use config::HubConfig;
 pub use hub::{Hub, HubStats};
 pub use log::{
     EventLog, Incarnations, LogEvent, MemoryLog, Page, PageLimit, ReadError, ReadFuture,
-    TaskEventPublisher,
+    SnapshotError, SnapshotFuture, SnapshotSink, TaskEventPublisher, TaskSnapshot,
 };
 pub use problem::Problem;
 pub use routes::routes;
