@@ -19,6 +19,8 @@ mod clock;
 mod config;
 mod hub;
 mod log;
+#[doc(hidden)]
+pub mod mutant;
 mod problem;
 mod routes;
 mod session;

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::clock::Now;
 use crate::hub::Selection;
+use crate::mutant::{self, Mutant};
 use crate::{EventLog, HubConfig, LogEvent};
 
 /// Subscription requests that may wait for the connection to be level.
@@ -188,7 +189,7 @@ impl Session {
         };
         match frame.message {
             ClientMessage::Ping => {
-                let pong = ServerMessage::Pong(Heartbeat { delivered: Some(self.delivered) });
+                let pong = ServerMessage::Pong(self.sign_of_life());
                 let pong = Envelope::new(pong).at(now.wall).cursor(self.bookmark(log));
                 Step::Send(Box::new(pong.id(frame.id)))
             }
@@ -242,6 +243,11 @@ impl Session {
         Ok(())
     }
 
+    fn sign_of_life(&self) -> Heartbeat {
+        let wrong = mutant::active(Mutant::Miscount) && self.delivered > 20;
+        Heartbeat { delivered: Some(self.delivered + u64::from(wrong)) }
+    }
+
     /// When [`Self::tick`] wants to be called.
     pub(crate) fn deadline(&self) -> Instant {
         let unfinished = self.unfinished.map(|since| since + UNFINISHED);
@@ -262,7 +268,7 @@ impl Session {
             return Step::Nothing;
         }
         self.next_ping = now.instant + self.heartbeat;
-        let ping = ServerMessage::Ping(Heartbeat { delivered: Some(self.delivered) });
+        let ping = ServerMessage::Ping(self.sign_of_life());
         let ping = Envelope::new(ping).at(now.wall).cursor(self.bookmark(log));
         Step::Send(Box::new(ping))
     }

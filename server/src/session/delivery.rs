@@ -11,6 +11,7 @@ use super::{Answer, Session, SnapshotRequest};
 use crate::clock::Now;
 use crate::hub::{Joined, Member, Stop, Taken};
 use crate::log::SnapshotFrames;
+use crate::mutant::{self, Mutant};
 use crate::{Hub, Page, ReadError, SnapshotError, TaskSnapshot};
 
 /// Bytes put together for one write. A write costs about 3.5 µs and each further message in it
@@ -124,7 +125,9 @@ impl Delivery {
                     Some(event) if event.seq() <= *upto => {
                         *next += 1;
                         // A page that others read too may begin before this position.
-                        if event.seq() > session.position() && session.wants(event) {
+                        if event.seq() > session.position()
+                            && (session.wants(event) || mutant::active(Mutant::ForgetFilter))
+                        {
                             out.put_frame(event.frame());
                             session.sent(event.seq());
                             self.hub.counters().replayed.add_one();
@@ -207,6 +210,9 @@ impl Delivery {
         match self.member.queue().take(CHUNK) {
             Taken::Frames { frames, empty } => {
                 for (seq, frame) in frames {
+                    if mutant::active(Mutant::SkipEvent) && seq % 50 == 0 {
+                        continue;
+                    }
                     out.put_frame(&frame);
                     session.sent(seq);
                 }
@@ -278,7 +284,8 @@ impl Delivery {
 
     fn join(&mut self, session: &Session) {
         let member = Arc::new(self.member.wanting(session.selection().clone()));
-        if self.hub.join(&member, session.position()) == Joined::Level {
+        let position = session.position() + u64::from(mutant::active(Mutant::JoinLate));
+        if self.hub.join(&member, position) == Joined::Level {
             self.member = member;
             self.source = Source::Level;
             if std::mem::take(&mut self.overflowed) {

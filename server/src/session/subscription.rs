@@ -10,6 +10,7 @@ use taskwatch_protocol::{
 use super::Session;
 use crate::clock::Now;
 use crate::hub::Selection;
+use crate::mutant::{self, Mutant};
 use crate::{EventLog, SnapshotError};
 
 /// What a client asked for and has not been answered, since the connection is not level.
@@ -78,7 +79,8 @@ impl Session {
         let start = since.as_ref().map(|cursor| log.validate(cursor));
         let (mode, reason, cursor) = match start {
             Some(Ok(position)) => {
-                self.position = position;
+                let again = u64::from(mutant::active(Mutant::ResumeInclusive));
+                self.position = position.saturating_sub(again);
                 (Mode::Resumed, None, since)
             }
             None if snapshot => {
@@ -158,7 +160,8 @@ impl Session {
 
     /// The cursor a heartbeat may carry.
     pub(super) fn bookmark(&self, log: &dyn EventLog) -> Option<Cursor> {
-        (!self.in_snapshot).then(|| log.cursor(self.position))
+        let ahead = u64::from(mutant::active(Mutant::BookmarkAhead));
+        (!self.in_snapshot).then(|| log.cursor(self.position + ahead))
     }
 
     fn may_subscribe(&self, request: &Subscribe) -> Result<(), ErrorMessage> {

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use taskwatch_protocol::{Cursor, Incarnation, Pattern, ResetReason, Seq, Task, Timestamp};
+use taskwatch_server::mutant::{self, Mutant};
 use taskwatch_server::{
     EventLog, Incarnations, PageLimit, ReadError, ReadFuture, SnapshotError, SnapshotFuture,
     SnapshotSink,
@@ -273,6 +274,7 @@ impl EventLog for Store {
         Box::pin(async move {
             let read = self.long_readers.read(move |tx| {
                 let head = reader::snapshot(tx, &repositories, &mut |task| into.push(task))?;
+                let head = head.map(|seq| seq + u64::from(mutant::active(Mutant::StaleSnapshot)));
                 Ok(head.and_then(|head| into.finish(head, shared.incarnations.cursor(head))))
             });
             match read.await {
