@@ -120,8 +120,8 @@ impl Client {
     /// lost on the way, which are found by counting. None of it ends the stream.
     ///
     /// If the server's history no longer reaches back to that position, the stream ends with
-    /// [`WatchError::Gap`](crate::WatchError::Gap), or, with [`OnGap::Live`](crate::OnGap::Live),
-    /// says so and goes on. There is never a silent gap.
+    /// [`WatchError::Gap`](crate::WatchError::Gap), or, with [`OnGap::Live`](crate::OnGap::Live) or
+    /// [`OnGap::Snapshot`](crate::OnGap::Snapshot), says so and goes on. There is never a silent gap.
     ///
     /// The position received is not the one to save: up to 1,024 events (or 4 MiB) wait in a
     /// buffer. [`cursor`](EventStream::cursor) is the position of what was yielded, and a program

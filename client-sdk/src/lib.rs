@@ -42,4 +42,4 @@ pub use taskwatch_protocol::{
 pub use config::{BuildError, Client, ClientBuilder};
 pub use error::WatchError;
 pub use stream::{EventStream, Updates};
-pub use update::{Event, Gap, OnGap, Update};
+pub use update::{Event, Gap, OnGap, Snapshot, Update};
