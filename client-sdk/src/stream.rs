@@ -226,6 +226,10 @@ pub struct Updates {
 }
 
 impl Updates {
+    pub(crate) fn wish(&self, wish: Wish) {
+        self.inner.feed.wish(wish);
+    }
+
     /// As [`EventStream::ready`].
     ///
     /// # Errors
