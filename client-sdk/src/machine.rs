@@ -4,6 +4,8 @@
 //! the next input, at the latest at [`Machine::deadline`].
 
 mod frames;
+#[cfg(test)]
+mod model;
 mod session;
 mod snapshot;
 mod step;

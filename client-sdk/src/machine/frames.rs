@@ -45,6 +45,7 @@ impl Machine {
             self.wished.iter().cloned().partition(|pattern| self.owed.contains(pattern));
         if held.is_empty() {
             self.ledger.start_at(None);
+            self.owed.prove();
         }
         let since = self.ledger.received().cloned();
         let mut session = Box::new(Session::new(now, since.clone()));
@@ -142,8 +143,11 @@ impl Machine {
         if let Err(Mismatch { written, read }) =
             self.ledger.verify(heartbeat.delivered, cursor.as_ref())
         {
-            self.ledger.rewind();
-            self.owed.rewind();
+            if self.owed.may_rewind() {
+                self.ledger.rewind();
+            } else {
+                self.owed.add(&self.wished);
+            }
             let reason = format!(
                 "{written} events were sent and {read} came; going back to where none was missing"
             );

@@ -10,9 +10,9 @@ use crate::Snapshot;
 #[derive(Debug, Default)]
 pub(super) struct Owed {
     patterns: BTreeSet<Pattern>,
-    /// Their snapshot has come, behind the newest position that is proven: who goes back there must
-    /// ask for it again, since what lies between is in it already.
-    unproven: BTreeSet<Pattern>,
+    /// A snapshot has come behind the newest position that is proven. From there its patterns cannot
+    /// go on: what lies between is in it already.
+    is_unproven: bool,
 }
 
 impl Owed {
@@ -30,27 +30,23 @@ impl Owed {
 
     /// Nobody wants these any more.
     pub(super) fn remove(&mut self, gone: &[Pattern]) {
-        let stays = |pattern: &Pattern| !gone.contains(pattern);
-        self.patterns.retain(stays);
-        self.unproven.retain(stays);
+        self.patterns.retain(|pattern| !gone.contains(pattern));
     }
 
     /// Their snapshot has come.
     pub(super) fn settle(&mut self, patterns: &[Pattern], is_proven: bool) {
         self.patterns.retain(|pattern| !patterns.contains(pattern));
-        if !is_proven {
-            self.unproven.extend(patterns.iter().cloned());
-        }
+        self.is_unproven |= !is_proven;
     }
 
     /// Everything received is proven.
     pub(super) fn prove(&mut self) {
-        self.unproven.clear();
+        self.is_unproven = false;
     }
 
-    /// The stream goes back to the newest position that is proven.
-    pub(super) fn rewind(&mut self) {
-        self.patterns.append(&mut self.unproven);
+    /// Whether the newest position that is proven is good for everything.
+    pub(super) fn may_rewind(&self) -> bool {
+        !self.is_unproven
     }
 }
 
