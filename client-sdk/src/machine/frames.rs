@@ -75,13 +75,13 @@ impl Machine {
             Ok(frame) => frame,
             // It may have been an event, so it cannot be skipped: never a silent gap (I3).
             Err(error) => {
-                return self.lost(now, format!("a frame could not be read: {error}"), BACK_OFF);
+                return self.incomplete(now, format!("a frame could not be read: {error}"));
             }
         };
         let Envelope { message, timestamp, cursor, id } = frame;
         if session.snapshot.is_some() && ends_snapshot(&message, cursor.as_ref()) {
             // Between its frames comes nothing else, so the last of them is missing.
-            return self.lost(now, "a snapshot came without its end".to_owned(), BACK_OFF);
+            return self.incomplete(now, "a snapshot came without its end".to_owned());
         }
         match message {
             ServerMessage::Task(event) => {
@@ -114,10 +114,10 @@ impl Machine {
         let Phase::Open(session) = &mut self.phase else { return };
         if session.live_since.is_none() {
             let reason = "an event came before the subscription was acknowledged".to_owned();
-            return self.lost(now, reason, BACK_OFF);
+            return self.incomplete(now, reason);
         }
         let Around { cursor: Some(cursor), timestamp, text: envelope } = around else {
-            return self.lost(now, "an event came without its position".to_owned(), BACK_OFF);
+            return self.incomplete(now, "an event came without its position".to_owned());
         };
         let is_new = self.ledger.event(&cursor);
         if self.ledger.unverified() >= PROVE_AFTER
@@ -143,20 +143,26 @@ impl Machine {
         if let Err(Mismatch { written, read }) =
             self.ledger.verify(heartbeat.delivered, cursor.as_ref())
         {
-            if self.owed.may_rewind() {
-                self.ledger.rewind();
-            } else {
-                self.owed.add(&self.wished);
-            }
             let reason = format!(
                 "{written} events were sent and {read} came; going back to where none was missing"
             );
-            return self.lost(now, reason, BACK_OFF);
+            return self.incomplete(now, reason);
         }
         if heartbeat.delivered.is_some() {
             self.owed.prove();
         }
         self.actions.extend(cursor.map(Action::Bookmark));
+    }
+
+    /// Something is missing of what the server has sent, so more may be: goes back to where nothing
+    /// was.
+    fn incomplete(&mut self, now: Instant, reason: String) {
+        if self.owed.may_rewind() {
+            self.ledger.rewind();
+        } else {
+            self.owed.add(&self.wished);
+        }
+        self.lost(now, reason, BACK_OFF);
     }
 
     fn is_live(&self) -> bool {
@@ -182,7 +188,7 @@ impl Machine {
         if session.live_since.is_none() {
             return match session.first_answered(id) {
                 Some(request) => self.acknowledged(now, request, cursor, data),
-                None => self.lost(now, "an acknowledgement is missing".to_owned(), BACK_OFF),
+                None => self.incomplete(now, "an acknowledgement is missing".to_owned()),
             };
         }
         let Some(request) = session.answered(id) else {
@@ -281,17 +287,17 @@ impl Machine {
         let Phase::Open(session) = &mut self.phase else { return };
         let Some(incoming) = &mut session.snapshot else {
             let reason = "a snapshot came that was not announced".to_owned();
-            return self.lost(now, reason, BACK_OFF);
+            return self.incomplete(now, reason);
         };
         let (last, repositories) = (part.last, part.repositories.clone());
         if !incoming.push(part, around.text) {
-            return self.lost(now, "a part of a snapshot is missing".to_owned(), BACK_OFF);
+            return self.incomplete(now, "a part of a snapshot is missing".to_owned());
         }
         if !last {
             return;
         }
         let Some(cursor) = around.cursor else {
-            return self.lost(now, "a snapshot came without its position".to_owned(), BACK_OFF);
+            return self.incomplete(now, "a snapshot came without its position".to_owned());
         };
         let Some(incoming) = session.snapshot.take() else { return };
         let is_beginning = self.ledger.received().is_none();

@@ -108,6 +108,8 @@ struct Peer {
     out: VecDeque<Wire>,
     /// An event was lost on the way, and no count has told the client.
     has_lost: bool,
+    /// A part of an answer was lost. That the rest comes shows it.
+    has_lost_answer: bool,
 }
 
 impl Peer {
@@ -121,6 +123,7 @@ impl Peer {
             parts: VecDeque::new(),
             out: VecDeque::new(),
             has_lost: false,
+            has_lost_answer: false,
         }
     }
 
@@ -272,6 +275,7 @@ struct Caller {
     seen: HashSet<u64>,
     newest: u64,
     lost: HashSet<u64>,
+    is_lossy: bool,
     gaps_told: u32,
     tasks: Tasks,
 }
@@ -453,13 +457,20 @@ impl World {
                 peer.has_lost = true;
             }
             Some(Wire::Frame(Envelope { message: ServerMessage::Snapshot(part), .. }))
-                if part.first || part.last => {}
+                if !peer.has_lost_answer && (part.first || part.last) =>
+            {
+                peer.has_lost_answer = true;
+            }
             Some(Wire::Frame(Envelope { message: ServerMessage::Subscribed(data), .. }))
-                if matches!(data.mode, Mode::Snapshot) => {}
+                if !peer.has_lost_answer && data.mode == Mode::Snapshot =>
+            {
+                peer.has_lost_answer = true;
+            }
             Some(Wire::Frame(Envelope { message: ServerMessage::Ping(_), .. })) => {}
             _ => return,
         }
         peer.out.pop_front();
+        self.caller.is_lossy = true;
         self.story.losses += 1;
     }
 
@@ -568,6 +579,7 @@ impl World {
         if !self.caller.wished.is_empty() {
             assert_eq!(self.buffer.yielded(), Some(&at(head)));
             self.caller.lost.clear();
+            self.caller.is_lossy = false;
             self.caller.check(head, &self.log, self.choice.snapshot);
         }
         if self.story.resets > 0 && self.choice.on_gap != OnGap::Error {
@@ -627,7 +639,9 @@ impl Caller {
                 assert_eq!(snapshot.tasks, state, "I7: the state at {position}");
                 for pattern in &snapshot.repositories {
                     assert!(self.wished.contains(pattern), "{pattern} was removed");
-                    self.from.insert(pattern.clone(), position);
+                    // Behind it a gap may have been told to the stream already.
+                    let from = self.from.entry(pattern.clone()).or_insert(position);
+                    *from = position.max(*from);
                     self.shown.insert(pattern.clone(), position);
                 }
             }
@@ -649,7 +663,8 @@ impl Caller {
                 assert!(!is_missing, "I3, I6: {seq} of {pattern} is missing at {position}");
             }
         }
-        let is_exact = with_state && self.lost.is_empty() && self.tasks.cursor().is_some();
+        // After a loss the position goes back, and the tasks do not.
+        let is_exact = with_state && !self.is_lossy && self.tasks.cursor().is_some();
         for pattern in self.shown.keys().filter(|_| is_exact) {
             let shown = self.tasks.iter().filter(|task| pattern.matches(&task.repository));
             let shown: Vec<_> = shown.map(|task| (task.id, task.version)).collect();
