@@ -295,7 +295,8 @@ mod tests {
             serde_json::from_value::<Task>(task).unwrap()
         });
         tasks[0].status = "completed".into();
-        tasks[0].id = serde_json::from_value(json!("0192f0c1-2b3c-7def-8a9b-0c1d2e3f4a5c")).unwrap();
+        tasks[0].id =
+            serde_json::from_value(json!("0192f0c1-2b3c-7def-8a9b-0c1d2e3f4a5c")).unwrap();
         let rest = "priority high, assignee ana, tags [login, \"needs review\"]";
         assert_eq!(
             format(&["*"]).present(&tasks, &now()).unwrap().lines().collect::<Vec<_>>(),

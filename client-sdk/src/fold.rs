@@ -234,10 +234,8 @@ mod tests {
         let foreign = (101..=200).find(|seq| model.event(*seq).repository.as_str() == "b").unwrap();
         state.apply(event(&model, foreign));
         assert_eq!(tasks(&state), model.state(&patterns(&["a/*"]), 100));
-        let denied = crate::Denied {
-            repository: "a/*".parse().unwrap(),
-            code: crate::ErrorCode::NotFound,
-        };
+        let denied =
+            crate::Denied { repository: "a/*".parse().unwrap(), code: crate::ErrorCode::NotFound };
         assert!(state.apply(Update::Denied(vec![denied])));
         assert!(state.is_empty());
     }

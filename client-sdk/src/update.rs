@@ -4,8 +4,8 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use taskwatch_protocol::{
-    Cursor, Denied, Envelope, Pattern, ResetReason, ServerMessage, Snapshot as Frame, Task, TaskEvent,
-    Timestamp,
+    Cursor, Denied, Envelope, Pattern, ResetReason, ServerMessage, Snapshot as Frame, Task,
+    TaskEvent, Timestamp,
 };
 
 /// A change of a task.

@@ -83,10 +83,12 @@ struct Choice {
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
-    let on_gap =
-        prop_oneof![Just(OnGap::Error), Just(OnGap::Live), Just(OnGap::Snapshot)].boxed();
-    (any::<bool>(), on_gap, any::<bool>())
-        .prop_map(|(snapshot, on_gap, since)| Choice { snapshot, on_gap, since })
+    let on_gap = prop_oneof![Just(OnGap::Error), Just(OnGap::Live), Just(OnGap::Snapshot)].boxed();
+    (any::<bool>(), on_gap, any::<bool>()).prop_map(|(snapshot, on_gap, since)| Choice {
+        snapshot,
+        on_gap,
+        since,
+    })
 }
 
 #[derive(Clone, Debug)]
@@ -706,7 +708,8 @@ fn whatever_happens_the_caller_sees_everything_once_and_in_order_or_is_told() {
     }
     let stories = stories.into_inner();
     let count = |happened: fn(&Story) -> u32| stories.iter().filter(|it| happened(it) > 0).count();
-    let (resumes, lags, joins) = (count(|it| it.resumes), count(|it| it.lags), count(|it| it.joins));
+    let (resumes, lags, joins) =
+        (count(|it| it.resumes), count(|it| it.lags), count(|it| it.joins));
     println!(
         "{cases} cases: {resumes} with a resume, {lags} with lag, {joins} with a join, {} with a reset, \
          {} with a snapshot, {} with a cut one, {} with a loss",
@@ -717,5 +720,95 @@ fn whatever_happens_the_caller_sees_everything_once_and_in_order_or_is_told() {
     );
     for share in [resumes, lags, joins] {
         assert!(share * 10 >= stories.len() * 3, "the cases were too easy");
+    }
+}
+
+/// Cases that failed once, made smaller.
+mod found {
+    use super::Step::*;
+    use super::*;
+
+    const PLAIN: Choice = Choice { snapshot: false, on_gap: OnGap::Error, since: false };
+    const STATE: Choice = Choice { snapshot: true, ..PLAIN };
+
+    #[test]
+    fn a_proof_in_the_middle_of_a_replay() {
+        let choice = Choice { since: true, ..PLAIN };
+        let begin = [Change(0), Change(0), Connect, Serve, Arrive, Serve, Lose, Serve, Full];
+        let replay = [Room, Connect, Serve, Arrive, Serve, Arrive, Ping, Arrive];
+        let story = run(choice, &[], &[&begin[..], &replay].concat());
+        assert_eq!((story.losses, story.resumes), (1, 2));
+    }
+
+    #[test]
+    fn a_loss_behind_a_snapshot_that_was_added() {
+        let steps = [
+            Change(47_880),
+            Connect,
+            Add(1),
+            Serve,
+            Serve,
+            Change(12_568),
+            Arrive,
+            Arrive,
+            Serve,
+            Serve,
+            Lose,
+            Change(8_189),
+            Serve,
+            Change(0),
+            Change(0),
+            Change(1_229),
+            Ping,
+            Full,
+            Change(0),
+            Change(24),
+            Change(0),
+            Change(10_824),
+            Serve,
+            Change(72),
+            Change(504),
+            Change(6_072),
+            Pop,
+            Change(48_397),
+            Pop,
+            Full,
+            Change(0),
+        ];
+        assert_eq!(run(STATE, &[], &steps).losses, 1);
+    }
+
+    #[test]
+    fn a_lost_part_of_a_snapshot_behind_a_lost_event() {
+        let before = [0, 6_672, 40, 13, 312, 0, 45_125];
+        let steps = [
+            Add(1),
+            Connect,
+            Serve,
+            Arrive,
+            Change(48),
+            Serve,
+            Serve,
+            Arrive,
+            Change(0),
+            Change(19_845),
+            Arrive,
+            Change(31_749),
+            Serve,
+            Add(2),
+            Lose,
+            Serve,
+            Serve,
+            Arrive,
+            Lose,
+            Connect,
+            Change(0),
+            Pop,
+            Full,
+            Change(0),
+            Pop,
+            Full,
+        ];
+        assert_eq!(run(STATE, &before, &steps).losses, 2);
     }
 }
