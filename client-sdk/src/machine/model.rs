@@ -278,6 +278,8 @@ struct Caller {
     newest: u64,
     lost: HashSet<u64>,
     is_lossy: bool,
+    /// Whose state was promised after a gap.
+    owed: BTreeSet<Pattern>,
     gaps_told: u32,
     tasks: Tasks,
 }
@@ -416,6 +418,9 @@ impl World {
         let Some(position) = frame.cursor.as_ref().map(seq) else {
             if data.mode == Mode::Reset {
                 self.caller.from.retain(|pattern, _| !data.accepted.contains(pattern));
+                let wished = |pattern: &&Pattern| self.caller.wished.contains(*pattern);
+                let owed: Vec<_> = data.accepted.iter().filter(wished).cloned().collect();
+                self.caller.owed.extend(owed);
             }
             return;
         };
@@ -580,6 +585,7 @@ impl World {
         }
         if !self.caller.wished.is_empty() {
             assert_eq!(self.buffer.yielded(), Some(&at(head)));
+            assert!(self.caller.owed.is_empty(), "no state of {:?}", self.caller.owed);
             self.caller.lost.clear();
             self.caller.is_lossy = false;
             self.caller.check(head, &self.log, self.choice.snapshot);
@@ -611,6 +617,7 @@ impl Caller {
         self.from.remove(pattern);
         self.shown.remove(pattern);
         self.asked.remove(pattern);
+        self.owed.remove(pattern);
         self.tasks.remove(std::slice::from_ref(pattern));
     }
 
@@ -641,6 +648,7 @@ impl Caller {
                 assert_eq!(snapshot.tasks, state, "I7: the state at {position}");
                 for pattern in &snapshot.repositories {
                     assert!(self.wished.contains(pattern), "{pattern} was removed");
+                    self.owed.remove(pattern);
                     // Behind it a gap may have been told to the stream already.
                     let from = self.from.entry(pattern.clone()).or_insert(position);
                     *from = position.max(*from);
