@@ -6,6 +6,8 @@ mod pages;
 mod queue;
 mod registry;
 mod selection;
+mod snapshots;
+mod stats;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,8 +24,12 @@ use pages::Pages;
 pub(crate) use queue::{SendQueue, Stop, Taken};
 pub(crate) use registry::{Joined, Member, Registry};
 pub(crate) use selection::Selection;
+use snapshots::Snapshots;
+pub(crate) use stats::Counters;
+pub use stats::HubStats;
 
-use crate::{EventLog, HubConfig, LogEvent, MemoryLog, Page, ReadError, TaskEventPublisher};
+use crate::session::{Fetch, Fetched};
+use crate::{EventLog, HubConfig, LogEvent, MemoryLog, Page, TaskEventPublisher};
 
 /// Clients are asked to come back at no more than so many a second.
 const RETURNS_PER_SECOND: u64 = 1_000;
@@ -43,35 +49,10 @@ struct Shared {
     fanned: AtomicU64,
     published: Notify,
     pages: Pages,
+    snapshots: Snapshots,
     connections: TaskTracker,
     draining: AtomicBool,
     counters: Counters,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    published: AtomicU64,
-    ignored: AtomicU64,
-    overflows: AtomicU64,
-    replayed: AtomicU64,
-}
-
-/// What a hub has done since it started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HubStats {
-    /// Connections open now.
-    pub connections: usize,
-    /// Events published.
-    pub published: u64,
-    /// Events given to [`Hub::publish`] whose number was not above the newest.
-    pub ignored: u64,
-    /// Times a full queue sent a connection to catching up.
-    pub overflows: u64,
-    /// Events sent to those who were catching up.
-    pub replayed: u64,
-    /// Pages read from the log, since they were no longer in memory.
-    pub log_reads: u64,
 }
 
 /// A lock whose data is never left half-changed: a panic elsewhere does not spoil it.
@@ -94,6 +75,7 @@ impl Hub {
             fanned: AtomicU64::new(head),
             published: Notify::new(),
             pages: Pages::new(log.clone(), config.page, config.concurrent_reads),
+            snapshots: Snapshots::new(config.concurrent_snapshots),
             connections: TaskTracker::new(),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
@@ -122,12 +104,9 @@ impl Hub {
     /// inside a commit section; it must be called in the order of the log. An event whose number
     /// is not above the newest is ignored and counted.
     pub fn publish(&self, event: LogEvent) {
-        let counter = if lock(&self.shared.cache).push(event) {
-            &self.shared.counters.published
-        } else {
-            &self.shared.counters.ignored
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        let counters = &self.shared.counters;
+        let is_new = lock(&self.shared.cache).push(event);
+        if is_new { &counters.published } else { &counters.ignored }.add_one();
         self.shared.published.notify_one();
     }
 
@@ -161,16 +140,8 @@ impl Hub {
     /// What this hub has done since it started.
     #[must_use]
     pub fn stats(&self) -> HubStats {
-        let counters = &self.shared.counters;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        HubStats {
-            connections: self.shared.connections.len(),
-            published: read(&counters.published),
-            ignored: read(&counters.ignored),
-            overflows: read(&counters.overflows),
-            replayed: read(&counters.replayed),
-            log_reads: self.shared.pages.reads(),
-        }
+        let connections = self.shared.connections.len();
+        self.shared.counters.stats(connections, self.shared.pages.reads())
     }
 
     pub(crate) fn config(&self) -> &HubConfig {
@@ -233,12 +204,8 @@ impl Hub {
         lock(&self.shared.registry).head()
     }
 
-    pub(crate) fn count_overflow(&self) {
-        self.shared.counters.overflows.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_replayed(&self) {
-        self.shared.counters.replayed.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.shared.counters
     }
 
     /// Events after `after` up to `upto` from memory; `None` if memory does not reach back.
@@ -246,10 +213,18 @@ impl Hub {
         lock(&self.shared.cache).read(after, upto, self.shared.config.page)
     }
 
-    /// The same from the log, in a page that others may be reading too: it can also hold events
-    /// up to `after`.
-    pub(crate) async fn read_log(self, after: Seq, upto: Seq) -> Result<Arc<Page>, ReadError> {
-        self.shared.pages.read(after, upto).await
+    /// Gets what a connection needs to go on. A page may also hold events up to the position that
+    /// was asked for: others may be reading it too.
+    pub(crate) async fn fetch(self, fetch: Fetch) -> Fetched {
+        match fetch {
+            Fetch::Page { after, upto } => Fetched::Page(self.shared.pages.read(after, upto).await),
+            Fetch::Snapshot(request) => {
+                let Shared { snapshots, log, config, .. } = &*self.shared;
+                let snapshot = snapshots.take(&**log, config, &request).await;
+                Fetched::Snapshot(request, snapshot)
+            }
+            Fetch::Frame(frames) => Fetched::Frame(frames.next().await),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ mod clock;
 mod config;
 mod hub;
 mod log;
+#[doc(hidden)]
+pub mod mutant;
 mod problem;
 mod routes;
 mod session;
@@ -29,7 +31,7 @@ pub use config::HubConfig;
 pub use hub::{Hub, HubStats};
 pub use log::{
     EventLog, Incarnations, LogEvent, MemoryLog, Page, PageLimit, ReadError, ReadFuture,
-    TaskEventPublisher,
+    SnapshotError, SnapshotFuture, SnapshotSink, TaskEventPublisher, TaskSnapshot,
 };
 pub use problem::Problem;
 pub use routes::routes;

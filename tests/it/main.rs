@@ -13,4 +13,5 @@ mod property;
 mod reconnect;
 mod resume;
 mod slow;
+mod snapshot;
 mod upgrade;

@@ -21,6 +21,7 @@ mod app;
 mod change;
 mod idempotency;
 mod listener;
+mod metrics;
 mod rest;
 mod service;
 mod settings;

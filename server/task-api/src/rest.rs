@@ -18,6 +18,7 @@ use taskwatch_protocol::{ErrorCode, Task};
 use taskwatch_server::{AccessPolicy, Hub, Problem, guard};
 
 use crate::change::{InvalidTask, NewTask, TaskPatch};
+use crate::metrics::metrics;
 use crate::service::TaskService;
 use crate::store::{ChangeError, Changed, Unavailable};
 use request::{List, TaskId};
@@ -32,8 +33,10 @@ pub(crate) fn router(service: TaskService, hub: Hub, access: Arc<AccessPolicy>) 
         .route(TASKS, get(list).post(create))
         .route("/api/v1/tasks/{id}", get(read).patch(update).delete(delete))
         .with_state(service);
+    let metrics = Router::new().route("/metrics", get(metrics)).with_state(hub.clone());
     Router::new()
         .merge(tasks)
+        .merge(metrics)
         .merge(taskwatch_server::routes(hub))
         .route("/healthz", get(async || "ok\n"))
         .fallback(no_route)
