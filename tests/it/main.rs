@@ -15,3 +15,4 @@ mod resume;
 mod slow;
 mod snapshot;
 mod upgrade;
+mod view;

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::support::{Embedded, TestLog};
 
 /// Tasks by their id.
-type View = BTreeMap<String, Value>;
+pub(super) type View = BTreeMap<String, Value>;
 
 /// The effect of an event.
 fn apply(view: &mut View, event: &Value) {
@@ -26,7 +26,7 @@ fn apply(view: &mut View, event: &Value) {
 }
 
 /// What the log makes of the tasks of some repositories, up to and with the event at `cursor`.
-fn fold(data: &Path, patterns: &[&str], cursor: &Value) -> View {
+pub(super) fn fold(data: &Path, patterns: &[&str], cursor: &Value) -> View {
     let patterns: Vec<Pattern> = patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
     // One position may have two names, but it has one number.
     let upto: u64 = cursor.as_str().unwrap().rsplit('-').next().unwrap().parse().unwrap();
@@ -69,7 +69,7 @@ fn subscribe(patterns: &[&str]) -> Value {
 }
 
 /// Makes changes of every kind until it is aborted.
-fn writer(url: &str, seed: u64) -> JoinHandle<()> {
+pub(super) fn writer(url: &str, seed: u64) -> JoinHandle<()> {
     let rest = Rest::new(url);
     tokio::spawn(async move {
         let mut rng = StdRng::seed_from_u64(seed);

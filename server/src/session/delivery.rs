@@ -81,7 +81,7 @@ pub(crate) struct Delivery {
     member: Arc<Member>,
     source: Source,
     /// To be sent as soon as the connection's position is that of the snapshot.
-    snapshot: Option<(SnapshotRequest, TaskSnapshot)>,
+    snapshot: Option<Box<(SnapshotRequest, TaskSnapshot)>>,
     /// A full queue has sent it to catching up.
     overflowed: bool,
 }
@@ -172,7 +172,9 @@ impl Delivery {
                 tracing::error!(%error, "cannot catch up");
                 return Err(Stop::new(CloseCode::Unavailable));
             }
-            Fetched::Snapshot(request, Ok(snapshot)) => self.snapshot = Some((request, snapshot)),
+            Fetched::Snapshot(request, Ok(snapshot)) => {
+                self.snapshot = Some(Box::new((request, snapshot)));
+            }
             Fetched::Snapshot(request, Err(error)) => {
                 tracing::warn!(%error, "no snapshot");
                 out.put(&session.refuse_snapshot(request, &error, now));
@@ -242,7 +244,7 @@ impl Delivery {
 
     /// How far it reads: exactly to the snapshot that is to be sent, else to the head.
     fn goal(&self) -> Seq {
-        self.snapshot.as_ref().map_or_else(|| self.hub.head(), |(_, snapshot)| snapshot.seq())
+        self.snapshot.as_ref().map_or_else(|| self.hub.head(), |snapshot| snapshot.1.seq())
     }
 
     /// Reads on; once that is done sends what waits to be sent there, and joins if it is level.
@@ -261,7 +263,8 @@ impl Delivery {
             self.source = Source::Page { page: Arc::new(page), next: 0, upto };
             return None;
         }
-        if let Some((request, snapshot)) = self.snapshot.take() {
+        if let Some(snapshot) = self.snapshot.take() {
+            let (request, snapshot) = *snapshot;
             let answer = session.begin_snapshot(request, snapshot.seq(), now, self.hub.log());
             self.put_answer(&answer, out);
             self.source = Source::Snapshot(snapshot.into_frames());

@@ -54,10 +54,8 @@ pub(super) struct Connection<S> {
 }
 
 impl<S: ByteStream> Connection<S> {
-    /// Serves a peer until it leaves, fails, or is told to go.
-    pub(super) async fn run(hub: Hub, wire: Wire<S>, session: Session, member: Member) {
-        let started = now().instant;
-        let mut connection = Self {
+    pub(super) fn new(hub: Hub, wire: Wire<S>, session: Session, member: Member) -> Self {
+        Self {
             timer: Box::pin(sleep_until(session.deadline().into())),
             delivery: Delivery::new(hub.clone(), member),
             fetching: None,
@@ -66,22 +64,26 @@ impl<S: ByteStream> Connection<S> {
             session,
             write_deadline: None,
             progress: 0,
-        };
-        let ending = connection.serve().await;
-        let Self { hub, mut wire, session, delivery, .. } = connection;
-        drop(delivery);
-        let code = match ending {
+        }
+    }
+
+    /// Serves a peer until it leaves, fails, or is told to go.
+    ///
+    /// Boxed: a future holds what it is given more than once, and there is one for each connection.
+    pub(super) async fn run(mut self: Box<Self>) {
+        let started = now().instant;
+        let code = match self.serve().await {
             Ending::Ours(stop) => {
-                hub.counters().closed(stop.code);
-                wire.close(stop).await;
+                self.hub.counters().closed(stop.code);
+                self.wire.close(stop).await;
                 Some(stop.code.code())
             }
             Ending::Theirs => {
-                let _ = timeout(CLOSING, wire.flush()).await;
+                let _ = timeout(CLOSING, self.wire.flush()).await;
                 None
             }
         };
-        let (delivered, seconds) = (session.delivered(), started.elapsed().as_secs_f32());
+        let (delivered, seconds) = (self.session.delivered(), started.elapsed().as_secs_f32());
         tracing::info!(code, delivered, seconds, "connection ended");
     }
 

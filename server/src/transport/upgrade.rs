@@ -249,7 +249,7 @@ fn serve<S: ByteStream>(
     if let Some(subscribe) = subscribe {
         session.request(subscribe);
     }
-    Connection::run(hub, wire, session, member)
+    Box::new(Connection::new(hub, wire, session, member)).run()
 }
 
 #[cfg(test)]

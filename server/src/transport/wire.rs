@@ -143,7 +143,7 @@ impl<S: ByteStream> Wire<S> {
     }
 
     /// Closes the connection with a code, as far as the peer takes part.
-    pub(super) async fn close(mut self, stop: Stop) {
+    pub(super) async fn close(&mut self, stop: Stop) {
         if stop.code == CloseCode::Slow {
             // It takes no bytes: a close frame would wait behind them for ever.
             self.stream.reset_on_drop();
