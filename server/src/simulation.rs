@@ -5,10 +5,10 @@
 #![cfg_attr(not(test), expect(clippy::expect_used, reason = "a harness fails by panicking"))]
 
 mod disk;
-mod seeds;
-mod truth;
 #[cfg(test)]
 mod model_tests;
+mod seeds;
+mod truth;
 
 use std::collections::VecDeque;
 use std::future::Future;

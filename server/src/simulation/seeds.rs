@@ -82,7 +82,10 @@ impl Seeds {
         match catch_unwind(AssertUnwindSafe(|| case(seed, &mut held))) {
             Ok(()) => held,
             Err(panic) => {
-                println!("seed {seed} failed; see it again: TASKWATCH_SEED={seed} {}", self.command);
+                println!(
+                    "seed {seed} failed; see it again: TASKWATCH_SEED={seed} {}",
+                    self.command
+                );
                 resume_unwind(panic)
             }
         }

@@ -167,7 +167,11 @@ impl Judge {
         if what == "event" {
             must!(missed.is_none(), "I3 no gap", "{missed:?} is missing before {}", upto + 1);
         } else {
-            must!(missed.is_none(), "I6 bookmark", "{what} {upto}, but {missed:?} was not sent");
+            must!(
+                missed.is_none(),
+                "I3 no gap, or I6 bookmark",
+                "{what} {upto}, but {missed:?} was not sent"
+            );
         }
     }
 
@@ -240,6 +244,8 @@ impl Judge {
         let with_snapshot = mode == "snapshot"
             || (mode == "reset" && (data["snapshot"] == true || data["on_gap"] == "snapshot"));
         if with_snapshot {
+            let seq = answer["head"].as_str().and_then(|head| at.truth.seq(head));
+            must!(seq.is_some(), "I7 snapshot", "at a position that is none: {frame}");
             self.bookmark(at, &answer["head"], "answer");
         } else {
             self.is_level(at, frame);
@@ -253,7 +259,11 @@ impl Judge {
                 let reason = answer["reason"].as_str();
                 let then = asked["resume"].as_str().filter(|_| with_snapshot);
                 let now = resume.unwrap().err();
-                must!(reason.is_some() && (reason == now || reason == then), "reset", "{now:?}: {frame}");
+                must!(
+                    reason.is_some() && (reason == now || reason == then),
+                    "reset",
+                    "{now:?}: {frame}"
+                );
                 held.note(match reason.unwrap() {
                     "expired" => "reset expired",
                     "incarnation" => "reset incarnation",
