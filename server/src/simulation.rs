@@ -1,7 +1,6 @@
 //! The hub and its connections without tasks, sockets and clocks, for tests that decide what
 //! happens when. Only what `transport/connection.rs` does around the state machines is done here
 //! in another way: frames are texts, and whoever drives it says when something is read or written.
-#![cfg_attr(not(test), expect(missing_docs, reason = "no part of the public interface"))]
 #![cfg_attr(not(test), expect(clippy::expect_used, reason = "a harness fails by panicking"))]
 
 mod disk;
@@ -21,7 +20,7 @@ use taskwatch_protocol::{CloseCode, CloseReason, Seq, ServerFrame, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
-pub use self::disk::{Change, Disk};
+pub use self::disk::{Change, Content, Disk};
 pub use self::seeds::{Held, Seeds};
 pub use self::truth::{Entry, Filter, Truth};
 use crate::clock::Now;
@@ -232,6 +231,11 @@ impl Connection {
                 }
             });
         }
+    }
+
+    /// Whether it waits for nothing but its next [`turn`](Self::turn).
+    pub fn gives_way(&self) -> bool {
+        self.again
     }
 
     pub fn is_fetching(&self) -> bool {

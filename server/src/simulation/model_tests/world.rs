@@ -10,8 +10,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use taskwatch_protocol::{CloseCode, Timestamp};
 
-use super::super::disk::Content;
-use super::super::{Change, Connection, Disk, Held, Server, Truth};
+use super::super::{Change, Connection, Content, Disk, Held, Server, Truth};
 use super::judge::{Judge, Moment};
 use crate::{EventLog, HubConfig, LogEvent, PageLimit};
 
