@@ -700,8 +700,7 @@ fn run(choice: Choice, before: &[u16], steps: &[Step]) -> Story {
 /// `PROPTEST_CASES` says how many cases; in a long run enough of them must have been interesting.
 #[test]
 fn whatever_happens_the_caller_sees_everything_once_and_in_order_or_is_told() {
-    let mut config = Config::default();
-    config.failure_persistence = None;
+    let config = Config { failure_persistence: None, ..Config::default() };
     let cases = config.cases;
     let mut runner = TestRunner::new(config);
     let before = prop::collection::vec(any::<u16>(), 0..20);
