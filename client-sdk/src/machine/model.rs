@@ -241,10 +241,11 @@ impl World {
         let Some(wire) = self.peer.as_mut().and_then(|peer| peer.out.pop_front()) else {
             return false;
         };
-        if let Wire::Frame(frame) = &wire {
+        self.link(link_input(wire.clone()));
+        // A frame that shows a loss ends its connection, and promises nothing.
+        if let (Wire::Frame(frame), Some(_)) = (&wire, &self.peer) {
             self.note(frame);
         }
-        self.link(link_input(wire));
         true
     }
 
@@ -257,8 +258,10 @@ impl World {
         let Some(position) = frame.cursor.as_ref().map(seq) else {
             if data.mode == Mode::Reset {
                 self.caller.from.retain(|pattern, _| !data.accepted.contains(pattern));
-                let wished = |pattern: &&Pattern| self.caller.wished.contains(*pattern);
-                let owed: Vec<_> = data.accepted.iter().filter(wished).cloned().collect();
+                // What was removed and added again meanwhile was asked for once more.
+                let asked = &self.caller.asked;
+                let is_it = |pattern: &&Pattern| asked.get(*pattern) == frame.id.as_ref();
+                let owed: Vec<_> = data.accepted.iter().filter(is_it).cloned().collect();
                 self.caller.owed.extend(owed);
             }
             return;
