@@ -24,6 +24,9 @@ pub mod mutant;
 mod problem;
 mod routes;
 mod session;
+#[cfg(any(test, feature = "simulation"))]
+#[doc(hidden)]
+pub mod simulation;
 mod transport;
 
 pub use access::{AccessPolicy, InvalidOrigin, guard};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use taskwatch_protocol::Timestamp;
 use tokio::sync::Semaphore;
 
-use crate::clock::now;
 use crate::session::SnapshotRequest;
 use crate::{EventLog, HubConfig, SnapshotError, SnapshotSink, TaskSnapshot};
 
@@ -28,6 +28,7 @@ impl Snapshots {
         log: &dyn EventLog,
         config: &HubConfig,
         request: &SnapshotRequest,
+        at: Timestamp,
     ) -> Result<TaskSnapshot, SnapshotError> {
         let closed = |_| SnapshotError::Unavailable("the hub has ended".to_owned());
         let _permit = self.reads.acquire().await.map_err(closed)?;
@@ -35,7 +36,7 @@ impl Snapshots {
         let sink = SnapshotSink::new(
             request.repositories.clone(),
             request.id.clone(),
-            now().wall,
+            at,
             memory.map(|permit| (permit, config.snapshot_bytes)),
             config.spool_dir.as_deref(),
         );

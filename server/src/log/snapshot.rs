@@ -153,7 +153,7 @@ impl SnapshotFrames {
         read.await.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
-    fn read(&mut self) -> io::Result<Option<Bytes>> {
+    pub(crate) fn read(&mut self) -> io::Result<Option<Bytes>> {
         let mut len = [0; LENGTH];
         match self.spool.read_exact(&mut len) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),

@@ -94,7 +94,7 @@ impl<S: ByteStream> Connection<S> {
                     Next::Wait => break,
                     Next::Again => tokio::task::yield_now().await,
                     Next::Fetch(fetch) => {
-                        self.fetching = Some(Box::pin(self.hub.clone().fetch(fetch)));
+                        self.fetching = Some(Box::pin(self.hub.clone().fetch(fetch, now())));
                     }
                 }
             }
