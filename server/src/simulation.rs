@@ -1,7 +1,7 @@
 //! The hub and its connections without tasks, sockets and clocks, for tests that decide what
 //! happens when. Only what `transport/connection.rs` does around the state machines is done here
 //! in another way: frames are texts, and whoever drives it says when something is read or written.
-#![cfg_attr(not(test), expect(clippy::expect_used, reason = "a harness fails by panicking"))]
+#![expect(clippy::expect_used, reason = "a harness fails by panicking")]
 
 mod disk;
 #[cfg(test)]
