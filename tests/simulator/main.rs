@@ -13,7 +13,7 @@ use taskwatch_server::simulation::{Held, Seeds};
 use world::World;
 
 const SEEDS: Seeds = Seeds {
-    command: "cargo test -p taskwatch-tests --test simulator whatever -- --nocapture",
+    command: "cargo test -p taskwatch-tests --test simulator whatever_happens -- --nocapture",
     cases: 60,
 };
 
