@@ -205,7 +205,10 @@ impl Watcher {
     }
 
     fn snapshot(&mut self, lines: &Lines, snapshot: &Snapshot) {
-        self.reach(lines, snapshot.cursor.as_str());
+        let cursor = snapshot.cursor.as_str();
+        let is_known = lines.iter().any(|truth| truth.seq(cursor).is_some());
+        must!(is_known, "I7 snapshot", "at a position that is none: {snapshot:?}");
+        self.reach(lines, cursor);
         let patterns: Vec<String> = snapshot.repositories.iter().map(ToString::to_string).collect();
         let state = lines[self.line].state(&patterns, self.position.unwrap());
         let tasks: BTreeMap<_, _> = snapshot
