@@ -26,12 +26,8 @@ pub use self::truth::{Entry, Filter, Truth};
 use crate::clock::Now;
 use crate::hub::{FanOut, Stop};
 use crate::session::{Delivery, Fetch, Fetched, Next, Outbox, Session, Step};
+use crate::transport::{MAX_UNWRITTEN, PROGRESS};
 use crate::{EventLog, Hub, HubConfig, HubStats, LogEvent};
-
-/// A peer whose answers pile up to so much is not read from.
-const MAX_UNWRITTEN: usize = 64 << 10;
-/// So many bytes taken count as progress of a slow peer.
-const PROGRESS: usize = 16 << 10;
 
 /// A hub whose fan-out goes on when it is told to.
 #[derive(Debug)]
