@@ -36,3 +36,15 @@ fn a_seed_replays() {
     }
     assert_ne!(SEEDS.one(0, case).hash(), SEEDS.one(1, case).hash());
 }
+
+/// Cases that failed once.
+mod found {
+    use super::{SEEDS, case};
+
+    #[test]
+    fn a_long_way_over_a_slow_link() {
+        // 500 events to catch up with, 0.3 s each: no fault of either side, but of the network as
+        // it was simulated.
+        SEEDS.one(1310, case);
+    }
+}
