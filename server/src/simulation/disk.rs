@@ -122,9 +122,10 @@ impl Disk {
         self.content().clone()
     }
 
-    /// Puts back what was on it once.
+    /// Puts back what was on it once; whether it can be read stays as it is.
     pub fn restore(&self, copy: Content) {
-        *self.content() = copy;
+        let mut content = self.content();
+        *content = Content { is_broken: content.is_broken, ..copy };
     }
 }
 
