@@ -118,8 +118,17 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::{Snapshot, testing};
     use proptest::prelude::*;
+
+    fn snapshot(repositories: &[&str], seq: u64, bytes: usize) -> Update {
+        Update::Snapshot(Snapshot {
+            repositories: repositories.iter().map(|name| name.parse().unwrap()).collect(),
+            tasks: vec![],
+            cursor: testing::at(seq),
+            frames: vec!["x".repeat(bytes / 2).into(), "x".repeat(bytes.div_ceil(2)).into()],
+        })
+    }
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -221,6 +230,38 @@ mod tests {
         assert_eq!(buffer.pop(), None);
         buffer.bookmark(testing::at(7));
         assert_eq!(buffer.yielded(), Some(&testing::at(7)));
+    }
+
+    #[test]
+    fn a_snapshot_weighs_what_its_json_does_and_may_stand_alone() {
+        let mut buffer = Buffer::default();
+        buffer.push(snapshot(&["foo"], 1, Buffer::MAX_BYTES - 1), Some(testing::at(1)));
+        assert!(!buffer.is_full());
+        buffer.push(snapshot(&["bar"], 2, 3 * Buffer::MAX_BYTES), Some(testing::at(2)));
+        assert!(buffer.is_full());
+        assert_eq!(buffer.yielded(), None);
+        buffer.pop();
+        assert!(buffer.is_full());
+        assert_eq!(buffer.yielded(), Some(&testing::at(1)));
+        buffer.pop();
+        assert!(buffer.is_half_empty());
+    }
+
+    #[test]
+    fn what_is_no_longer_watched_is_taken_out_of_the_snapshots_that_wait() {
+        let gone = ["foo".parse().unwrap()];
+        let mut buffer = Buffer::default();
+        buffer.push(snapshot(&["foo"], 1, Buffer::MAX_BYTES), Some(testing::at(1)));
+        buffer.push(snapshot(&["bar", "foo"], 2, Buffer::MAX_BYTES), Some(testing::at(2)));
+        buffer.push(snapshot(&["bar"], 3, 10), Some(testing::at(3)));
+        buffer.forget(&gone);
+        assert!(buffer.is_half_empty());
+        assert_eq!(buffer.pop(), Some(Update::Bookmark(testing::at(1))));
+        assert_eq!(buffer.yielded(), Some(&testing::at(1)));
+        let Some(Update::Snapshot(rest)) = buffer.pop() else { panic!("a snapshot") };
+        assert_eq!(rest.repositories, ["bar".parse().unwrap()]);
+        assert_eq!(buffer.pop(), Some(snapshot(&["bar"], 3, 10)));
+        assert_eq!(buffer.bytes, 0);
     }
 
     #[test]

@@ -18,6 +18,10 @@
 //! Every event comes exactly once and in order, whatever happens to the connection. If that cannot
 //! be kept, because the server's history no longer reaches back far enough, the stream says so.
 //! [`Client::subscribe`] has the details.
+//!
+//! A program that wants the tasks themselves rather than what happens to them takes a
+//! [view](Client::view). In between there are the [`updates`](EventStream::updates) of a stream that
+//! begins with a [`snapshot`](EventStream::snapshot): the state, then exactly what follows it.
 
 mod backoff;
 mod buffer;

@@ -113,7 +113,11 @@ impl EventStream {
     /// alone: the plain stream yields events only, and begins with the first one behind it. A
     /// snapshot comes whole, and what follows it is exactly what has happened since. If the
     /// connection is lost in between, it is asked for again. With [`since`](Self::since) the
-    /// position wins: the state comes only if the server cannot go on from there.
+    /// position wins: the state comes only if the server cannot go on from there. A saved position
+    /// stands for the state only of what had its snapshot by then.
+    ///
+    /// When frames were lost on the way, which is found by counting, the state of everything may come
+    /// again in the place of the events that were lost.
     ///
     /// The stream ends with [`WatchError::Refused`] if the server has no state to send, and with
     /// [`WatchError::FilteredSnapshot`] if [`types`](Self::types) is chosen as well.

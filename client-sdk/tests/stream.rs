@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use taskwatch_client::protocol::{
-    ClientFrame, ClientMessage, Envelope, Heartbeat, Mode, ServerFrame, ServerMessage, Subscribe,
-    Subscribed, VERSION_HEADER,
+    ClientFrame, ClientMessage, Envelope, Heartbeat, Limits, Mode, ServerFrame, ServerMessage,
+    Snapshot, Subscribe, Subscribed, VERSION_HEADER, Welcome,
 };
 use taskwatch_client::{
     Client, CloseCode, Cursor, ErrorCode, EventStream, Priority, RepositoryName, Status, Task,
@@ -353,6 +353,99 @@ async fn a_caller_who_stops_reading_is_parked_and_loses_nothing() {
     };
     let ((since, _peer), ()) = tokio::join!(serve, watch);
     assert!((1_020..=1_024).contains(&since), "the buffer is bounded: {since}");
+}
+
+#[tokio::test]
+async fn a_quiet_stream_moves_with_the_bookmarks() {
+    let server = Server::new().await;
+    let mut events = server.watch().updates();
+    let serve = async {
+        let mut peer = server.accept().await;
+        peer.acks(Mode::Live, 1).await;
+        let beat = ServerMessage::Ping(Heartbeat { delivered: Some(0) });
+        peer.send(&Envelope::new(beat).cursor(at(40))).await;
+        assert!(matches!(peer.read().await.unwrap().message, ClientMessage::Pong));
+        drop(peer);
+        let mut peer = server.accept().await;
+        assert_eq!(peer.acks(Mode::Resumed, 40).await.since, Some(at(40)));
+        peer
+    };
+    let watch = async {
+        while events.next().await.unwrap().unwrap() != Update::Bookmark(at(40)) {}
+        assert_eq!(events.cursor(), Some(at(40)));
+    };
+    tokio::join!(serve, watch);
+}
+
+#[tokio::test]
+async fn a_link_that_dies_without_a_word_is_left() {
+    let server = Server::new().await;
+    let mut events = server.watch();
+    let serve = async {
+        let mut dead = server.accept().await;
+        let limits = Limits { max_message_bytes: 1, max_patterns_per_message: 9, max_patterns: 9 };
+        let welcome = Welcome {
+            protocol: 1,
+            server: String::new(),
+            connection_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            heartbeat_ms: 1_000,
+            limits,
+        };
+        dead.send(&Envelope::new(ServerMessage::Welcome(welcome))).await;
+        dead.acks(Mode::Live, 1).await;
+        // It stays open, and nothing comes any more.
+        let mut peer = server.accept().await;
+        assert_eq!(peer.acks(Mode::Resumed, 1).await.since, Some(at(1)));
+        peer.send(&event(2)).await;
+        (dead, peer)
+    };
+    let (_peers, cursor) = tokio::join!(serve, next_seq(&mut events));
+    assert_eq!(cursor, at(2));
+}
+
+#[tokio::test]
+async fn a_snapshot_is_an_update_and_no_event() {
+    let server = Server::new().await;
+    let client = server.client("ws");
+    let mut events = client.subscribe(["foo"]).unwrap().snapshot();
+    let mut updates = client.subscribe(["foo"]).unwrap().snapshot().updates();
+    let serve = async {
+        let mut peers = vec![];
+        for _ in 0..2 {
+            let mut peer = server.accept().await;
+            let ask = peer.read().await.unwrap();
+            let ClientMessage::Subscribe(subscribe) = ask.message else { panic!("{ask:?}") };
+            assert!(subscribe.snapshot);
+            let repositories = subscribe.repositories;
+            let answer = Subscribed {
+                accepted: repositories.clone(),
+                denied: vec![],
+                mode: Mode::Snapshot,
+                reason: None,
+                head: Some(at(5)),
+            };
+            peer.send(&Envelope::new(ServerMessage::Subscribed(answer)).id(ask.id)).await;
+            let part = Snapshot { repositories, tasks: vec![], first: true, last: true };
+            peer.send(&Envelope::new(ServerMessage::Snapshot(part)).cursor(at(5))).await;
+            peer.send(&event(6)).await;
+            peers.push(peer);
+        }
+        peers
+    };
+    let watch = async {
+        let first = next_seq(&mut events).await;
+        let snapshot = loop {
+            match updates.next().await.unwrap().unwrap() {
+                Update::Snapshot(snapshot) => break snapshot,
+                Update::Event(event) => panic!("{event:?}"),
+                _ => {}
+            }
+        };
+        assert_eq!(updates.cursor(), Some(at(5)));
+        (first, snapshot.cursor)
+    };
+    let (_peers, cursors) = tokio::join!(serve, watch);
+    assert_eq!(cursors, (at(6), at(5)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! happens when. Only what `transport/connection.rs` does around the state machines is done here
 //! in another way: frames are texts, and whoever drives it says when something is read or written.
 #![cfg_attr(not(test), expect(missing_docs, reason = "no part of the public interface"))]
-#![cfg_attr(not(test), expect(clippy::expect_used, reason = "a harness fails by panicking"))]
+#![expect(clippy::expect_used, reason = "a harness fails by panicking")]
 
 mod disk;
 #[cfg(test)]

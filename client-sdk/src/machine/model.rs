@@ -4,25 +4,28 @@
 //! when it is level, nothing but pings within a snapshot. The network delays, loses frames and cuts.
 //! The caller is checked: what it sees is complete, in order, once, or told as a gap.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+mod caller;
+mod found;
+mod peer;
+
+use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use taskwatch_protocol::{
-    ClientMessage, CloseCode, CloseReason, Cursor, Envelope, Heartbeat, Mode, OnGap as WireOnGap,
-    Pattern, ResetReason, ServerFrame, ServerMessage, Snapshot as Part, Subscribe, Subscribed,
-    Unsubscribed,
+    ClientMessage, CloseReason, Envelope, Mode, Pattern, ServerFrame, ServerMessage, Subscribe,
 };
 
+use self::caller::Caller;
+use self::peer::{Peer, Wire};
 use super::*;
+use crate::Update;
 use crate::buffer::Buffer;
 use crate::testing::{Model, at, seq};
-use crate::{Tasks, Update};
 
 /// Names and patterns that overlap.
 const PATTERNS: [&str; 5] = ["a/x", "a/y", "b", "a/*", "*"];
-const TASKS_IN_A_PART: usize = 2;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -91,147 +94,6 @@ fn choice() -> impl Strategy<Value = Choice> {
     })
 }
 
-#[derive(Clone, Debug)]
-enum Wire {
-    Frame(ServerFrame),
-    Close(CloseCode),
-}
-
-/// The server's end of a connection.
-#[derive(Debug)]
-struct Peer {
-    position: u64,
-    patterns: BTreeSet<Pattern>,
-    subscribed: bool,
-    waiting: VecDeque<(Option<String>, ClientMessage)>,
-    delivered: u64,
-    /// What is left of a snapshot.
-    parts: VecDeque<ServerFrame>,
-    out: VecDeque<Wire>,
-    /// An event was lost on the way, and no count has told the client.
-    has_lost: bool,
-    /// A part of an answer was lost. That the rest comes shows it.
-    has_lost_answer: bool,
-}
-
-impl Peer {
-    fn new(position: u64) -> Self {
-        Self {
-            position,
-            patterns: BTreeSet::new(),
-            subscribed: false,
-            waiting: VecDeque::new(),
-            delivered: 0,
-            parts: VecDeque::new(),
-            out: VecDeque::new(),
-            has_lost: false,
-            has_lost_answer: false,
-        }
-    }
-
-    fn send(&mut self, frame: ServerFrame) {
-        self.out.push_back(Wire::Frame(frame));
-    }
-
-    fn bookmark(&self) -> Option<Cursor> {
-        self.parts.is_empty().then(|| at(self.position))
-    }
-
-    /// Sends the next frame, if there is one to send.
-    fn serve(&mut self, log: &Model, floor: u64) -> bool {
-        if let Some(part) = self.parts.pop_front() {
-            self.send(part);
-            return true;
-        }
-        while self.subscribed && self.position < log.head() {
-            if self.position < floor {
-                self.out.push_back(Wire::Close(CloseCode::InsufficientState));
-                return false;
-            }
-            self.position += 1;
-            let event = log.event(self.position);
-            if self.patterns.iter().any(|pattern| pattern.matches(&event.repository)) {
-                self.delivered += 1;
-                let frame = Envelope::new(ServerMessage::Task(event.clone()));
-                self.send(frame.cursor(at(self.position)));
-                return true;
-            }
-        }
-        self.position = log.head();
-        match self.waiting.pop_front() {
-            None => false,
-            Some((id, ClientMessage::Subscribe(data))) => {
-                self.subscribe(id, data, log, floor);
-                true
-            }
-            Some((id, ClientMessage::Unsubscribe(data))) => {
-                self.patterns.retain(|pattern| !data.repositories.contains(pattern));
-                let head = Some(at(self.position));
-                let done = Unsubscribed { accepted: data.repositories, head: head.clone() };
-                self.send(Envelope::new(ServerMessage::Unsubscribed(done)).cursor(head).id(id));
-                true
-            }
-            Some(other) => panic!("{other:?}"),
-        }
-    }
-
-    fn subscribe(&mut self, id: Option<String>, data: Subscribe, log: &Model, floor: u64) {
-        assert!(!self.subscribed || data.since.is_none(), "since comes first");
-        let head = Some(at(self.position));
-        let is_reset = data.since.as_ref().is_some_and(|since| seq(since) < floor);
-        let with_state = data.snapshot && data.since.is_none()
-            || is_reset && data.on_gap == Some(WireOnGap::Snapshot);
-        let mut accepted = data.repositories.clone();
-        let (mode, cursor) = match &data.since {
-            _ if is_reset && with_state => (Mode::Reset, None),
-            _ if with_state => (Mode::Snapshot, None),
-            _ if is_reset && data.on_gap == Some(WireOnGap::Live) => (Mode::Reset, head.clone()),
-            _ if is_reset => {
-                accepted.clear();
-                (Mode::Reset, None)
-            }
-            Some(since) => {
-                self.position = seq(since);
-                (Mode::Resumed, Some(since.clone()))
-            }
-            None => (Mode::Live, head.clone()),
-        };
-        self.subscribed |= !accepted.is_empty();
-        self.patterns.extend(accepted.iter().cloned());
-        if with_state {
-            let tasks = log.state(&accepted, self.position);
-            let mut parts: Vec<_> = tasks.chunks(TASKS_IN_A_PART).map(<[_]>::to_vec).collect();
-            parts.resize(parts.len().max(1), vec![]);
-            let end = parts.len() - 1;
-            self.parts.extend(parts.into_iter().enumerate().map(|(place, tasks)| {
-                let (first, last) = (place == 0, place == end);
-                let part = Part { repositories: accepted.clone(), tasks, first, last };
-                let cursor = last.then(|| at(self.position));
-                Envelope::new(ServerMessage::Snapshot(part)).cursor(cursor).id(id.clone())
-            }));
-        }
-        let reason = is_reset.then_some(ResetReason::Expired);
-        let data = Subscribed { accepted, denied: vec![], mode, reason, head };
-        self.send(Envelope::new(ServerMessage::Subscribed(data)).cursor(cursor).id(id));
-    }
-
-    fn hear(&mut self, message: ClientMessage, id: Option<String>) {
-        match message {
-            ClientMessage::Ping => {
-                let pong = ServerMessage::Pong(Heartbeat { delivered: Some(self.delivered) });
-                self.send(Envelope::new(pong).cursor(self.bookmark()).id(id));
-            }
-            ClientMessage::Pong => {}
-            other => self.waiting.push_back((id, other)),
-        }
-    }
-
-    fn ping(&mut self) {
-        let ping = ServerMessage::Ping(Heartbeat { delivered: Some(self.delivered) });
-        self.send(Envelope::new(ping).cursor(self.bookmark()));
-    }
-}
-
 /// How much of what was meant to happen happened.
 #[derive(Clone, Copy, Debug, Default)]
 struct Story {
@@ -259,29 +121,6 @@ struct World {
     end: Option<WatchError>,
     caller: Caller,
     story: Story,
-}
-
-/// What the caller has seen, and what it must have seen.
-#[derive(Default)]
-struct Caller {
-    wished: BTreeSet<Pattern>,
-    removed: BTreeSet<Pattern>,
-    /// Behind which position every event must come.
-    from: BTreeMap<Pattern, u64>,
-    /// The position of the newest snapshot.
-    shown: BTreeMap<Pattern, u64>,
-    /// The request that a plain subscription was made with.
-    asked: BTreeMap<Pattern, String>,
-    /// How far the stream ever was.
-    reached: u64,
-    seen: HashSet<u64>,
-    newest: u64,
-    lost: HashSet<u64>,
-    is_lossy: bool,
-    /// Whose state was promised after a gap.
-    owed: BTreeSet<Pattern>,
-    gaps_told: u32,
-    tasks: Tasks,
 }
 
 impl World {
@@ -402,10 +241,11 @@ impl World {
         let Some(wire) = self.peer.as_mut().and_then(|peer| peer.out.pop_front()) else {
             return false;
         };
-        if let Wire::Frame(frame) = &wire {
+        self.link(link_input(wire.clone()));
+        // A frame that shows a loss ends its connection, and promises nothing.
+        if let (Wire::Frame(frame), Some(_)) = (&wire, &self.peer) {
             self.note(frame);
         }
-        self.link(link_input(wire));
         true
     }
 
@@ -418,8 +258,10 @@ impl World {
         let Some(position) = frame.cursor.as_ref().map(seq) else {
             if data.mode == Mode::Reset {
                 self.caller.from.retain(|pattern, _| !data.accepted.contains(pattern));
-                let wished = |pattern: &&Pattern| self.caller.wished.contains(*pattern);
-                let owed: Vec<_> = data.accepted.iter().filter(wished).cloned().collect();
+                // What was removed and added again meanwhile was asked for once more.
+                let asked = &self.caller.asked;
+                let is_it = |pattern: &&Pattern| asked.get(*pattern) == frame.id.as_ref();
+                let owed: Vec<_> = data.accepted.iter().filter(is_it).cloned().collect();
                 self.caller.owed.extend(owed);
             }
             return;
@@ -606,85 +448,6 @@ fn link_input(wire: Wire) -> LinkInput {
     }
 }
 
-impl Caller {
-    fn reach(&mut self, position: Option<&Cursor>) {
-        self.reached = self.reached.max(position.map_or(0, seq));
-    }
-
-    fn remove(&mut self, pattern: &Pattern) {
-        self.wished.remove(pattern);
-        self.removed.insert(pattern.clone());
-        self.from.remove(pattern);
-        self.shown.remove(pattern);
-        self.asked.remove(pattern);
-        self.owed.remove(pattern);
-        self.tasks.remove(std::slice::from_ref(pattern));
-    }
-
-    /// One update, in its place.
-    fn see(&mut self, update: &Update, log: &Model, with_state: bool) {
-        match update {
-            Update::Event(event) => {
-                let seq = seq(&event.cursor);
-                assert_eq!(&event.event, log.event(seq), "it is what happened");
-                assert!(self.seen.insert(seq), "I2: {seq} came twice");
-                let is_late = self.lost.contains(&seq);
-                let is_lossy = !self.lost.is_empty();
-                let has_come_back = is_late || is_lossy && !with_state;
-                assert!(seq > self.newest || has_come_back, "I1: {seq} after {}", self.newest);
-                self.newest = self.newest.max(seq);
-                let matches = |pattern: &&Pattern| pattern.matches(&event.repository);
-                assert!(
-                    self.wished.union(&self.removed).any(|pattern| matches(&pattern)),
-                    "I4: nobody asked for {}",
-                    event.repository
-                );
-                let is_in = |(pattern, shown): (&Pattern, &u64)| matches(&pattern) && seq <= *shown;
-                assert!(is_late || !self.shown.iter().any(is_in), "I7: {seq} was in a snapshot");
-            }
-            Update::Snapshot(snapshot) => {
-                let position = seq(&snapshot.cursor);
-                let state = log.state(&snapshot.repositories, position);
-                assert_eq!(snapshot.tasks, state, "I7: the state at {position}");
-                for pattern in &snapshot.repositories {
-                    assert!(self.wished.contains(pattern), "{pattern} was removed");
-                    self.owed.remove(pattern);
-                    // Behind it a gap may have been told to the stream already.
-                    let from = self.from.entry(pattern.clone()).or_insert(position);
-                    *from = position.max(*from);
-                    self.shown.insert(pattern.clone(), position);
-                }
-            }
-            Update::Gap(_) => {
-                self.gaps_told += 1;
-                self.shown.clear();
-            }
-            _ => {}
-        }
-    }
-
-    /// The caller may save `position`: everything up to it was seen.
-    fn check(&self, position: u64, log: &Model, with_state: bool) {
-        for (pattern, from) in &self.from {
-            for seq in from + 1..=position {
-                let is_missing = pattern.matches(&log.event(seq).repository)
-                    && !self.seen.contains(&seq)
-                    && !self.lost.contains(&seq);
-                assert!(!is_missing, "I3, I6: {seq} of {pattern} is missing at {position}");
-            }
-        }
-        // After a loss the position goes back, and the tasks do not.
-        let is_exact = with_state && !self.is_lossy && self.tasks.cursor().is_some();
-        for pattern in self.shown.keys().filter(|_| is_exact) {
-            let shown = self.tasks.iter().filter(|task| pattern.matches(&task.repository));
-            let shown: Vec<_> = shown.map(|task| (task.id, task.version)).collect();
-            let state = log.state(std::slice::from_ref(pattern), position);
-            let state: Vec<_> = state.iter().map(|task| (task.id, task.version)).collect();
-            assert_eq!(shown, state, "I7: the fold of {pattern} at {position}");
-        }
-    }
-}
-
 fn run(choice: Choice, before: &[u16], steps: &[Step]) -> Story {
     let mut world = World::new(choice, before);
     for step in steps {
@@ -700,8 +463,7 @@ fn run(choice: Choice, before: &[u16], steps: &[Step]) -> Story {
 /// `PROPTEST_CASES` says how many cases; in a long run enough of them must have been interesting.
 #[test]
 fn whatever_happens_the_caller_sees_everything_once_and_in_order_or_is_told() {
-    let mut config = Config::default();
-    config.failure_persistence = None;
+    let config = Config { failure_persistence: None, ..Config::default() };
     let cases = config.cases;
     let mut runner = TestRunner::new(config);
     let before = prop::collection::vec(any::<u16>(), 0..20);
@@ -728,108 +490,5 @@ fn whatever_happens_the_caller_sees_everything_once_and_in_order_or_is_told() {
     );
     for share in [resumes, lags, joins] {
         assert!(share * 10 >= stories.len() * 3, "the cases were too easy");
-    }
-}
-
-/// Cases that failed once, made smaller.
-mod found {
-    use super::Step::*;
-    use super::*;
-
-    const PLAIN: Choice = Choice { snapshot: false, on_gap: OnGap::Error, since: false };
-    const STATE: Choice = Choice { snapshot: true, ..PLAIN };
-
-    #[test]
-    fn a_proof_in_the_middle_of_a_replay() {
-        let choice = Choice { since: true, ..PLAIN };
-        let begin = [Change(0), Change(0), Connect, Serve, Arrive, Serve, Lose, Serve, Full];
-        let replay = [Room, Connect, Serve, Arrive, Serve, Arrive, Ping, Arrive];
-        let story = run(choice, &[], &[&begin[..], &replay].concat());
-        assert_eq!((story.losses, story.resumes), (1, 2));
-    }
-
-    #[test]
-    fn a_loss_behind_a_snapshot_that_was_added() {
-        let steps = [
-            Add(2),
-            Connect,
-            Change(0),
-            Change(6621),
-            Change(413),
-            Change(0),
-            Change(0),
-            Change(0),
-            Change(0),
-            Change(0),
-            Change(0),
-            Change(0),
-            Change(0),
-            Serve,
-            Change(0),
-            Arrive,
-            Change(0),
-            Change(29749),
-            Change(0),
-            Serve,
-            Serve,
-            Change(1493),
-            Serve,
-            Change(18397),
-            Arrive,
-            Change(3912),
-            Serve,
-            Add(1),
-            Serve,
-            Arrive,
-            Pop,
-            Change(885),
-            Lose,
-            Serve,
-            Serve,
-            Serve,
-            Change(0),
-            Connect,
-            Change(0),
-            Pop,
-            Change(0),
-            Change(0),
-            Change(0),
-            Connect,
-        ];
-        assert_eq!(run(STATE, &[], &steps).losses, 1);
-    }
-
-    #[test]
-    fn a_lost_part_of_a_snapshot_behind_a_lost_event() {
-        let before = [0, 6_672, 40, 13, 312, 0, 45_125];
-        let steps = [
-            Add(1),
-            Connect,
-            Serve,
-            Arrive,
-            Change(48),
-            Serve,
-            Serve,
-            Arrive,
-            Change(0),
-            Change(19_845),
-            Arrive,
-            Change(31_749),
-            Serve,
-            Add(2),
-            Lose,
-            Serve,
-            Serve,
-            Arrive,
-            Lose,
-            Connect,
-            Change(0),
-            Pop,
-            Full,
-            Change(0),
-            Pop,
-            Full,
-        ];
-        assert_eq!(run(STATE, &before, &steps).losses, 2);
     }
 }

@@ -1,0 +1,159 @@
+//! A server that follows the wire.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use taskwatch_protocol::{
+    ClientMessage, CloseCode, Cursor, Envelope, Heartbeat, Mode, OnGap as WireOnGap, Pattern,
+    ResetReason, ServerFrame, ServerMessage, Snapshot as Part, Subscribe, Subscribed, Unsubscribed,
+};
+
+use crate::testing::{Model, at, seq};
+
+const TASKS_IN_A_PART: usize = 2;
+
+#[derive(Clone, Debug)]
+pub(super) enum Wire {
+    Frame(ServerFrame),
+    Close(CloseCode),
+}
+
+/// The server's end of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) position: u64,
+    pub(super) patterns: BTreeSet<Pattern>,
+    pub(super) subscribed: bool,
+    pub(super) waiting: VecDeque<(Option<String>, ClientMessage)>,
+    pub(super) delivered: u64,
+    /// What is left of a snapshot.
+    pub(super) parts: VecDeque<ServerFrame>,
+    pub(super) out: VecDeque<Wire>,
+    /// An event was lost on the way, and no count has told the client.
+    pub(super) has_lost: bool,
+    /// A part of an answer was lost. That the rest comes shows it.
+    pub(super) has_lost_answer: bool,
+}
+
+impl Peer {
+    pub(super) fn new(position: u64) -> Self {
+        Self {
+            position,
+            patterns: BTreeSet::new(),
+            subscribed: false,
+            waiting: VecDeque::new(),
+            delivered: 0,
+            parts: VecDeque::new(),
+            out: VecDeque::new(),
+            has_lost: false,
+            has_lost_answer: false,
+        }
+    }
+
+    pub(super) fn send(&mut self, frame: ServerFrame) {
+        self.out.push_back(Wire::Frame(frame));
+    }
+
+    pub(super) fn bookmark(&self) -> Option<Cursor> {
+        self.parts.is_empty().then(|| at(self.position))
+    }
+
+    /// Sends the next frame, if there is one to send.
+    pub(super) fn serve(&mut self, log: &Model, floor: u64) -> bool {
+        if let Some(part) = self.parts.pop_front() {
+            self.send(part);
+            return true;
+        }
+        while self.subscribed && self.position < log.head() {
+            if self.position < floor {
+                self.out.push_back(Wire::Close(CloseCode::InsufficientState));
+                return false;
+            }
+            self.position += 1;
+            let event = log.event(self.position);
+            if self.patterns.iter().any(|pattern| pattern.matches(&event.repository)) {
+                self.delivered += 1;
+                let frame = Envelope::new(ServerMessage::Task(event.clone()));
+                self.send(frame.cursor(at(self.position)));
+                return true;
+            }
+        }
+        self.position = log.head();
+        match self.waiting.pop_front() {
+            None => false,
+            Some((id, ClientMessage::Subscribe(data))) => {
+                self.subscribe(id, data, log, floor);
+                true
+            }
+            Some((id, ClientMessage::Unsubscribe(data))) => {
+                self.patterns.retain(|pattern| !data.repositories.contains(pattern));
+                let head = Some(at(self.position));
+                let done = Unsubscribed { accepted: data.repositories, head: head.clone() };
+                self.send(Envelope::new(ServerMessage::Unsubscribed(done)).cursor(head).id(id));
+                true
+            }
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        id: Option<String>,
+        data: Subscribe,
+        log: &Model,
+        floor: u64,
+    ) {
+        assert!(!self.subscribed || data.since.is_none(), "since comes first");
+        let head = Some(at(self.position));
+        let is_reset = data.since.as_ref().is_some_and(|since| seq(since) < floor);
+        let with_state = data.snapshot && data.since.is_none()
+            || is_reset && data.on_gap == Some(WireOnGap::Snapshot);
+        let mut accepted = data.repositories.clone();
+        let (mode, cursor) = match &data.since {
+            _ if is_reset && with_state => (Mode::Reset, None),
+            _ if with_state => (Mode::Snapshot, None),
+            _ if is_reset && data.on_gap == Some(WireOnGap::Live) => (Mode::Reset, head.clone()),
+            _ if is_reset => {
+                accepted.clear();
+                (Mode::Reset, None)
+            }
+            Some(since) => {
+                self.position = seq(since);
+                (Mode::Resumed, Some(since.clone()))
+            }
+            None => (Mode::Live, head.clone()),
+        };
+        self.subscribed |= !accepted.is_empty();
+        self.patterns.extend(accepted.iter().cloned());
+        if with_state {
+            let tasks = log.state(&accepted, self.position);
+            let mut parts: Vec<_> = tasks.chunks(TASKS_IN_A_PART).map(<[_]>::to_vec).collect();
+            parts.resize(parts.len().max(1), vec![]);
+            let end = parts.len() - 1;
+            self.parts.extend(parts.into_iter().enumerate().map(|(place, tasks)| {
+                let (first, last) = (place == 0, place == end);
+                let part = Part { repositories: accepted.clone(), tasks, first, last };
+                let cursor = last.then(|| at(self.position));
+                Envelope::new(ServerMessage::Snapshot(part)).cursor(cursor).id(id.clone())
+            }));
+        }
+        let reason = is_reset.then_some(ResetReason::Expired);
+        let data = Subscribed { accepted, denied: vec![], mode, reason, head };
+        self.send(Envelope::new(ServerMessage::Subscribed(data)).cursor(cursor).id(id));
+    }
+
+    pub(super) fn hear(&mut self, message: ClientMessage, id: Option<String>) {
+        match message {
+            ClientMessage::Ping => {
+                let pong = ServerMessage::Pong(Heartbeat { delivered: Some(self.delivered) });
+                self.send(Envelope::new(pong).cursor(self.bookmark()).id(id));
+            }
+            ClientMessage::Pong => {}
+            other => self.waiting.push_back((id, other)),
+        }
+    }
+
+    pub(super) fn ping(&mut self) {
+        let ping = ServerMessage::Ping(Heartbeat { delivered: Some(self.delivered) });
+        self.send(Envelope::new(ping).cursor(self.bookmark()));
+    }
+}
