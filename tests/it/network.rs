@@ -223,15 +223,21 @@ async fn a_storm_of_delays_cuts_and_resets() {
 async fn a_silent_repository_outlives_the_history_of_the_others() {
     let config = HubConfig {
         heartbeat: Duration::from_millis(200),
-        // All the history there is.
-        cache_events: 8,
+        // All the history there is; it outlasts one round.
+        cache_events: 64,
         ..HubConfig::default()
     };
     let server = Embedded::start(config).await;
     let network = Proxy::start(server.addr()).await;
     let mut updates = client(network.url()).subscribe(["foo"]).unwrap().updates();
     updates.ready().await.unwrap();
-    let first = updates.cursor().unwrap();
+    let first = loop {
+        if let Update::Bookmark(cursor) =
+            within("an update", updates.next()).await.unwrap().unwrap()
+        {
+            break cursor;
+        }
+    };
     for _ in 0..5 {
         let head = (0..20).map(|_| server.created("bar", "not wanted")).last();
         while updates.cursor() != head {
