@@ -71,6 +71,18 @@ pub enum OpenError {
         /// What this version can read.
         known: usize,
     },
+    /// The disk has failed, or cannot do it, as some network file systems cannot.
+    #[error(
+        "{} has no write-ahead journal, but {mode:?}; check the disk, or name a folder on a local \
+         one with --data",
+        path.display()
+    )]
+    NoJournal {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite keeps instead.
+        mode: String,
+    },
     /// SQLite refuses the file.
     #[error("the store cannot be opened: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -144,6 +156,11 @@ impl Store {
         let mut conn = Connection::open(&path)?;
         conn.busy_timeout(BUSY_TIMEOUT)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
+        // It keeps the old one, without an error, if a sync fails or the disk cannot do it.
+        let mode: String = conn.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(OpenError::NoJournal { path, mode });
+        }
         // Without FULL a power cut may take back what was acknowledged.
         conn.pragma_update(None, "synchronous", "FULL")?;
         // A savepoint must not need a temporary file: where files run out, changes still work.
