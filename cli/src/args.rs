@@ -14,9 +14,14 @@ Examples:
   taskwatch --repo 'github.com/acme/*' --repo tools        a prefix and one more
   taskwatch --repo '*' -o json | jq -c '.data.changes'     everything, for a program
   taskwatch --repo github.com/acme/api --count 1           wait for the next change
+  taskwatch --repo github.com/acme/api --snapshot          what is there now, then what happens
 
 Events go to stdout, one line each, and nothing else does. What happens to the connection is told
 on stderr. A lost connection is made again and goes on where it was cut, so that nothing is missed.
+
+With -o json each line is a frame as the server sent it: `task.created`, `task.updated` or
+`task.deleted`, and with --snapshot first one or more of the type `snapshot`, with some tasks each and
+`last: true` in the last one. A gap is a line of the type `gap`, with its reason, in its place.
 
 Exit codes:
     0  done: --count was reached, or nobody reads stdout any more
@@ -51,11 +56,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "CURSOR", value_parser = NonEmptyStringValueParser::new())]
     since: Option<String>,
 
+    /// Print the tasks as they are now first. With --since only if the server cannot go on from there
+    #[arg(long)]
+    pub(crate) snapshot: bool,
+
     /// What to do when events were missed that the server no longer keeps
     #[arg(long, value_name = "WHAT", default_value = "error")]
     pub(crate) on_gap: OnGap,
 
-    /// Exit after this many events
+    /// Exit after this many events; the lines of a snapshot do not count
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<NonZeroU64>,
 
@@ -92,6 +101,8 @@ pub(crate) enum OnGap {
     Error,
     /// Tell it and go on with what comes from now on
     Live,
+    /// Tell it, print the tasks as they are now, and go on
+    Snapshot,
 }
 
 /// When to use colours.
@@ -159,20 +170,22 @@ mod tests {
         assert_eq!(args.on_gap, OnGap::Error);
         assert_eq!(args.since(), None);
         assert_eq!((args.count, args.quiet, args.verbose), (None, false, 0));
+        assert!(!args.snapshot);
     }
 
     #[test]
     fn everything_can_be_said() {
         let args = parse(
             "-r foo --repo github.com/acme/* --repo * --url https://x:1/tasks -o json --count 3 \
-             --since c1-0-7 --on-gap live --color never -q -vv",
+             --since c1-0-7 --snapshot --on-gap snapshot --color never -q -vv",
         )
         .unwrap();
         assert_eq!(args.repositories.len(), 3);
         assert_eq!(args.url, "https://x:1/tasks");
         assert_eq!(args.since(), Some(Cursor::new("c1-0-7")));
         assert_eq!(args.count, NonZeroU64::new(3));
-        assert_eq!((args.output, args.on_gap), (Format::Json, OnGap::Live));
+        assert_eq!((args.output, args.on_gap), (Format::Json, OnGap::Snapshot));
+        assert!(args.snapshot);
         assert_eq!((args.quiet, args.verbose), (true, 2));
         assert!(!args.color.on(&std::io::stdout()));
     }

@@ -81,7 +81,8 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Watch(WatchError::Gap { .. }) => Some(
-                "without --since it begins with what comes now; --on-gap live goes on by itself",
+                "without --since it begins with what comes now; --on-gap live and --on-gap snapshot \
+                 go on by themselves",
             ),
             _ => None,
         }

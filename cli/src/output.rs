@@ -1,4 +1,4 @@
-//! What goes to stdout: an event as one line. Pure: no clock, no terminal.
+//! What goes to stdout: an event or a task as one line. Pure: no clock, no terminal.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -85,6 +85,23 @@ impl TextFormat {
         parts.join("  ")
     }
 
+    /// Tasks as they are, a line for each, by repository; `None` if there is none. The time is that of
+    /// the last change.
+    #[must_use]
+    pub(crate) fn present(&self, tasks: &[Task], now: &Zoned) -> Option<String> {
+        let mut tasks: Vec<&Task> = tasks.iter().collect();
+        tasks.sort_by(|a, b| (&a.repository, a.id).cmp(&(&b.repository, b.id)));
+        let lines = tasks.into_iter().map(|task| {
+            let time = self.faint(local_time(Some(task.updated_at), now));
+            let mut parts = vec![time, self.faint("= present")];
+            parts.extend(self.repository.map(|width| column(&task.repository, width)));
+            parts.extend([title(&task.title), fields(task)]);
+            parts.join("  ")
+        });
+        let lines: Vec<_> = lines.collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
+    }
+
     /// What changed: `status pending → in_progress, assignee – → ana`.
     fn changes(&self, changes: &BTreeMap<String, FieldChange>) -> String {
         let mut changes: Vec<_> = changes.iter().collect();
@@ -139,7 +156,7 @@ fn title(text: &str) -> String {
     if text.is_empty() { "(no title)".to_owned() } else { shortened(text, TITLE_CHARS) }
 }
 
-/// What is worth saying of a new task: `status pending, assignee ana`.
+/// What is worth saying of a whole task: `status pending, assignee ana`.
 fn fields(task: &Task) -> String {
     let mut fields = vec![
         labelled("status", word(task.status.as_str())),
@@ -271,6 +288,28 @@ mod tests {
     }
 
     #[test]
+    fn tasks_as_they_are_stand_by_repository() {
+        let mut tasks = ["acme/web", "acme/api", "acme/web"].map(|repository| {
+            let mut task = task(&format!("Fix {repository}"));
+            task["repository"] = json!(repository);
+            serde_json::from_value::<Task>(task).unwrap()
+        });
+        tasks[0].status = "completed".into();
+        tasks[0].id =
+            serde_json::from_value(json!("0192f0c1-2b3c-7def-8a9b-0c1d2e3f4a5c")).unwrap();
+        let rest = "priority high, assignee ana, tags [login, \"needs review\"]";
+        assert_eq!(
+            format(&["*"]).present(&tasks, &now()).unwrap().lines().collect::<Vec<_>>(),
+            [
+                format!("14:03:22  = present  acme/api  Fix acme/api  status pending, {rest}"),
+                format!("14:03:22  = present  acme/web  Fix acme/web  status pending, {rest}"),
+                format!("14:03:22  = present  acme/web  Fix acme/web  status completed, {rest}"),
+            ]
+        );
+        assert_eq!(format(&["*"]).present(&[], &now()), None);
+    }
+
+    #[test]
     fn what_the_server_left_out_is_said() {
         assert_eq!(
             line(&updated(json!({
@@ -398,6 +437,9 @@ mod tests {
                 let line = line(&event(fields.0, fields.1));
                 prop_assert!(!line.contains(is_hazardous), "{line:?}");
             }
+            let task = serde_json::from_value(task).unwrap();
+            let line = format(&["*"]).present(&[task], &now()).unwrap();
+            prop_assert!(!line.contains(is_hazardous), "{line:?}");
         }
     }
 }

@@ -99,6 +99,10 @@ impl Status {
                 let what = self.paint.text(NOTE, what);
                 Some(format!("{what} ({}); retrying {when}", Visible(reason)))
             }
+            Update::Snapshot(snapshot) => Some(match snapshot.tasks.len() {
+                1 => "1 task at present".to_owned(),
+                tasks => format!("{tasks} tasks at present"),
+            }),
             Update::Parked => {
                 Some("stdout is slow: the connection rests until it has caught up".to_owned())
             }
@@ -126,8 +130,12 @@ fn names(denied: &[Denied]) -> String {
 }
 
 fn gap_text(gap: &Gap) -> String {
+    let onwards = match gap.cursor {
+        Some(_) => "what comes now",
+        None => "the tasks as they are now",
+    };
     format!(
-        "events were missed that cannot be had any more ({}); going on with what comes now",
+        "events were missed that cannot be had any more ({}); going on with {onwards}",
         Visible(gap.reason.as_str())
     )
 }

@@ -40,14 +40,18 @@ pub(crate) fn open(args: &Args) -> Result<Updates, Failure> {
     let on_gap = match args.on_gap {
         args::OnGap::Error => OnGap::Error,
         args::OnGap::Live => OnGap::Live,
+        args::OnGap::Snapshot => OnGap::Snapshot,
     };
     let names = args.repositories.iter().map(ToString::to_string);
-    let events = Client::builder(&args.url).build()?.subscribe(names)?;
+    let mut events = Client::builder(&args.url).build()?.subscribe(names)?;
+    if args.snapshot {
+        events = events.snapshot();
+    }
     Ok(events.since(args.since()).on_gap(on_gap).updates())
 }
 
-/// Prints events to `out` and tells of the connection on `err`, until `count` events were printed,
-/// `out` is closed, or the stream ends.
+/// Prints snapshots and events to `out` and tells of the connection on `err`, until `count` events
+/// were printed, `out` is closed, or the stream ends.
 ///
 /// A line is flushed before the next update is asked for, so that a slow reader slows the stream
 /// and not the memory.
@@ -64,8 +68,8 @@ pub(crate) async fn watch(
 ) -> Result<End, Failure> {
     let mut printed = 0;
     while let Some(update) = updates.next().await {
-        if let Some(line) = printer.line(&update) {
-            match print(&mut out, line).await {
+        if let Some(lines) = printer.lines(&update) {
+            match print(&mut out, lines).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     return Ok(End::OutputClosed);
@@ -100,21 +104,28 @@ pub(crate) async fn close(updates: Updates) {
     let _ = timeout(CLOSE_LIMIT, closed).await;
 }
 
-/// Writes a line at once, whether to a terminal, a file or a pipe.
-async fn print(to: &mut (impl AsyncWrite + Unpin), mut line: String) -> io::Result<()> {
-    line.push('\n');
-    to.write_all(line.as_bytes()).await?;
+/// Writes lines at once, whether to a terminal, a file or a pipe.
+async fn print(to: &mut (impl AsyncWrite + Unpin), mut lines: String) -> io::Result<()> {
+    lines.push('\n');
+    to.write_all(lines.as_bytes()).await?;
     to.flush().await
 }
 
 impl Printer {
-    /// What an update puts on stdout, if anything.
-    fn line(self, update: &Result<Update, WatchError>) -> Option<String> {
+    /// What an update puts on stdout, if anything; without the end of the last line.
+    fn lines(self, update: &Result<Update, WatchError>) -> Option<String> {
         match (self, update) {
             (Self::Text(format), Ok(Update::Event(event))) => {
                 Some(format.line(event, event.timestamp, event.replayed, &Zoned::now()))
             }
             (Self::Json, Ok(Update::Event(event))) => Some(output::json_line(event.envelope())),
+            (Self::Text(format), Ok(Update::Snapshot(snapshot))) => {
+                format.present(&snapshot.tasks, &Zoned::now())
+            }
+            (Self::Json, Ok(Update::Snapshot(snapshot))) => {
+                let lines: Vec<_> = snapshot.envelopes().map(output::json_line).collect();
+                Some(lines.join("\n"))
+            }
             // Whoever reads the events must not take them for complete.
             (Self::Json, Ok(Update::Gap(gap))) => Some(output::json_gap(&gap.reason)),
             (Self::Json, Err(WatchError::Gap { reason })) => Some(output::json_gap(reason)),

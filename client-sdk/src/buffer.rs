@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use taskwatch_protocol::Cursor;
+use taskwatch_protocol::{Cursor, Pattern};
 
 use crate::Update;
 
@@ -27,10 +27,11 @@ impl Entry {
         matches!(self.update, Update::Connecting { .. } | Update::Interrupted { .. })
     }
 
-    /// Events are what weighs; the rest is small and bounded by count.
+    /// Events and snapshots are what weighs; the rest is small and bounded by count.
     fn bytes(&self) -> usize {
         match &self.update {
             Update::Event(event) => event.envelope().len(),
+            Update::Snapshot(snapshot) => snapshot.envelopes().map(str::len).sum(),
             _ => 0,
         }
     }
@@ -40,7 +41,8 @@ impl Buffer {
     /// From here on the connection is not read. News about the connection count as well, so that
     /// a caller who never polls holds no memory while the link comes and goes.
     pub(crate) const MAX_ENTRIES: usize = 1_024;
-    /// The same in bytes of JSON: 4 MiB, or sixteen of the largest events a server makes.
+    /// The same in bytes of JSON: 4 MiB, or sixteen of the largest events a server makes. A snapshot
+    /// is not divided, so a larger one stands alone.
     pub(crate) const MAX_BYTES: usize = 4 * 1024 * 1024;
 
     pub(crate) fn since(cursor: Option<Cursor>) -> Self {
@@ -73,6 +75,19 @@ impl Buffer {
             self.yielded = Some(cursor.clone());
         }
         self.push(Update::Bookmark(cursor.clone()), Some(cursor));
+    }
+
+    /// These are no longer watched: no snapshot of them is yielded any more.
+    pub(crate) fn forget(&mut self, gone: &[Pattern]) {
+        for entry in &mut self.entries {
+            let bytes = entry.bytes();
+            let Update::Snapshot(snapshot) = &mut entry.update else { continue };
+            snapshot.retain(|pattern| !gone.contains(pattern));
+            if snapshot.repositories.is_empty() {
+                entry.update = Update::Bookmark(snapshot.cursor.clone());
+            }
+            self.bytes = self.bytes - bytes + entry.bytes();
+        }
     }
 
     pub(crate) fn pop(&mut self) -> Option<Update> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use taskwatch_protocol::{InvalidName, Pattern};
 use url::Url;
 
-use crate::EventStream;
 use crate::dial::Dialer;
+use crate::{EventStream, OnGap, TaskView};
 
 /// Watches the tasks of one server. A clone is cheap.
 #[derive(Clone, Debug)]
@@ -120,8 +120,8 @@ impl Client {
     /// lost on the way, which are found by counting. None of it ends the stream.
     ///
     /// If the server's history no longer reaches back to that position, the stream ends with
-    /// [`WatchError::Gap`](crate::WatchError::Gap), or, with [`OnGap::Live`](crate::OnGap::Live),
-    /// says so and goes on. There is never a silent gap.
+    /// [`WatchError::Gap`](crate::WatchError::Gap), or, with [`OnGap::Live`](crate::OnGap::Live) or
+    /// [`OnGap::Snapshot`](crate::OnGap::Snapshot), says so and goes on. There is never a silent gap.
     ///
     /// The position received is not the one to save: up to 1,024 events (or 4 MiB) wait in a
     /// buffer. [`cursor`](EventStream::cursor) is the position of what was yielded, and a program
@@ -140,6 +140,39 @@ impl Client {
     {
         let patterns = patterns(repositories)?;
         Ok(EventStream::new(self.settings.clone(), patterns))
+    }
+
+    /// The tasks of these repositories, kept current: for programs that want the state rather than
+    /// the events that lead to it.
+    ///
+    /// The connection is made at once, in the background, and is recovered like that of a
+    /// [stream](Self::subscribe). Where events were lost the state is fetched anew, so a gap does not
+    /// end a view. While the server is out of reach the tasks stay as they last were.
+    ///
+    /// ```no_run
+    /// # async fn example(client: taskwatch_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut view = client.view(["github.com/acme/*"])?;
+    /// view.ready().await?;
+    /// loop {
+    ///     let tasks = view.tasks();
+    ///     println!("{} tasks at {:?}", tasks.len(), tasks.cursor());
+    ///     view.changed().await?;
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidName`] if one of them is neither a name nor a pattern.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn view<I>(&self, repositories: I) -> Result<TaskView, InvalidName>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let events = self.subscribe(repositories)?.snapshot().on_gap(OnGap::Snapshot);
+        Ok(TaskView::new(events.updates()))
     }
 }
 

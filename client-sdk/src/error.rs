@@ -32,6 +32,10 @@ pub enum WatchError {
         /// Its text, for people.
         reason: String,
     },
+    /// A snapshot holds whole tasks, so it cannot be had for some kinds of events only: either
+    /// [`types`](crate::EventStream::types) or the snapshot must go.
+    #[error("a snapshot and a choice of event types do not go together")]
+    FilteredSnapshot,
     /// None of the repositories exists for this principal: forbidden and unknown look the same.
     #[error("no such repository: {}", names(.denied))]
     Denied {

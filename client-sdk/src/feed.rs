@@ -68,7 +68,15 @@ impl Feed {
 /// The driver's side.
 impl Feed {
     pub(crate) fn push(&self, update: Update, position: Option<Cursor>) {
-        self.tell(|state| state.buffer.push(update, position));
+        self.tell(|state| {
+            state.buffer.push(update, position);
+            // The driver does not know of these yet.
+            for wish in &state.wishes {
+                if let Wish::Remove(gone) = wish {
+                    state.buffer.forget(gone);
+                }
+            }
+        });
     }
 
     pub(crate) fn bookmark(&self, cursor: Cursor) {
@@ -159,7 +167,12 @@ impl Feed {
     }
 
     pub(crate) fn wish(&self, wish: Wish) {
-        self.state().wishes.push(wish);
+        let mut state = self.state();
+        if let Wish::Remove(gone) = &wish {
+            state.buffer.forget(gone);
+        }
+        state.wishes.push(wish);
+        drop(state);
         self.driver.notify_one();
     }
 

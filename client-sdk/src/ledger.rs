@@ -18,8 +18,10 @@ pub(crate) struct Ledger {
     received: Option<Cursor>,
     /// The newest position at which the server's count and ours agreed.
     verified: Option<Cursor>,
-    /// Events behind `verified` that were handed on already: a replay skips them (I2).
+    /// Events behind `verified` that were handed on: should it come to that, a replay skips them (I2).
     unverified: HashSet<Cursor>,
+    /// Events handed on before a rewind that its replay has not come to yet.
+    ahead: HashSet<Cursor>,
     /// Task events read from this connection, repeated ones included.
     delivered: u64,
 }
@@ -46,10 +48,11 @@ impl Ledger {
     /// Notes an event; false if it was handed on before.
     pub(crate) fn event(&mut self, cursor: &Cursor) -> bool {
         self.delivered += 1;
-        let repeated =
-            self.received.as_ref() == Some(cursor) || !self.unverified.insert(cursor.clone());
+        let was_ahead = self.ahead.remove(cursor);
+        let is_new = self.unverified.insert(cursor.clone());
+        let is_here = self.received.as_ref() == Some(cursor);
         self.received = Some(cursor.clone());
-        !repeated
+        is_new && !was_ahead && !is_here
     }
 
     /// Everything that matches up to `cursor` has come.
@@ -62,6 +65,7 @@ impl Ledger {
         self.received.clone_from(&cursor);
         self.verified = cursor;
         self.unverified.clear();
+        self.ahead.clear();
     }
 
     /// Compares the server's count with ours: a bookmark is true only if nothing before it is
@@ -87,6 +91,7 @@ impl Ledger {
     /// Goes back to where nothing was missing.
     pub(crate) fn rewind(&mut self) {
         self.received.clone_from(&self.verified);
+        self.ahead.extend(self.unverified.drain());
     }
 }
 
@@ -110,6 +115,19 @@ mod tests {
         assert_eq!(replay, [false, true, false, true]);
         assert_eq!(ledger.verify(Some(4), None), Ok(()));
         assert_eq!(ledger.unverified(), 0);
+    }
+
+    #[test]
+    fn a_proof_in_the_middle_of_a_replay_does_not_forget_what_lies_ahead() {
+        let mut ledger = Ledger::since(Some(at(0)));
+        assert!(ledger.event(&at(2)));
+        assert!(ledger.verify(Some(2), None).is_err());
+        ledger.rewind();
+        ledger.new_connection();
+        assert!(ledger.event(&at(1)));
+        ledger.verify(Some(1), Some(&at(1))).unwrap();
+        assert!(!ledger.event(&at(2)));
+        assert!(ledger.event(&at(3)));
     }
 
     #[test]

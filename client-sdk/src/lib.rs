@@ -26,12 +26,14 @@ mod dial;
 mod driver;
 mod error;
 mod feed;
+mod fold;
 mod ledger;
 mod machine;
 mod stream;
 #[cfg(test)]
 mod testing;
 mod update;
+mod view;
 
 pub use taskwatch_protocol as protocol;
 pub use taskwatch_protocol::{
@@ -41,5 +43,7 @@ pub use taskwatch_protocol::{
 
 pub use config::{BuildError, Client, ClientBuilder};
 pub use error::WatchError;
+pub use fold::Tasks;
 pub use stream::{EventStream, Updates};
-pub use update::{Event, Gap, OnGap, Update};
+pub use update::{Event, Gap, OnGap, Snapshot, Update};
+pub use view::TaskView;

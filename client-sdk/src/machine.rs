@@ -3,7 +3,11 @@
 //! The contract: [`Machine::handle`] one input, then [`Machine::poll_action`] until `None`, then
 //! the next input, at the latest at [`Machine::deadline`].
 
+mod frames;
+#[cfg(test)]
+mod model;
 mod session;
+mod snapshot;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -11,10 +15,11 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use taskwatch_protocol::{Advice, CloseCode, CloseReason, Denied, EventKind, Pattern};
+use taskwatch_protocol::{Advice, CloseCode, CloseReason, Denied, EventKind, Pattern, Subscribe};
 use tracing::{debug, trace};
 
 use self::session::Session;
+use self::snapshot::Owed;
 pub(crate) use self::step::{Action, Generation, Input, LinkInput, Now, Plan, Wish};
 use crate::backoff::Delays;
 use crate::dial::DialError;
@@ -63,7 +68,12 @@ const BACK_OFF: Comeback = Comeback::BackOff { at_least: Duration::ZERO };
 pub(crate) struct Machine {
     on_gap: OnGap,
     types: Option<Vec<EventKind>>,
+    /// Whether what is watched begins with its present state.
+    with_state: bool,
+    /// Whether a subscription was acknowledged.
+    has_begun: bool,
     wished: BTreeSet<Pattern>,
+    owed: Owed,
     ledger: Ledger,
     delays: Delays,
     max_elapsed: Option<Duration>,
@@ -90,6 +100,9 @@ impl Machine {
         Self {
             on_gap: plan.on_gap,
             types: plan.types,
+            with_state: plan.snapshot,
+            has_begun: false,
+            owed: Owed::default(),
             wished: BTreeSet::new(),
             ledger: Ledger::since(plan.since),
             delays,
@@ -165,7 +178,7 @@ impl Machine {
             }
             Phase::Open(_) if self.full_since.is_some() => self.park(now),
             Phase::Open(session) => {
-                let reason = session.what_is_late();
+                let reason = session.what_is_late(now);
                 self.lost(now, reason, BACK_OFF);
             }
             Phase::Idle | Phase::Parked | Phase::Stopped => {}
@@ -200,19 +213,44 @@ impl Machine {
         if changed.is_empty() {
             return;
         }
-        match (&mut self.phase, wish) {
-            (Phase::Idle, Wish::Add(_)) => self.dial(now),
-            (Phase::Open(session), Wish::Add(_)) => {
-                let frame = session.subscribe(changed, None, None, self.types.clone());
-                self.actions.push_back(Action::Send(frame));
+        match wish {
+            Wish::Add(_) => self.added(now, changed),
+            Wish::Remove(_) => self.removed(changed),
+        }
+    }
+
+    fn added(&mut self, now: Instant, patterns: Vec<Pattern>) {
+        // What is wished before the stream has begun goes on from the position it was given, if any.
+        let is_open = matches!(self.phase, Phase::Open(_));
+        let has_position = !self.has_begun && !is_open && self.ledger.received().is_some();
+        let snapshot = self.with_state && !has_position;
+        if snapshot {
+            self.owed.add(&patterns);
+        }
+        match &mut self.phase {
+            Phase::Idle => self.dial(now),
+            Phase::Open(session) => {
+                let types = self.types.clone();
+                let subscribe = Subscribe { snapshot, types, ..Subscribe::live(patterns) };
+                self.actions.push_back(Action::Send(session.subscribe(subscribe)));
             }
-            (Phase::Open(session), Wish::Remove(_)) => {
-                let frame = session.unsubscribe(changed);
-                self.actions.push_back(Action::Send(frame));
-            }
-            // The next connection's first frame names everything that is wished.
+            // The next connection's first frames name everything that is wished.
             _ => {}
         }
+    }
+
+    fn removed(&mut self, patterns: Vec<Pattern>) {
+        self.owed.remove(&patterns);
+        self.denied.retain(|denied| !patterns.contains(&denied.repository));
+        if let Phase::Open(session) = &mut self.phase {
+            self.actions.push_back(Action::Send(session.unsubscribe(patterns)));
+        }
+    }
+
+    /// What to do about a gap. A position given to a stream that begins with the present state is
+    /// worth a try.
+    fn on_gap(&self) -> OnGap {
+        if self.with_state && !self.has_begun { OnGap::Snapshot } else { self.on_gap }
     }
 
     fn dial(&mut self, now: Instant) {
@@ -220,6 +258,10 @@ impl Machine {
             self.trying_since = None;
             self.phase = if self.wished.is_empty() { Phase::Idle } else { Phase::Parked };
             return;
+        }
+        if self.types.is_some() && (self.with_state || self.on_gap == OnGap::Snapshot) {
+            // The server would refuse it, perhaps only when it comes to a gap.
+            return self.stop(Action::Drop, WatchError::FilteredSnapshot);
         }
         self.generation.0 += 1;
         self.attempts = self.attempts.saturating_add(1);
@@ -295,7 +337,7 @@ impl Machine {
         self.generation.0 += 1;
         self.actions.push_back(how);
         if let Phase::Open(session) = phase
-            && let Some(since) = session.live_since()
+            && let Some(since) = session.live_since
         {
             self.away_since = Some(now);
             if now - since >= PROVEN_AFTER {

@@ -106,7 +106,30 @@ impl EventStream {
         self
     }
 
+    /// Begins with the present state of what is watched, and so does what is
+    /// [added](Self::add) later.
+    ///
+    /// The state comes as [`Update::Snapshot`], so it is seen in the [`updates`](Self::updates)
+    /// alone: the plain stream yields events only, and begins with the first one behind it. A
+    /// snapshot comes whole, and what follows it is exactly what has happened since. If the
+    /// connection is lost in between, it is asked for again. With [`since`](Self::since) the
+    /// position wins: the state comes only if the server cannot go on from there.
+    ///
+    /// The stream ends with [`WatchError::Refused`] if the server has no state to send, and with
+    /// [`WatchError::FilteredSnapshot`] if [`types`](Self::types) is chosen as well.
+    ///
+    /// Before the first poll; later it changes nothing.
+    pub fn snapshot(mut self) -> Self {
+        if let Some(start) = &mut self.inner.start {
+            start.plan.snapshot = true;
+        }
+        self
+    }
+
     /// What to do if events were lost; by default the stream ends.
+    ///
+    /// [`OnGap::Live`] and [`OnGap::Snapshot`] go on. What was lost, and the state that comes in its
+    /// place, is told in the [`updates`](Self::updates) alone: the plain stream just goes on.
     ///
     /// Before the first poll; later it changes nothing.
     pub fn on_gap(mut self, on_gap: OnGap) -> Self {
@@ -152,7 +175,7 @@ impl EventStream {
     }
 
     /// Watches these as well: from now on, or, while the link is down, from where the stream goes
-    /// on.
+    /// on. With [`snapshot`](Self::snapshot), from their present state on.
     ///
     /// # Errors
     /// [`InvalidName`] if one of them is neither a name nor a pattern; then none is added.
@@ -164,7 +187,8 @@ impl EventStream {
         self.inner.add(repositories)
     }
 
-    /// Watches exactly these patterns no longer. Events on their way may still come.
+    /// Watches exactly these patterns no longer. Events on their way may still come, snapshots do
+    /// not.
     ///
     /// # Errors
     /// [`InvalidName`] if one of them is neither a name nor a pattern; then none is removed.
@@ -202,6 +226,10 @@ pub struct Updates {
 }
 
 impl Updates {
+    pub(crate) fn wish(&self, wish: Wish) {
+        self.inner.feed.wish(wish);
+    }
+
     /// As [`EventStream::ready`].
     ///
     /// # Errors

@@ -3,7 +3,10 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use taskwatch_protocol::{Cursor, Denied, ResetReason, TaskEvent, Timestamp};
+use taskwatch_protocol::{
+    Cursor, Denied, Envelope, Pattern, ResetReason, ServerMessage, Snapshot as Frame, Task,
+    TaskEvent, Timestamp,
+};
 
 /// A change of a task.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +76,11 @@ pub enum Update {
     Parked,
     /// Some repositories do not exist for this principal; the others are subscribed.
     Denied(Vec<Denied>),
-    /// Events were lost, and [`OnGap::Live`] was chosen: the stream goes on with new events.
+    /// The present state of some repositories, in place of everything that was known of them. What
+    /// follows is exactly what has happened since.
+    Snapshot(Snapshot),
+    /// Events were lost, and [`OnGap::Live`] or [`OnGap::Snapshot`] was chosen: the stream goes on
+    /// with new events, or with the present state of everything.
     Gap(Gap),
     /// Everything that matches up to this position has been yielded.
     Bookmark(Cursor),
@@ -87,8 +94,44 @@ pub struct Gap {
     pub reason: ResetReason,
     /// The position that was asked for.
     pub since: Option<Cursor>,
-    /// Where the stream goes on.
+    /// Where the stream goes on; `None` if the present state follows, which says it.
     pub cursor: Option<Cursor>,
+}
+
+/// The tasks of some repositories as they are at one position.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Whose tasks these are: names and patterns as they were asked for.
+    pub repositories: Vec<Pattern>,
+    /// All of them.
+    pub tasks: Vec<Task>,
+    /// The position: the tasks hold everything that has happened up to here.
+    pub cursor: Cursor,
+    pub(crate) frames: Vec<Box<str>>,
+}
+
+impl Snapshot {
+    /// The JSON as it came, with the fields this version does not know: one or more frames of the
+    /// type `snapshot`.
+    pub fn envelopes(&self) -> impl Iterator<Item = &str> {
+        self.frames.iter().map(AsRef::as_ref)
+    }
+
+    /// Leaves out what belongs to other repositories.
+    pub(crate) fn retain(&mut self, stays: impl FnMut(&Pattern) -> bool) {
+        let before = self.repositories.len();
+        self.repositories.retain(stays);
+        if self.repositories.len() == before {
+            return;
+        }
+        let Self { repositories, tasks, .. } = self;
+        tasks.retain(|task| repositories.iter().any(|stays| stays.matches(&task.repository)));
+        let (repositories, tasks) = (repositories.clone(), tasks.clone());
+        let frame = Frame { repositories, tasks, first: true, last: true };
+        let frame = Envelope::new(ServerMessage::Snapshot(frame)).cursor(self.cursor.clone());
+        self.frames = vec![frame.encode().into()];
+    }
 }
 
 /// What to do when the server can no longer tell what was missed.
@@ -100,4 +143,6 @@ pub enum OnGap {
     Error,
     /// Yield [`Update::Gap`] and go on with new events.
     Live,
+    /// Yield [`Update::Gap`], then [`Update::Snapshot`], and go on with what follows it.
+    Snapshot,
 }

@@ -1,5 +1,6 @@
 //! What an embedder may set, with defaults that suit one machine and any network.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::{AccessPolicy, PageLimit};
@@ -41,6 +42,13 @@ pub struct HubConfig {
     pub page: PageLimit,
     /// Reads of the log at the same time.
     pub concurrent_reads: usize,
+    /// Snapshots read from the log at the same time, and snapshots that wait in memory for their
+    /// peers at the same time; more wait in files.
+    pub concurrent_snapshots: usize,
+    /// Bytes of one snapshot that wait in memory; what is more waits in a file.
+    pub snapshot_bytes: usize,
+    /// Folder of these files, which have no name; `None` is the system's for temporary files.
+    pub spool_dir: Option<PathBuf>,
     /// How long a shutdown waits for connections to close, and over how long the clients are
     /// asked to spread their return.
     pub drain_window: Duration,
@@ -65,6 +73,9 @@ impl Default for HubConfig {
             cache_bytes: 32 << 20,
             page: PageLimit { events: 256, bytes: 256 << 10 },
             concurrent_reads: 4,
+            concurrent_snapshots: 4,
+            snapshot_bytes: 8 << 20,
+            spool_dir: None,
             drain_window: Duration::from_secs(30),
         }
     }

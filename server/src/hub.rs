@@ -6,6 +6,7 @@ mod pages;
 mod queue;
 mod registry;
 mod selection;
+mod snapshots;
 mod stats;
 
 use std::fmt;
@@ -19,14 +20,18 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use cache::EventCache;
+pub(crate) use fanout::FanOut;
 use pages::Pages;
 pub(crate) use queue::{SendQueue, Stop, Taken};
 pub(crate) use registry::{Joined, Member, Registry};
 pub(crate) use selection::Selection;
+use snapshots::Snapshots;
 pub(crate) use stats::Counters;
 pub use stats::HubStats;
 
-use crate::{EventLog, HubConfig, LogEvent, MemoryLog, Page, ReadError, TaskEventPublisher};
+use crate::clock::Now;
+use crate::session::{Fetch, Fetched};
+use crate::{EventLog, HubConfig, LogEvent, MemoryLog, Page, TaskEventPublisher};
 
 /// Clients are asked to come back at no more than so many a second.
 const RETURNS_PER_SECOND: u64 = 1_000;
@@ -46,6 +51,7 @@ struct Shared {
     fanned: AtomicU64,
     published: Notify,
     pages: Pages,
+    snapshots: Snapshots,
     connections: TaskTracker,
     draining: AtomicBool,
     counters: Counters,
@@ -64,6 +70,13 @@ impl Hub {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn with_log(log: Arc<dyn EventLog>, config: HubConfig) -> Self {
+        let (hub, fan_out) = Self::new(log, config);
+        tokio::spawn(fanout::run(hub.clone(), fan_out));
+        hub
+    }
+
+    /// A hub, and its fan-out for somebody to drive.
+    pub(crate) fn new(log: Arc<dyn EventLog>, config: HubConfig) -> (Self, FanOut) {
         let head = log.head();
         let shared = Arc::new(Shared {
             cache: Mutex::new(EventCache::new(head, config.cache_events, config.cache_bytes)),
@@ -71,15 +84,14 @@ impl Hub {
             fanned: AtomicU64::new(head),
             published: Notify::new(),
             pages: Pages::new(log.clone(), config.page, config.concurrent_reads),
+            snapshots: Snapshots::new(config.concurrent_snapshots),
             connections: TaskTracker::new(),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
             log,
             config,
         });
-        let hub = Self { shared };
-        tokio::spawn(fanout::run(hub.clone()));
-        hub
+        (Self { shared }, FanOut::new(head))
     }
 
     /// A hub that numbers the events itself and keeps the newest in memory, for those who only
@@ -105,16 +117,16 @@ impl Hub {
         self.shared.published.notify_one();
     }
 
+    /// Gives published events to their queues, at most so many pushes; false if none is left.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn fan_out(&self, fan_out: &mut FanOut, pushes: usize) -> bool {
+        fan_out.give(&self.shared, pushes) == fanout::Progress::More
+    }
+
     /// Closes every connection with 1012, asking the clients to spread their return, and waits
     /// until they are gone or the drain window is over. New connections are refused from now on.
     pub async fn shutdown(&self) {
-        self.shared.draining.store(true, Ordering::SeqCst);
-        let queues = lock(&self.shared.registry).queues();
-        let spread = self.return_spread(queues.len());
-        for queue in queues {
-            let wait = rand::random_range(0..=spread.as_millis() as u64);
-            queue.stop(Stop { retry_after_ms: Some(wait), ..Stop::new(CloseCode::Restart) });
-        }
+        self.stop_connections(|most| rand::random_range(0..=most));
         self.shared.connections.close();
         self.shared.published.notify_one();
         let waited =
@@ -124,6 +136,18 @@ impl Hub {
                 left = self.shared.connections.len(),
                 "connections outlived the drain window"
             );
+        }
+    }
+
+    /// Tells every connection to end, and its peer to come back after a number of milliseconds
+    /// that `draw` picks, up to the one it is given.
+    pub(crate) fn stop_connections(&self, mut draw: impl FnMut(u64) -> u64) {
+        self.shared.draining.store(true, Ordering::SeqCst);
+        let queues = lock(&self.shared.registry).queues();
+        let spread = self.return_spread(queues.len());
+        for queue in queues {
+            let wait = draw(spread.as_millis() as u64);
+            queue.stop(Stop { retry_after_ms: Some(wait), ..Stop::new(CloseCode::Restart) });
         }
     }
 
@@ -208,10 +232,18 @@ impl Hub {
         lock(&self.shared.cache).read(after, upto, self.shared.config.page)
     }
 
-    /// The same from the log, in a page that others may be reading too: it can also hold events
-    /// up to `after`.
-    pub(crate) async fn read_log(self, after: Seq, upto: Seq) -> Result<Arc<Page>, ReadError> {
-        self.shared.pages.read(after, upto).await
+    /// Gets what a connection needs to go on. A page may also hold events up to the position that
+    /// was asked for: others may be reading it too.
+    pub(crate) async fn fetch(self, fetch: Fetch, now: Now) -> Fetched {
+        match fetch {
+            Fetch::Page { after, upto } => Fetched::Page(self.shared.pages.read(after, upto).await),
+            Fetch::Snapshot(request) => {
+                let Shared { snapshots, log, config, .. } = &*self.shared;
+                let snapshot = snapshots.take(&**log, config, &request, now.wall).await;
+                Fetched::Snapshot(request, snapshot)
+            }
+            Fetch::Frame(frames) => Fetched::Frame(frames.next().await),
+        }
     }
 }
 

@@ -19,9 +19,14 @@ mod clock;
 mod config;
 mod hub;
 mod log;
+#[doc(hidden)]
+pub mod mutant;
 mod problem;
 mod routes;
 mod session;
+#[cfg(any(test, feature = "simulation"))]
+#[doc(hidden)]
+pub mod simulation;
 mod transport;
 
 pub use access::{AccessPolicy, InvalidOrigin, guard};
@@ -29,7 +34,7 @@ pub use config::HubConfig;
 pub use hub::{Hub, HubStats};
 pub use log::{
     EventLog, Incarnations, LogEvent, MemoryLog, Page, PageLimit, ReadError, ReadFuture,
-    TaskEventPublisher,
+    SnapshotError, SnapshotFuture, SnapshotSink, TaskEventPublisher, TaskSnapshot,
 };
 pub use problem::Problem;
 pub use routes::routes;

@@ -2,15 +2,18 @@
 
 mod incarnations;
 mod memory;
+mod snapshot;
 
 use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use taskwatch_protocol::{Cursor, EventKind, RepositoryName, ResetReason, Seq};
+use taskwatch_protocol::{Cursor, EventKind, Pattern, RepositoryName, ResetReason, Seq};
 
 pub use incarnations::Incarnations;
 pub use memory::{MemoryLog, TaskEventPublisher};
+pub(crate) use snapshot::SnapshotFrames;
+pub use snapshot::{SnapshotError, SnapshotSink, TaskSnapshot};
 
 use crate::transport::framing;
 
@@ -96,6 +99,10 @@ pub enum ReadError {
 /// The future of [`EventLog::read`].
 pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<Page, ReadError>> + Send + 'a>>;
 
+/// The future of [`EventLog::snapshot`].
+pub type SnapshotFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<TaskSnapshot, SnapshotError>> + Send + 'a>>;
+
 /// The one thing an embedder supplies: the events that were committed, in order.
 ///
 /// Numbers are given out by the log, grow by at least one, and are never used twice. The hub
@@ -118,6 +125,15 @@ pub trait EventLog: Send + Sync + 'static {
     ///
     /// An empty page with `scanned_to == upto` says that there is nothing in between.
     fn read(&self, after: Seq, upto: Seq, limit: PageLimit) -> ReadFuture<'_>;
+
+    /// Pushes the tasks of `repositories`, as they are at one position, and finishes with that
+    /// position, which the log picks: the newest that is durable is best.
+    ///
+    /// Where this is not implemented, a subscription that asks for a snapshot is refused.
+    fn snapshot(&self, repositories: &[Pattern], into: SnapshotSink) -> SnapshotFuture<'_> {
+        let _ = (repositories, into);
+        Box::pin(std::future::ready(Err(SnapshotError::Unsupported)))
+    }
 }
 
 #[cfg(test)]

@@ -1,21 +1,26 @@
 //! The protocol of one connection as a state machine: frames in, frames out, no socket, no clock.
 
+mod delivery;
 mod rate;
+mod subscription;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use delivery::{Delivery, Fetch, Fetched, Next, Outbox};
 use rate::TokenBucket;
+pub(crate) use subscription::{Answer, SnapshotRequest};
+use subscription::{Change, Request};
 use taskwatch_protocol::{
     ClientFrame, ClientMessage, CloseCode, Envelope, ErrorCode, ErrorMessage, Heartbeat, Limits,
-    Mode, OnGap, PROTOCOL_VERSION, Pattern, ResetReason, Seq, ServerFrame, ServerMessage,
-    Subscribe, Subscribed, Unsubscribe, Unsubscribed, Welcome,
+    PROTOCOL_VERSION, Pattern, Seq, ServerFrame, ServerMessage, Subscribe, Unsubscribe, Welcome,
 };
 use uuid::Uuid;
 
 use crate::clock::Now;
 use crate::hub::Selection;
+use crate::mutant::{self, Mutant};
 use crate::{EventLog, HubConfig, LogEvent};
 
 /// Subscription requests that may wait for the connection to be level.
@@ -32,19 +37,6 @@ pub(crate) enum Step {
     Close(CloseCode),
 }
 
-/// What a client asked for and has not been answered, since the connection is not level.
-#[derive(Debug)]
-struct Request {
-    id: Option<String>,
-    change: Change,
-}
-
-#[derive(Debug)]
-enum Change {
-    Subscribe(Subscribe),
-    Unsubscribe(Unsubscribe),
-}
-
 /// One connection's side of the protocol.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -58,6 +50,8 @@ pub(crate) struct Session {
     /// Everything the selection wants up to here is on its way to the socket.
     position: Seq,
     delivered: u64,
+    /// Between the answer in front of a snapshot and its last frame.
+    in_snapshot: bool,
     next_ping: Instant,
     heard: Instant,
     /// When the oldest message that is not complete was begun.
@@ -86,6 +80,7 @@ impl Session {
             waiting: VecDeque::new(),
             position,
             delivered: 0,
+            in_snapshot: false,
             next_ping: now + config.heartbeat.mul_f64(0.9 + 0.2 * phase),
             heard: now,
             unfinished: None,
@@ -124,6 +119,10 @@ impl Session {
         self.selection.wants(event)
     }
 
+    pub(crate) fn wants_nothing(&self) -> bool {
+        self.selection.patterns().is_empty()
+    }
+
     /// An event was put on its way to the socket.
     pub(crate) fn sent(&mut self, seq: Seq) {
         self.delivered += 1;
@@ -148,12 +147,17 @@ impl Session {
 
     /// Bytes came in.
     pub(crate) fn heard(&mut self, now: Instant, bytes: usize) -> Step {
-        self.heard = now;
+        self.alive(now);
         if self.bytes.take(now, bytes) {
             Step::Nothing
         } else {
             Step::Close(CloseCode::RateLimited)
         }
+    }
+
+    /// The peer has shown that it is there.
+    pub(crate) fn alive(&mut self, now: Instant) {
+        self.heard = now;
     }
 
     /// Bytes came in that did not complete a message.
@@ -185,8 +189,8 @@ impl Session {
         };
         match frame.message {
             ClientMessage::Ping => {
-                let pong = ServerMessage::Pong(Heartbeat { delivered: Some(self.delivered) });
-                let pong = Envelope::new(pong).at(now.wall).cursor(log.cursor(self.position));
+                let pong = ServerMessage::Pong(self.sign_of_life());
+                let pong = Envelope::new(pong).at(now.wall).cursor(self.bookmark(log));
                 Step::Send(Box::new(pong.id(frame.id)))
             }
             ClientMessage::Pong => Step::Nothing,
@@ -239,85 +243,9 @@ impl Session {
         Ok(())
     }
 
-    /// Answers the oldest request that waits. To be called only while the connection is level
-    /// and outside the fan-out, so that the answer stands at its place in the stream: what was
-    /// sent before it obeyed the old subscription, what follows obeys the new one.
-    pub(crate) fn answer(&mut self, now: Now, log: &dyn EventLog) -> Option<ServerFrame> {
-        let request = self.waiting.pop_front()?;
-        let frame = match request.change {
-            Change::Subscribe(subscribe) => self
-                .subscribe(subscribe, log)
-                .unwrap_or_else(|error| Envelope::new(ServerMessage::Error(error))),
-            Change::Unsubscribe(Unsubscribe { repositories }) => {
-                Arc::make_mut(&mut self.selection).remove(&repositories);
-                let here = log.cursor(self.position);
-                let head = Some(here.clone());
-                let message = Unsubscribed { accepted: repositories, head };
-                Envelope::new(ServerMessage::Unsubscribed(message)).cursor(here)
-            }
-        };
-        Some(frame.at(now.wall).id(request.id))
-    }
-
-    fn subscribe(
-        &mut self,
-        request: Subscribe,
-        log: &dyn EventLog,
-    ) -> Result<ServerFrame, ErrorMessage> {
-        self.may_subscribe(&request)?;
-        let Subscribe { repositories, since, on_gap, types, .. } = request;
-        // The connection is level: its position is the head.
-        let head = log.cursor(self.position);
-        let start = since.as_ref().map(|cursor| log.validate(cursor));
-        let (mode, reason, cursor) = match start {
-            None => (Mode::Live, None, Some(head.clone())),
-            Some(Ok(position)) => {
-                self.position = position;
-                (Mode::Resumed, None, since)
-            }
-            Some(Err(reason)) if on_gap == Some(OnGap::Live) => {
-                (Mode::Reset, Some(reason), Some(head.clone()))
-            }
-            Some(Err(reason)) => return Ok(nothing_subscribed(reason, head)),
-        };
-        let selection = Arc::make_mut(&mut self.selection);
-        selection.add(&repositories);
-        if !self.subscribed {
-            selection.set_kinds(types);
-        }
-        self.subscribed = true;
-        let message =
-            Subscribed { accepted: repositories, denied: vec![], mode, reason, head: Some(head) };
-        Ok(Envelope::new(ServerMessage::Subscribed(message)).cursor(cursor))
-    }
-
-    fn may_subscribe(&self, request: &Subscribe) -> Result<(), ErrorMessage> {
-        let unsupported = request.snapshot
-            || request.on_gap == Some(OnGap::Snapshot)
-            || request.since_time.is_some()
-            || request.tail.is_some();
-        if unsupported {
-            let text = "this server does not offer snapshot, since_time or tail";
-            return Err(ErrorMessage::new(ErrorCode::Unsupported, text));
-        }
-        if self.subscribed && request.since.is_some() {
-            let text = "since belongs into a connection's first subscription";
-            return Err(ErrorMessage::new(ErrorCode::SinceNotFirst, text));
-        }
-        let other_types =
-            request.types.as_deref().is_some_and(|types| Some(types) != self.selection.kinds());
-        if self.subscribed && other_types {
-            let text = "types is set by a connection's first subscription and cannot change";
-            return Err(ErrorMessage::new(ErrorCode::BadMessage, text));
-        }
-        let mut wanted = Selection::clone(&self.selection);
-        wanted.add(&request.repositories);
-        let limit = self.limits.max_patterns;
-        if wanted.patterns().len() as u64 > limit {
-            let text = format!("a connection may hold {limit} repositories or patterns");
-            return Err(ErrorMessage::new(ErrorCode::LimitSubscriptions, text));
-        }
-        Ok(())
+    fn sign_of_life(&self) -> Heartbeat {
+        let wrong = mutant::active(Mutant::Miscount) && self.delivered > 20;
+        Heartbeat { delivered: Some(self.delivered + u64::from(wrong)) }
     }
 
     /// When [`Self::tick`] wants to be called.
@@ -340,26 +268,14 @@ impl Session {
             return Step::Nothing;
         }
         self.next_ping = now.instant + self.heartbeat;
-        let ping = ServerMessage::Ping(Heartbeat { delivered: Some(self.delivered) });
-        let ping = Envelope::new(ping).at(now.wall).cursor(log.cursor(self.position));
+        let ping = ServerMessage::Ping(self.sign_of_life());
+        let ping = Envelope::new(ping).at(now.wall).cursor(self.bookmark(log));
         Step::Send(Box::new(ping))
     }
 }
 
 fn reply(error: ErrorMessage, id: Option<String>, now: Now) -> Step {
     Step::Send(Box::new(Envelope::new(ServerMessage::Error(error)).at(now.wall).id(id)))
-}
-
-/// A reset after which nothing follows: the connection's first subscription is still to come.
-fn nothing_subscribed(reason: ResetReason, head: taskwatch_protocol::Cursor) -> ServerFrame {
-    let message = Subscribed {
-        accepted: vec![],
-        denied: vec![],
-        mode: Mode::Reset,
-        reason: Some(reason),
-        head: Some(head),
-    };
-    Envelope::new(ServerMessage::Subscribed(message))
 }
 
 #[cfg(test)]

@@ -140,7 +140,6 @@ async fn what_this_server_does_not_offer_it_says() {
     let (server, mut client) = connected().await;
     for data in [
         json!({"repositories": ["foo"], "snapshot": true}),
-        json!({"repositories": ["foo"], "on_gap": "snapshot"}),
         json!({"repositories": ["foo"], "tail": 5}),
         json!({"repositories": ["foo"], "since_time": "2026-01-01T00:00:00Z"}),
     ] {

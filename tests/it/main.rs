@@ -14,4 +14,6 @@ mod property;
 mod reconnect;
 mod resume;
 mod slow;
+mod snapshot;
 mod upgrade;
+mod view;

@@ -134,8 +134,10 @@ async fn play(stream: TcpStream, connection: Connection, stays: bool) {
         if frame["type"] != "subscribe" {
             continue;
         }
+        // As in a real one, an announced snapshot has no cursor yet.
+        let cursor = answer.get("cursor").cloned().unwrap_or_else(|| json!("c-0"));
         let subscribed =
-            json!({"type": "subscribed", "id": frame["id"], "cursor": "c-0", "data": answer});
+            json!({"type": "subscribed", "id": frame["id"], "cursor": cursor, "data": answer});
         link.send(subscribed.to_string().into()).await.unwrap();
         answer["mode"] = json!("live");
         for frame in follows.next().unwrap_or_default() {
@@ -246,6 +248,86 @@ async fn a_gap_that_is_allowed_is_told_on_both_sides() {
         format!("{{\"type\":\"gap\",\"data\":{{\"reason\":\"expired\"}}}}\n{}\n", events[0])
     );
     assert!(err.starts_with("warning: events were missed") && err.contains("(expired)"), "{err}");
+}
+
+/// The frames of a snapshot, with a field of a newer server.
+fn snapshot() -> Vec<String> {
+    let task = |id: u32, repository: &str, title: &str| {
+        json!({
+            "id": format!("0192f0c1-2b3c-7def-8a9b-{id:012}"), "repository": repository,
+            "title": title, "status": "pending", "priority": "low", "mood": "sunny",
+            "created_at": "2026-11-22T14:03:22Z", "updated_at": "2026-11-22T14:03:22Z", "version": 1,
+        })
+    };
+    let frame = |tasks: Vec<Value>, first: bool, last: bool| {
+        let repositories = ["foo"];
+        let data = json!({
+            "repositories": repositories, "tasks": tasks, "first": first, "last": last,
+        });
+        let mut frame = json!({"type": "snapshot", "data": data});
+        if last {
+            frame["cursor"] = json!("c-5");
+        }
+        frame.to_string()
+    };
+    vec![
+        frame(vec![task(1, "foo", "one\u{9b}2J")], true, false),
+        frame(vec![task(2, "foo", "two")], false, true),
+    ]
+}
+
+/// Announces a snapshot, which has its position in its last frame.
+fn announced(mode: &str) -> Value {
+    let mut announced = answer(mode);
+    announced["cursor"] = Value::Null;
+    announced
+}
+
+#[tokio::test]
+async fn the_present_state_comes_first_and_does_not_count() {
+    let follows = || vec![[snapshot(), vec![event(6, "three"), event(7, "four")]].concat()];
+    let script = Connection { answer: announced("snapshot"), follows: follows() };
+    let (end, out, err) = watched_live(vec![script], "--snapshot --count 2").await;
+    assert_eq!(end.unwrap(), End::CountReached);
+    let mark = |line: &str| line.split("  ").skip(1).take(2).collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        out.lines().map(mark).collect::<Vec<_>>(),
+        ["= present one\\u{9b}2J", "= present two", "− deleted three", "− deleted four"]
+    );
+    assert!(err.ends_with("\n2 tasks at present\n"), "{err}");
+
+    let script = Connection { answer: announced("snapshot"), follows: follows() };
+    let (end, out, err) = watched_live(vec![script], "--snapshot --count 1 -o json -q").await;
+    assert_eq!((end.unwrap(), err.as_str()), (End::CountReached, ""));
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let frames = [snapshot(), vec![event(6, "three")]].concat();
+    let frames: Vec<Value> = frames.iter().map(|it| serde_json::from_str(it).unwrap()).collect();
+    assert_eq!(lines, frames);
+    assert!(out.contains(r"one\u009b2J"), "{out}");
+}
+
+#[tokio::test]
+async fn after_a_gap_the_present_state_is_told_on_both_sides() {
+    let mut reset = announced("reset");
+    reset["reason"] = json!("expired");
+    let follows = [snapshot(), vec![event(6, "later")]].concat();
+    let script = Connection { answer: reset, follows: vec![follows.clone()] };
+    let (end, out, err) =
+        watched_live(vec![script], "-o json --since c-1 --on-gap snapshot --count 1").await;
+    assert_eq!(end.unwrap(), End::CountReached);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], r#"{"type":"gap","data":{"reason":"expired"}}"#);
+    assert_eq!((lines.len(), lines[3]), (4, &*follows[2]));
+    assert!(err.contains("(expired); going on with the tasks as they are now\n"), "{err}");
+}
+
+#[tokio::test]
+async fn a_server_without_snapshots_is_a_failure_that_says_so() {
+    let script = Connection { answer: answer("live"), follows: vec![vec![event(1, "one")]] };
+    let (end, out, _) = watched_live(vec![script], "--snapshot").await;
+    let failure = end.unwrap_err();
+    assert_eq!((failure.code(), out.as_str()), (1, ""));
+    assert!(failure.to_string().contains("does not send snapshots"), "{failure}");
 }
 
 #[tokio::test]

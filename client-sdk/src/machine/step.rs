@@ -71,6 +71,7 @@ pub(crate) enum Action {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) since: Option<Cursor>,
+    pub(crate) snapshot: bool,
     pub(crate) on_gap: OnGap,
     pub(crate) types: Option<Vec<EventKind>>,
 }

@@ -1,11 +1,13 @@
 //! The machine without a socket, a runtime or a clock.
 
+mod snapshots;
+
 use std::time::{Duration, Instant, SystemTime};
 
 use taskwatch_protocol::{
     Advice, ClientMessage, CloseCode, CloseReason, Cursor, Denied, Envelope, ErrorCode,
     ErrorMessage, Heartbeat, Limits, Mode, Pattern, ResetReason, ServerFrame, ServerMessage,
-    Subscribe, Subscribed, Unsubscribed, Welcome,
+    Subscribe, Subscribed, Task, Unsubscribed, Welcome,
 };
 
 use super::*;

@@ -1,11 +1,13 @@
-//! The one task that gives events to their subscribers, in order.
+//! Gives events to their subscribers, in order.
 
+use std::collections::{VecDeque, vec_deque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use taskwatch_protocol::Seq;
 
-use super::{Hub, Shared, lock};
-use crate::{Page, PageLimit};
+use super::{Hub, Member, Shared, lock};
+use crate::{LogEvent, Page, PageLimit};
 
 /// Events taken from the cache at a time.
 const BATCH: PageLimit = PageLimit { events: 64, bytes: usize::MAX };
@@ -13,25 +15,88 @@ const BATCH: PageLimit = PageLimit { events: 64, bytes: usize::MAX };
 /// Pushes after which the connections get a turn.
 const SLICE: usize = 1_024;
 
+/// How far the fan-out has come. Plain data, which may rest between any two pushes.
+#[derive(Debug)]
+pub(crate) struct FanOut {
+    /// Everything up to here was taken from the cache.
+    taken: Seq,
+    batch: vec_deque::IntoIter<LogEvent>,
+    /// The event that is being given.
+    giving: Option<LogEvent>,
+    /// Those who have not got it yet.
+    recipients: VecDeque<Arc<Member>>,
+}
+
+/// Whether there may be more to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    More,
+    Idle,
+}
+
 /// Runs until the hub is shut down and its last connection is gone.
-pub(super) async fn run(hub: Hub) {
+pub(super) async fn run(hub: Hub, mut fan_out: FanOut) {
     let shared = &*hub.shared;
-    let mut fanned = shared.fanned.load(Ordering::Acquire);
     loop {
-        let batch = next_batch(shared, fanned);
-        match batch {
-            Batch::Events(page) if page.events.is_empty() => tokio::select! {
+        match fan_out.give(shared, SLICE) {
+            Progress::More => tokio::task::yield_now().await,
+            Progress::Idle => tokio::select! {
                 () = shared.published.notified() => {}
                 () = shared.connections.wait() => return,
             },
+        }
+    }
+}
+
+impl FanOut {
+    /// Everything up to `head` was given before.
+    pub(super) fn new(head: Seq) -> Self {
+        let (batch, recipients) = (VecDeque::new().into_iter(), VecDeque::new());
+        Self { taken: head, batch, giving: None, recipients }
+    }
+
+    /// Goes on, for at most so many pushes.
+    pub(super) fn give(&mut self, shared: &Shared, mut pushes: usize) -> Progress {
+        loop {
+            if let Some(event) = &self.giving {
+                let now = pushes.min(self.recipients.len());
+                pushes -= now;
+                self.recipients.drain(..now).for_each(|member| member.queue().push(event));
+                if !self.recipients.is_empty() {
+                    return Progress::More;
+                }
+                // Only now is it true of everybody that is level.
+                shared.fanned.store(event.seq(), Ordering::Release);
+                self.giving = None;
+                if pushes == 0 {
+                    return Progress::More;
+                }
+            }
+            if !self.take(shared) {
+                return Progress::Idle;
+            }
+        }
+    }
+
+    /// Begins with the next event, if there is one; false if there is none.
+    fn take(&mut self, shared: &Shared) -> bool {
+        if let Some(event) = self.batch.next() {
+            lock(&shared.registry).recipients(&event, &mut self.recipients);
+            self.giving = Some(event);
+            return true;
+        }
+        match next_batch(shared, self.taken) {
             Batch::Events(page) => {
-                fanned = page.scanned_to;
-                give(shared, page).await;
+                self.taken = page.scanned_to;
+                let more = !page.events.is_empty();
+                self.batch = VecDeque::from(page.events).into_iter();
+                more
             }
             Batch::Missed { floor } => {
-                fanned = floor;
+                self.taken = floor;
                 lock(&shared.registry).skip_to(floor);
                 shared.fanned.store(floor, Ordering::Release);
+                true
             }
         }
     }
@@ -45,27 +110,10 @@ enum Batch {
     },
 }
 
-fn next_batch(shared: &Shared, fanned: Seq) -> Batch {
+fn next_batch(shared: &Shared, taken: Seq) -> Batch {
     let cache = lock(&shared.cache);
-    match cache.read(fanned, cache.head(), BATCH) {
+    match cache.read(taken, cache.head(), BATCH) {
         Some(page) => Batch::Events(page),
         None => Batch::Missed { floor: cache.floor() },
-    }
-}
-
-async fn give(shared: &Shared, page: Page) {
-    let mut recipients = Vec::new();
-    let mut pushed = 0;
-    for event in page.events {
-        lock(&shared.registry).recipients(&event, &mut recipients);
-        for member in recipients.drain(..) {
-            member.queue().push(&event);
-            pushed += 1;
-            if pushed % SLICE == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        // Only now is it true of everybody that is level.
-        shared.fanned.store(event.seq(), Ordering::Release);
     }
 }

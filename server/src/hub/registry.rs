@@ -1,6 +1,6 @@
 //! Who is listening, and for what. Plain data: no tasks, no sockets, no clock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use super::{Selection, SendQueue};
 use crate::LogEvent;
 
 type Id = u64;
-type Members = HashMap<Id, Arc<Member>>;
+/// In the order in which they came: nothing depends on how they are hashed.
+type Members = BTreeMap<Id, Arc<Member>>;
 
 /// A connection as the fan-out sees it.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub(crate) enum Joined {
 pub(crate) struct Registry {
     head: Seq,
     next_id: Id,
-    queues: HashMap<Id, Arc<SendQueue>>,
+    queues: BTreeMap<Id, Arc<SendQueue>>,
     exact: HashMap<RepositoryName, Members>,
     prefix: HashMap<Arc<str>, Members>,
     all: Members,
@@ -56,7 +57,7 @@ impl Registry {
         Self {
             head,
             next_id: 0,
-            queues: HashMap::new(),
+            queues: BTreeMap::new(),
             exact: HashMap::new(),
             prefix: HashMap::new(),
             all: Members::new(),
@@ -113,7 +114,7 @@ impl Registry {
 
     /// Moves the head to `event` and lists who is to get it; one with two matching patterns may
     /// be listed twice, and its queue takes the event once.
-    pub(super) fn recipients(&mut self, event: &LogEvent, list: &mut Vec<Arc<Member>>) {
+    pub(super) fn recipients(&mut self, event: &LogEvent, list: &mut VecDeque<Arc<Member>>) {
         self.head = event.seq();
         let name = event.repository();
         let slashes = name.as_str().match_indices('/').map(|(at, _)| &name.as_str()[..=at]);
@@ -164,7 +165,7 @@ mod tests {
     }
 
     fn fan_out(registry: &mut Registry, event: &LogEvent) {
-        let mut list = vec![];
+        let mut list = VecDeque::new();
         registry.recipients(event, &mut list);
         list.iter().for_each(|member| member.queue.push(event));
     }

@@ -13,7 +13,7 @@ pub(crate) struct Counters {
     pub(crate) rejoins: Counter,
     pub(crate) replayed: Counter,
     resumes: Counter,
-    snapshots: Counter,
+    pub(crate) snapshots: Counter,
     resets: Counts<ResetReason>,
     closes: Counts<CloseCode>,
 }
@@ -106,11 +106,6 @@ impl Counters {
                 }
             }
         }
-    }
-
-    /// A snapshot was sent to its end.
-    pub(crate) fn snapshot(&self) {
-        self.snapshots.add_one();
     }
 
     /// This side closed a connection.

@@ -2,8 +2,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::log::tests::event;
-use crate::{MemoryLog, PageLimit, ReadFuture};
-use taskwatch_protocol::{Cursor, Timestamp};
+use crate::{MemoryLog, PageLimit, ReadFuture, SnapshotError};
+use taskwatch_protocol::{Cursor, ResetReason, Timestamp};
 
 /// A log of which only cursors matter: `"5"` is position 5, and 10 is its head.
 struct Positions;
@@ -58,7 +58,23 @@ impl Bench {
     /// Says something that has to wait, and is answered as soon as the connection is level.
     fn ask(&mut self, frame: &Value) -> Value {
         assert_eq!(self.say(frame), Step::Nothing);
-        without_time(&self.session.answer(self.now, &Positions).unwrap())
+        match self.session.answer(self.now, &Positions) {
+            Some(Answer::Frame(frame)) => without_time(&frame),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The same for what needs a snapshot.
+    fn ask_snapshot(&mut self, frame: &Value) -> SnapshotRequest {
+        assert_eq!(self.say(frame), Step::Nothing);
+        match self.session.answer(self.now, &Positions) {
+            Some(Answer::Snapshot(request)) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn begin_snapshot(&mut self, request: SnapshotRequest, seq: Seq) -> Value {
+        without_time(&self.session.begin_snapshot(request, seq, self.now, &Positions))
     }
 
     fn later(&mut self, by: Duration) -> &mut Self {
@@ -146,16 +162,71 @@ fn unsubscribing_takes_away_exactly_that_pattern() {
 
 #[test]
 fn what_is_not_offered_is_said_to_be_so() {
-    for extra in [
-        json!({"snapshot": true}),
-        json!({"on_gap": "snapshot"}),
-        json!({"tail": 5}),
-        json!({"since_time": "2026-11-22T10:00:00Z"}),
-    ] {
+    for extra in [json!({"tail": 5}), json!({"since_time": "2026-11-22T10:00:00Z"})] {
         assert_eq!(Bench::new().ask(&subscribe(extra))["data"]["code"], "unsupported");
     }
     let auth = json!({"type": "auth", "data": {"token": "secret"}});
     assert_eq!(Bench::new().error_code(&auth), "unsupported");
+}
+
+#[test]
+fn a_snapshot_begins_where_the_log_says_and_until_its_end_there_is_no_bookmark() {
+    let mut bench = Bench::new();
+    let request = bench.ask_snapshot(&subscribe(json!({"snapshot": true})));
+    assert!(bench.session.wants_nothing());
+    let answer = bench.begin_snapshot(request, 12);
+    let data = json!({"accepted": ["foo"], "denied": [], "mode": "snapshot", "head": "12"});
+    assert_eq!(answer, json!({"type": "subscribed", "id": "1", "data": data}));
+    assert!(bench.session.wants(&event(13, "foo")));
+    let ping = json!({"type": "ping"});
+    assert_eq!(bench.reply(&ping), json!({"type": "pong", "data": {"delivered": 0}}));
+    bench.session.end_snapshot();
+    assert_eq!(bench.reply(&ping)["cursor"], "12");
+}
+
+#[test]
+fn a_position_that_can_be_honoured_wins_over_a_snapshot() {
+    let honoured = json!({"snapshot": true, "since": "4"});
+    assert_eq!(Bench::new().ask(&subscribe(honoured))["data"]["mode"], "resumed");
+    for lost in
+        [json!({"snapshot": true, "since": "1"}), json!({"on_gap": "snapshot", "since": "1"})]
+    {
+        let mut bench = Bench::new();
+        let request = bench.ask_snapshot(&subscribe(lost));
+        let answer = bench.begin_snapshot(request, 10);
+        assert_eq!((&answer["data"]["mode"], &answer["cursor"]), (&json!("reset"), &Value::Null));
+        assert_eq!(answer["data"]["reason"], "expired");
+    }
+}
+
+#[test]
+fn a_snapshot_and_a_filter_of_types_do_not_go_together() {
+    for extra in [json!({"snapshot": true}), json!({"on_gap": "snapshot", "since": "1"})] {
+        let mut both = extra.clone();
+        both["types"] = json!(["task.created"]);
+        assert_eq!(Bench::new().ask(&subscribe(both))["data"]["code"], "bad_message");
+        let mut bench = Bench::new();
+        bench.ask(&subscribe(json!({"types": ["task.created"]})));
+        let mut later = extra;
+        later.as_object_mut().unwrap().remove("since");
+        assert_eq!(bench.ask(&subscribe(later))["data"]["code"], "bad_message");
+    }
+}
+
+#[test]
+fn without_a_snapshot_nothing_is_subscribed() {
+    let mut bench = Bench::new();
+    for (error, code) in [
+        (SnapshotError::Unsupported, "unsupported"),
+        (SnapshotError::Unavailable("/home/ana: gone".into()), "unavailable"),
+    ] {
+        let request = bench.ask_snapshot(&subscribe(json!({"snapshot": true})));
+        let answer = without_time(&bench.session.refuse_snapshot(request, &error, bench.now));
+        assert_eq!(answer["data"]["code"], code);
+        assert!(!answer.to_string().contains("ana"));
+        assert!(bench.session.wants_nothing());
+    }
+    assert_eq!(bench.ask(&subscribe(json!({"since": "5"})))["data"]["mode"], "resumed");
 }
 
 #[test]

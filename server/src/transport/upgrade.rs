@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::connection::Connection;
 use super::wire::{ByteStream, Wire};
 use crate::clock::now;
-use crate::session::Session;
+use crate::session::{Outbox, Session};
 use crate::{Hub, Problem};
 
 /// Bytes the kernel may hold unsent for one connection: what a stalled peer can cost.
@@ -245,11 +245,11 @@ fn serve<S: ByteStream>(
     let now = now();
     let mut session = Session::new(config, position, rand::random(), now.instant);
     let mut wire = Wire::new(stream, early, config.max_message_bytes);
-    wire.put_text(&session.welcome(&config.server_name, connection_id, now).encode());
+    wire.put(&session.welcome(&config.server_name, connection_id, now));
     if let Some(subscribe) = subscribe {
         session.request(subscribe);
     }
-    Connection::run(hub, wire, session, member)
+    Box::new(Connection::new(hub, wire, session, member)).run()
 }
 
 #[cfg(test)]

@@ -1,21 +1,29 @@
 //! A WebSocket over a byte stream: read through tungstenite, written as prepared bytes.
 
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use taskwatch_protocol::{CloseCode, CloseReason};
+use taskwatch_protocol::{CloseCode, CloseReason, ServerFrame, ServerMessage};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::{
     CloseFrame, Message, Role, WebSocketConfig, WebSocketContext,
 };
 use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
 
 use super::framing;
+use crate::hub::Stop;
+use crate::session::Outbox;
 
 /// Bytes read at a time; the default of 128 KiB would be 1.25 GiB for 10,000 connections.
 const READ_BUFFER: usize = 4 << 10;
+
+/// How long a closing peer may take to answer.
+pub(super) const CLOSING: Duration = Duration::from_secs(1);
 
 /// A byte stream under a WebSocket.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {
@@ -102,29 +110,9 @@ impl<S: ByteStream> Wire<S> {
         self.received > 0
     }
 
-    /// Bytes that wait to be written.
-    pub(super) fn unwritten(&self) -> usize {
-        self.out.len() - self.written
-    }
-
     /// Whether everything was written and flushed.
     pub(super) fn is_idle(&self) -> bool {
         self.out.is_empty()
-    }
-
-    /// Puts a message at the end of what waits.
-    pub(super) fn put_text(&mut self, text: &str) {
-        framing::put_frame(&mut self.out, framing::TEXT, text.as_bytes());
-    }
-
-    /// Puts a protocol ping at the end of what waits.
-    pub(super) fn put_ping(&mut self) {
-        framing::put_frame(&mut self.out, framing::PING, &[]);
-    }
-
-    /// Puts a frame that was made once for everybody at the end of what waits.
-    pub(super) fn put_frame(&mut self, frame: &[u8]) {
-        self.out.extend_from_slice(frame);
     }
 
     /// Writes some of what waits, and flushes at its end: how many bytes the stream took.
@@ -146,8 +134,38 @@ impl<S: ByteStream> Wire<S> {
         Poll::Ready(Ok(taken))
     }
 
+    /// Writes everything that waits.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        while !self.is_idle() {
+            poll_fn(|cx| self.poll_write(cx)).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes the connection with a code, as far as the peer takes part.
+    pub(super) async fn close(&mut self, stop: Stop) {
+        if stop.code == CloseCode::Slow {
+            // It takes no bytes: a close frame would wait behind them for ever.
+            self.stream.reset_on_drop();
+            return;
+        }
+        self.put_close(stop.code, &stop.reason());
+        let farewell = async {
+            if self.flush().await.is_ok() {
+                let _ = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
+                // Unread bytes at the drop would become a reset that overtakes the close frame.
+                poll_fn(|cx| self.poll_drain(cx)).await;
+            }
+        };
+        let answered = timeout(CLOSING, farewell).await.is_ok();
+        if !answered && (stop.code == CloseCode::NoPong || !self.is_idle()) {
+            // Nobody is there: the kernel need not keep what waits for them.
+            self.stream.reset_on_drop();
+        }
+    }
+
     /// Puts a close frame at the end of what waits; after it, only the peer's answer matters.
-    pub(super) fn put_close(&mut self, code: CloseCode, reason: &CloseReason) {
+    fn put_close(&mut self, code: CloseCode, reason: &CloseReason) {
         let frame = CloseFrame { code: code.code().into(), reason: reason.to_string().into() };
         let Self { stream, context, out, received, .. } = self;
         let cx = &mut Context::from_waker(std::task::Waker::noop());
@@ -156,7 +174,7 @@ impl<S: ByteStream> Wire<S> {
     }
 
     /// Reads and forgets; ready when the peer has closed the stream.
-    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut buffer = [0; 1024];
         loop {
             let mut buffer = ReadBuf::new(&mut buffer);
@@ -166,14 +184,23 @@ impl<S: ByteStream> Wire<S> {
             }
         }
     }
+}
 
-    /// Tells the peer that nothing more will come.
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+impl<S> Outbox for Wire<S> {
+    fn unwritten(&self) -> usize {
+        self.out.len() - self.written
     }
 
-    pub(super) fn reset_on_drop(&self) {
-        self.stream.reset_on_drop();
+    fn put_frame(&mut self, frame: &[u8]) {
+        self.out.extend_from_slice(frame);
+    }
+
+    fn put(&mut self, frame: &ServerFrame) {
+        framing::put_frame(&mut self.out, framing::TEXT, frame.encode().as_bytes());
+        if matches!(frame.message, ServerMessage::Ping(_)) {
+            // A browser shows no protocol pings, and a library answers no JSON ones.
+            framing::put_frame(&mut self.out, framing::PING, &[]);
+        }
     }
 }
 

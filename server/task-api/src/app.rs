@@ -69,11 +69,12 @@ impl App {
         let addr = socket.local_addr().map_err(unusable)?;
 
         let (dir, retention) = (settings.data_dir()?, settings.retention());
+        let spool_dir = Some(dir.clone());
         // Opening may replay a journal, and waits for the disk.
         let open = tokio::task::spawn_blocking(move || Store::open(&dir, retention));
         let (store, writer) = open.await.map_err(|error| StartError::Thread(stopped(error)))??;
 
-        let config = HubConfig { access: access.clone(), ..HubConfig::default() };
+        let config = HubConfig { access: access.clone(), spool_dir, ..HubConfig::default() };
         let hub = Hub::with_log(Arc::new(store.clone()), config);
         let publisher = hub.clone();
         writer.start(move |event| publisher.publish(event)).map_err(StartError::Thread)?;

@@ -19,8 +19,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use taskwatch_protocol::{Cursor, Incarnation, ResetReason, Seq, Task, Timestamp};
-use taskwatch_server::{EventLog, Incarnations, PageLimit, ReadError, ReadFuture};
+use taskwatch_protocol::{Cursor, Incarnation, Pattern, ResetReason, Seq, Task, Timestamp};
+use taskwatch_server::mutant::{self, Mutant};
+use taskwatch_server::{
+    EventLog, Incarnations, PageLimit, ReadError, ReadFuture, SnapshotError, SnapshotFuture,
+    SnapshotSink,
+};
 use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
@@ -133,6 +137,8 @@ struct Shared {
 pub(crate) struct Store {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
+    /// For snapshots, which take long: what is short does not wait behind them.
+    long_readers: Arc<Readers>,
     requests: mpsc::Sender<Request>,
     room: Arc<Semaphore>,
 }
@@ -181,6 +187,7 @@ impl Store {
         let store = Self {
             shared: Arc::clone(&shared),
             readers: Arc::new(Readers::open(&path)?),
+            long_readers: Arc::new(Readers::open(&path)?),
             requests: sender,
             room: Arc::new(Semaphore::new(WAITING)),
         };
@@ -228,6 +235,7 @@ impl Store {
     /// Makes the changes that wait, then closes the file. Later calls are refused.
     pub(crate) async fn close(&self) {
         self.readers.close().await;
+        self.long_readers.close().await;
         let (done, closed) = oneshot::channel();
         if self.requests.send(Request::Close(done)).is_ok() {
             let _ = closed.await;
@@ -275,6 +283,21 @@ impl EventLog for Store {
         Box::pin(async move {
             let read = self.readers.read(move |tx| reader::events(tx, after, upto, limit)).await;
             read.unwrap_or_else(|error| Err(ReadError::Unavailable(error.to_string())))
+        })
+    }
+
+    fn snapshot(&self, repositories: &[Pattern], mut into: SnapshotSink) -> SnapshotFuture<'_> {
+        let (repositories, shared) = (repositories.to_vec(), Arc::clone(&self.shared));
+        Box::pin(async move {
+            let read = self.long_readers.read(move |tx| {
+                let head = reader::snapshot(tx, &repositories, &mut |task| into.push(task))?;
+                let head = head.map(|seq| seq + u64::from(mutant::active(Mutant::StaleSnapshot)));
+                Ok(head.and_then(|head| into.finish(head, shared.incarnations.cursor(head))))
+            });
+            match read.await {
+                Ok(snapshot) => Ok(snapshot?),
+                Err(error) => Err(SnapshotError::Unavailable(error.to_string())),
+            }
         })
     }
 }

@@ -2,8 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use taskwatch_protocol::{Cursor, Incarnation, ResetReason, ServerFrame, ServerMessage, TaskEvent};
-use taskwatch_server::{EventLog, Incarnations, LogEvent, Page, PageLimit, ReadFuture};
+use taskwatch_protocol::{
+    Cursor, Incarnation, Pattern, ResetReason, ServerFrame, ServerMessage, TaskEvent,
+};
+use taskwatch_server::{
+    EventLog, Incarnations, LogEvent, Page, PageLimit, ReadFuture, SnapshotFuture, SnapshotSink,
+};
 use tokio::sync::{RwLock, RwLockWriteGuard};
 
 use super::task;
@@ -68,6 +72,22 @@ impl EventLog for TestLog {
                 .collect();
             let scanned_to = events.last().map_or(upto, LogEvent::seq);
             Ok(Page { events, scanned_to })
+        })
+    }
+
+    fn snapshot(&self, _: &[Pattern], mut into: SnapshotSink) -> SnapshotFuture<'_> {
+        Box::pin(async move {
+            let _open = self.gate.read().await;
+            let events = self.events();
+            for event in &events {
+                let frame = std::str::from_utf8(event.envelope()).unwrap();
+                let ServerMessage::Task(event) = ServerFrame::decode(frame).unwrap().message else {
+                    unreachable!("the log holds events")
+                };
+                into.push(event.task().clone())?;
+            }
+            let head = events.len() as u64;
+            Ok(into.finish(head, self.cursor(head))?)
         })
     }
 }

@@ -1,11 +1,12 @@
 //! Reads, on a few connections of their own: no reader waits for a writer, nor the other way
 //! round.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, ToSql, Transaction};
-use taskwatch_protocol::{EventKind, RepositoryName, Seq, Status, Task};
+use taskwatch_protocol::{EventKind, Pattern, RepositoryName, Seq, Status, Task};
 use taskwatch_server::{LogEvent, Page, PageLimit, ReadError};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 use super::schema::{self, TASK_COLUMNS};
 use super::{BUSY_TIMEOUT, Unavailable};
 
+/// Connections of one kind of readers.
 const CONNECTIONS: usize = 4;
 /// A page of a list ends behind the task that goes beyond this.
 const LIST_BYTES: usize = 4 * 1024 * 1024;
@@ -124,6 +126,52 @@ pub(super) fn list(tx: &Transaction<'_>, query: &ListQuery) -> rusqlite::Result<
     Ok(page)
 }
 
+/// The tasks of some repositories as they are now, and the number of the last event that is in
+/// them: both are of the same moment, since they are read in one transaction (I7).
+pub(super) fn snapshot(
+    tx: &Transaction<'_>,
+    repositories: &[Pattern],
+    push: &mut dyn FnMut(Task) -> io::Result<()>,
+) -> rusqlite::Result<io::Result<Seq>> {
+    let head = schema::load_state(tx)?.head;
+    let sql = format!(
+        "SELECT {TASK_COLUMNS} FROM task WHERE repository >= ?1 AND repository < ?2 \
+         ORDER BY repository, id"
+    );
+    let mut statement = tx.prepare_cached(&sql)?;
+    for (from, to) in ranges(repositories) {
+        let mut rows = statement.query((from, to))?;
+        while let Some(row) = rows.next()? {
+            if let Err(error) = push(schema::task_from_row(row)?) {
+                return Ok(Err(error));
+            }
+        }
+    }
+    Ok(Ok(head))
+}
+
+/// Which names some patterns stand for, in order and without overlap: from the first to before
+/// the second.
+fn ranges(patterns: &[Pattern]) -> Vec<(String, String)> {
+    // Names are ASCII: nothing stands between a name and the same with a NUL, and everything that
+    // begins with a prefix before the same with a DEL.
+    let range = |pattern: &Pattern| match pattern {
+        Pattern::All => (String::new(), "\x7f".to_owned()),
+        Pattern::Prefix(prefix) => (prefix.to_string(), format!("{prefix}\x7f")),
+        Pattern::Exact(name) => (name.to_string(), format!("{name}\0")),
+    };
+    let mut ranges: Vec<_> = patterns.iter().map(range).collect();
+    ranges.sort();
+    ranges.dedup_by(|next, kept| {
+        let overlap = next.0 < kept.1;
+        if overlap && next.1 > kept.1 {
+            kept.1 = std::mem::take(&mut next.1);
+        }
+        overlap
+    });
+    ranges
+}
+
 /// The events after `after`, up to and with `upto`, or `Gone`: a part of them is never an answer.
 pub(super) fn events(
     tx: &Transaction<'_>,
@@ -159,4 +207,29 @@ pub(super) fn events(
         page.events.push(LogEvent::new(row.get(0)?, repository, kind, envelope));
     }
     Ok(Ok(page))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ranges_hold_what_the_patterns_match_and_do_not_overlap(
+            patterns in proptest::collection::vec("(\\*|[ab.~](/[ab]){0,2}(/\\*)?)", 1..5),
+            name in "[ab](/?[ab.~-]){0,3}",
+        ) {
+            let patterns: Vec<Pattern> =
+                patterns.iter().filter_map(|pattern| pattern.parse().ok()).collect();
+            let Ok(name) = name.parse::<RepositoryName>() else { return Ok(()) };
+            let ranges = ranges(&patterns);
+            let text = name.to_string();
+            let inside = ranges.iter().filter(|(from, to)| *from <= text && text < *to).count();
+            let matches = patterns.iter().any(|pattern| pattern.matches(&name));
+            prop_assert_eq!(inside, usize::from(matches));
+            prop_assert!(ranges.is_sorted_by(|one, next| one.1 <= next.0));
+        }
+    }
 }

@@ -9,9 +9,10 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, DropBehavior, ErrorCode, TransactionBehavior};
 use taskwatch_protocol::{Cursor, Task};
 use taskwatch_server::LogEvent;
+use taskwatch_server::mutant::{self, Mutant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::rows::{self, WriteError, Written};
@@ -176,6 +177,10 @@ impl Writer {
             // A caller that hung up: its change stands, and was published.
             let _ = job.reply.send(answer);
         }
+        if mutant::active(Mutant::AckBeforeCommit) {
+            std::thread::sleep(Duration::from_millis(300));
+            let _ = self.conn.execute_batch("COMMIT");
+        }
     }
 
     fn write(
@@ -210,7 +215,11 @@ impl Writer {
         if state != self.state {
             schema::save_state(&tx, state)?;
         }
-        tx.commit()?;
+        if mutant::active(Mutant::AckBeforeCommit) {
+            tx.set_drop_behavior(DropBehavior::Ignore);
+        } else {
+            tx.commit()?;
+        }
         Ok((state, outcomes))
     }
 

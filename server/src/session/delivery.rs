@@ -1,0 +1,305 @@
+//! Where a connection's next frames come from: the fan-out, the log, or a snapshot. Knows no
+//! socket and waits for nothing; who drives it fetches what it asks for.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use taskwatch_protocol::{CloseCode, Seq, ServerFrame, ServerMessage};
+
+use super::{Answer, Session, SnapshotRequest};
+use crate::clock::Now;
+use crate::hub::{Joined, Member, Stop, Taken};
+use crate::log::SnapshotFrames;
+use crate::mutant::{self, Mutant};
+use crate::{Hub, Page, ReadError, SnapshotError, TaskSnapshot};
+
+/// Bytes put together for one write. A write costs about 3.5 µs and each further message in it
+/// 0.1 µs, so this is enough; more would only be memory for a peer that reads slowly.
+const CHUNK: usize = 32 << 10;
+/// Pages looked through before other connections get a turn.
+const PAGES_PER_TURN: usize = 8;
+
+/// Where frames are put together for the next write.
+pub(crate) trait Outbox {
+    /// Bytes that wait to be written.
+    fn unwritten(&self) -> usize;
+    /// Puts a frame that was made once for everybody behind what waits.
+    fn put_frame(&mut self, frame: &[u8]);
+    /// Puts a message of this connection behind what waits.
+    fn put(&mut self, frame: &ServerFrame);
+}
+
+/// What is to be done before there is more to send.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Wait for what is under way: a write, the queue, or what was asked for.
+    Wait,
+    /// Give others a turn and come back.
+    Again,
+    /// Get this, and hand it in with [`Delivery::fetched`].
+    Fetch(Fetch),
+}
+
+/// What has to be waited for.
+#[derive(Debug)]
+pub(crate) enum Fetch {
+    /// The events after a position, from the log.
+    Page { after: Seq, upto: Seq },
+    /// The present state.
+    Snapshot(SnapshotRequest),
+    /// The next frame of a snapshot.
+    Frame(SnapshotFrames),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    Page(Result<Arc<Page>, ReadError>),
+    Snapshot(SnapshotRequest, Result<TaskSnapshot, SnapshotError>),
+    Frame(io::Result<(SnapshotFrames, Option<Bytes>)>),
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Nothing is known to be missing: the fan-out fills the queue.
+    Level,
+    /// Outside the fan-out: reads on until it is level again.
+    Behind,
+    /// A page of which the events from `next` on, up to number `upto`, are still to be sent.
+    Page { page: Arc<Page>, next: usize, upto: Seq },
+    /// A snapshot of which some frames were sent.
+    Snapshot(SnapshotFrames),
+    /// Something was asked for.
+    Fetching,
+}
+
+/// One connection's place in the stream of events.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    hub: Hub,
+    member: Arc<Member>,
+    source: Source,
+    /// To be sent as soon as the connection's position is that of the snapshot.
+    snapshot: Option<Box<(SnapshotRequest, TaskSnapshot)>>,
+    /// A full queue has sent it to catching up.
+    overflowed: bool,
+}
+
+impl Delivery {
+    pub(crate) fn new(hub: Hub, member: Member) -> Self {
+        let (member, source) = (Arc::new(member), Source::Behind);
+        Self { hub, member, source, snapshot: None, overflowed: false }
+    }
+
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    pub(crate) fn is_level(&self) -> bool {
+        matches!(self.source, Source::Level)
+    }
+
+    /// Puts what comes next into the outbox, and follows the sources until one has to be waited
+    /// for or there is enough for one write.
+    pub(crate) fn fill(&mut self, session: &mut Session, now: Now, out: &mut impl Outbox) -> Next {
+        let mut pages = 0;
+        while out.unwritten() < CHUNK {
+            match &mut self.source {
+                Source::Level if session.has_waiting() => self.leave(session),
+                Source::Level => {
+                    if !self.take_queue(session, out) {
+                        break;
+                    }
+                }
+                // Who wants little of a long log gives the others a turn.
+                Source::Behind if pages == PAGES_PER_TURN => return Next::Again,
+                Source::Behind => {
+                    pages += 1;
+                    if let Some(fetch) = self.read_on(session, now, out) {
+                        self.source = Source::Fetching;
+                        return Next::Fetch(fetch);
+                    }
+                }
+                Source::Page { page, next, upto } => match page.events.get(*next) {
+                    Some(event) if event.seq() <= *upto => {
+                        *next += 1;
+                        // A page that others read too may begin before this position.
+                        if event.seq() > session.position()
+                            && (session.wants(event) || mutant::active(Mutant::ForgetFilter))
+                        {
+                            out.put_frame(event.frame());
+                            session.sent(event.seq());
+                            self.hub.counters().replayed.add_one();
+                        }
+                    }
+                    _ => {
+                        session.scanned(page.scanned_to.min(*upto));
+                        self.source = Source::Behind;
+                    }
+                },
+                Source::Snapshot(_) => {
+                    let source = std::mem::replace(&mut self.source, Source::Fetching);
+                    if let Source::Snapshot(frames) = source {
+                        return Next::Fetch(Fetch::Frame(frames));
+                    }
+                }
+                Source::Fetching => break,
+            }
+        }
+        Next::Wait
+    }
+
+    /// Goes on with what was asked for.
+    pub(crate) fn fetched(
+        &mut self,
+        fetched: Fetched,
+        session: &mut Session,
+        now: Now,
+        out: &mut impl Outbox,
+    ) -> Result<(), Stop> {
+        self.source = Source::Behind;
+        match fetched {
+            Fetched::Page(Ok(page)) => {
+                let upto = self.goal();
+                self.source = Source::Page { page, next: 0, upto };
+            }
+            // The reply to its resume will say the reset.
+            Fetched::Page(Err(ReadError::Gone)) => {
+                return Err(Stop::new(CloseCode::InsufficientState));
+            }
+            Fetched::Page(Err(error @ ReadError::Unavailable(_))) => {
+                tracing::error!(%error, "cannot catch up");
+                return Err(Stop::new(CloseCode::Unavailable));
+            }
+            Fetched::Snapshot(request, Ok(snapshot)) => {
+                self.snapshot = Some(Box::new((request, snapshot)));
+            }
+            Fetched::Snapshot(request, Err(error)) => {
+                tracing::warn!(%error, "no snapshot");
+                out.put(&session.refuse_snapshot(request, &error, now));
+            }
+            Fetched::Frame(Ok((frames, Some(frame)))) => {
+                out.put_frame(&frame);
+                self.source = Source::Snapshot(frames);
+            }
+            Fetched::Frame(Ok((_, None))) => {
+                session.end_snapshot();
+                self.hub.counters().snapshots.add_one();
+            }
+            Fetched::Frame(Err(error)) => {
+                tracing::error!(%error, "a snapshot cannot be read back");
+                return Err(Stop::new(CloseCode::Unavailable));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the position over what was fanned out and is not wanted here.
+    pub(crate) fn refresh(&self, session: &mut Session) {
+        if self.is_level() {
+            let fanned = self.hub.fanned();
+            if self.member.queue().is_drained() {
+                session.scanned(fanned);
+            }
+        }
+    }
+
+    /// Takes what the fan-out queued; false if there is nothing more to take now.
+    fn take_queue(&mut self, session: &mut Session, out: &mut impl Outbox) -> bool {
+        // Read before the queue: what was fanned out by now is in the queue or was taken.
+        let fanned = self.hub.fanned();
+        match self.member.queue().take(CHUNK) {
+            Taken::Frames { frames, empty } => {
+                for (seq, frame) in frames {
+                    if mutant::active(Mutant::SkipEvent) && seq % 50 == 0 {
+                        continue;
+                    }
+                    out.put_frame(&frame);
+                    session.sent(seq);
+                }
+                if empty {
+                    session.scanned(fanned);
+                }
+                false
+            }
+            Taken::Overflowed { .. } => {
+                self.hub.counters().overflows.add_one();
+                self.overflowed = true;
+                self.leave(session);
+                true
+            }
+        }
+    }
+
+    /// Leaves the fan-out, to go on from the position by reading.
+    fn leave(&mut self, session: &mut Session) {
+        self.refresh(session);
+        self.hub.leave(&self.member);
+        if let Some(position) = self.member.queue().shut() {
+            session.scanned(position);
+        }
+        self.source = Source::Behind;
+    }
+
+    /// How far it reads: exactly to the snapshot that is to be sent, else to the head.
+    fn goal(&self) -> Seq {
+        self.snapshot.as_ref().map_or_else(|| self.hub.head(), |snapshot| snapshot.1.seq())
+    }
+
+    /// Reads on; once that is done sends what waits to be sent there, and joins if it is level.
+    fn read_on(&mut self, session: &mut Session, now: Now, out: &mut impl Outbox) -> Option<Fetch> {
+        let (position, upto) = (session.position(), self.goal());
+        if position < upto {
+            if session.wants_nothing() {
+                session.scanned(upto);
+                return None;
+            }
+            let cached = self.hub.cached(position, upto);
+            // What a snapshot has seen may not have been published yet: it is in the log.
+            let Some(page) = cached.filter(|page| page.scanned_to > position) else {
+                return Some(Fetch::Page { after: position, upto });
+            };
+            self.source = Source::Page { page: Arc::new(page), next: 0, upto };
+            return None;
+        }
+        if let Some(snapshot) = self.snapshot.take() {
+            let (request, snapshot) = *snapshot;
+            let answer = session.begin_snapshot(request, snapshot.seq(), now, self.hub.log());
+            self.put_answer(&answer, out);
+            self.source = Source::Snapshot(snapshot.into_frames());
+            return None;
+        }
+        match session.answer(now, self.hub.log()) {
+            Some(Answer::Frame(answer)) => self.put_answer(&answer, out),
+            Some(Answer::Snapshot(request)) => return Some(Fetch::Snapshot(request)),
+            None => self.join(session),
+        }
+        None
+    }
+
+    fn put_answer(&self, answer: &ServerFrame, out: &mut impl Outbox) {
+        if let ServerMessage::Subscribed(subscribed) = &answer.message {
+            self.hub.counters().subscribed(subscribed);
+        }
+        out.put(answer);
+    }
+
+    fn join(&mut self, session: &Session) {
+        let member = Arc::new(self.member.wanting(session.selection().clone()));
+        let position = session.position() + u64::from(mutant::active(Mutant::JoinLate));
+        if self.hub.join(&member, position) == Joined::Level {
+            self.member = member;
+            self.source = Source::Level;
+            if std::mem::take(&mut self.overflowed) {
+                self.hub.counters().rejoins.add_one();
+            }
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.hub.exit(&self.member);
+    }
+}

@@ -1,0 +1,315 @@
+//! The hub and its connections without tasks, sockets and clocks, for tests that decide what
+//! happens when. Only what `transport/connection.rs` does around the state machines is done here
+//! in another way: frames are texts, and whoever drives it says when something is read or written.
+#![cfg_attr(not(test), expect(missing_docs, reason = "no part of the public interface"))]
+#![cfg_attr(not(test), expect(clippy::expect_used, reason = "a harness fails by panicking"))]
+
+mod disk;
+#[cfg(test)]
+mod model_tests;
+mod seeds;
+mod truth;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use taskwatch_protocol::{CloseCode, CloseReason, Seq, ServerFrame, Timestamp};
+use tokio::runtime::{Builder, Runtime};
+use uuid::Uuid;
+
+pub use self::disk::{Change, Disk};
+pub use self::seeds::{Held, Seeds};
+pub use self::truth::{Entry, Filter, Truth};
+use crate::clock::Now;
+use crate::hub::{FanOut, Stop};
+use crate::session::{Delivery, Fetch, Fetched, Next, Outbox, Session, Step};
+use crate::{EventLog, Hub, HubConfig, HubStats, LogEvent};
+
+/// A peer whose answers pile up to so much is not read from.
+const MAX_UNWRITTEN: usize = 64 << 10;
+/// So many bytes taken count as progress of a slow peer.
+const PROGRESS: usize = 16 << 10;
+
+/// A hub whose fan-out goes on when it is told to.
+#[derive(Debug)]
+pub struct Server {
+    hub: Hub,
+    fan_out: FanOut,
+    clock: Clock,
+    /// For reads of the log, which are shared between connections and so have tasks.
+    runtime: Arc<Runtime>,
+}
+
+/// The time is what has passed since the beginning.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    beginning: Instant,
+}
+
+impl Clock {
+    fn at(self, now: Duration) -> Now {
+        let millis = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        Now { instant: self.beginning + now, wall: Timestamp::from_unix_millis(millis) }
+    }
+}
+
+impl Server {
+    pub fn start(log: Arc<dyn EventLog>, config: HubConfig) -> Self {
+        let (hub, fan_out) = Hub::new(log, config);
+        let runtime = Builder::new_current_thread().build().expect("a runtime");
+        Self {
+            hub,
+            fan_out,
+            clock: Clock { beginning: Instant::now() },
+            runtime: Arc::new(runtime),
+        }
+    }
+
+    pub fn publish(&self, event: LogEvent) {
+        self.hub.publish(event);
+    }
+
+    /// Fans out, and rests after so many pushes, be it in the middle of an event; false if there
+    /// is nothing left.
+    pub fn fan_out(&mut self, pushes: usize) -> bool {
+        self.hub.fan_out(&mut self.fan_out, pushes)
+    }
+
+    /// Tells every connection to end.
+    pub fn stop(&self, draw: impl FnMut(u64) -> u64) {
+        self.hub.stop_connections(draw);
+    }
+
+    /// The newest event that was given to its subscribers, or is being given.
+    pub fn head(&self) -> Seq {
+        self.hub.head()
+    }
+
+    pub fn stats(&self) -> HubStats {
+        self.hub.stats()
+    }
+
+    /// A connection after its upgrade.
+    pub fn accept(&self, now: Duration, phase: f64) -> Connection {
+        let (member, position) = self.hub.enter();
+        let now = self.clock.at(now);
+        let session = Session::new(self.hub.config(), position, phase, now.instant);
+        let mut connection = Connection {
+            delivery: Delivery::new(self.hub.clone(), member),
+            session,
+            hub: self.hub.clone(),
+            clock: self.clock,
+            runtime: self.runtime.clone(),
+            fetching: None,
+            again: false,
+            out: Out::default(),
+            write_deadline: None,
+            progress: 0,
+            ending: None,
+        };
+        let welcome = connection.session.welcome("simulation", Uuid::nil(), now);
+        connection.out.put(&welcome);
+        connection
+    }
+}
+
+/// What waits to be written: whole messages.
+#[derive(Debug, Default)]
+struct Out {
+    texts: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Outbox for Out {
+    fn unwritten(&self) -> usize {
+        self.bytes
+    }
+
+    fn put_frame(&mut self, frame: &[u8]) {
+        // RFC 6455 §5.2, as a server writes it: unmasked, in one piece.
+        let header = match frame[1] {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        };
+        let text = String::from_utf8(frame[header..].to_vec()).expect("a text");
+        self.bytes += text.len();
+        self.texts.push_back(text);
+    }
+
+    fn put(&mut self, frame: &ServerFrame) {
+        let text = frame.encode();
+        self.bytes += text.len();
+        self.texts.push_back(text);
+    }
+}
+
+type Fetching = Pin<Box<dyn Future<Output = Fetched> + Send>>;
+
+/// One connection of a [`Server`]. Each method is one thing that may happen to it.
+pub struct Connection {
+    hub: Hub,
+    session: Session,
+    delivery: Delivery,
+    clock: Clock,
+    runtime: Arc<Runtime>,
+    fetching: Option<Fetching>,
+    /// It has given others a turn.
+    again: bool,
+    out: Out,
+    write_deadline: Option<Instant>,
+    progress: usize,
+    ending: Option<Stop>,
+}
+
+impl Connection {
+    /// A text came in. Only to be called while it [`reads`](Self::reads).
+    pub fn text(&mut self, now: Duration, text: &str) {
+        self.happens(now, |it, now| {
+            let step = it.session.heard(now.instant, text.len());
+            it.obey(step);
+            it.delivery.refresh(&mut it.session);
+            let step = it.session.text(now, text, it.hub.log());
+            it.obey(step);
+        });
+    }
+
+    /// Whether it takes what comes in.
+    pub fn reads(&self) -> bool {
+        self.out.bytes < MAX_UNWRITTEN
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Duration) {
+        self.happens(now, |it, now| {
+            if it.write_deadline.is_some_and(|deadline| now.instant >= deadline) {
+                return it.ending = Some(Stop::new(CloseCode::Slow));
+            }
+            it.delivery.refresh(&mut it.session);
+            let step = it.session.tick(now, it.hub.log());
+            it.obey(step);
+        });
+    }
+
+    /// When it wants to be told of the time at the latest.
+    pub fn deadline(&self) -> Duration {
+        let deadline = self.session.deadline();
+        let deadline = self.write_deadline.map_or(deadline, |write| write.min(deadline));
+        deadline.saturating_duration_since(self.clock.beginning)
+    }
+
+    /// It looks whether it was woken: by its queue, by an order to stop, or by itself.
+    pub fn turn(&mut self, now: Duration) {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let queue = self.delivery.member().queue();
+        if let Poll::Ready(stop) = queue.poll_stop(cx) {
+            self.ending = self.ending.or(Some(stop));
+        }
+        let queued = self.delivery.is_level() && queue.poll_ready(cx).is_ready();
+        if queued || std::mem::take(&mut self.again) {
+            self.happens(now, |_, _| {});
+        }
+    }
+
+    /// What it waits for comes one step nearer: what is asked for, read, or handed in.
+    pub fn fetch(&mut self, now: Duration) {
+        let Some(fetching) = &mut self.fetching else { return };
+        let polled = self.runtime.block_on(async {
+            let polled = std::future::poll_fn(|cx| Poll::Ready(fetching.as_mut().poll(cx))).await;
+            tokio::task::yield_now().await;
+            polled
+        });
+        if let Poll::Ready(fetched) = polled {
+            self.fetching = None;
+            self.happens(now, |it, now| {
+                let Self { delivery, session, out, .. } = it;
+                if let Err(stop) = delivery.fetched(fetched, session, now, out) {
+                    it.ending = Some(stop);
+                }
+            });
+        }
+    }
+
+    pub fn is_fetching(&self) -> bool {
+        self.fetching.is_some()
+    }
+
+    /// The peer takes the next message.
+    pub fn write(&mut self, now: Duration) -> Option<String> {
+        let text = self.out.texts.pop_front()?;
+        self.out.bytes -= text.len();
+        self.progress += text.len();
+        self.happens(now, |it, now| {
+            if it.progress >= PROGRESS {
+                it.session.alive(now.instant);
+            }
+            if it.progress >= PROGRESS || it.out.texts.is_empty() {
+                it.progress = 0;
+                it.write_deadline = None;
+            }
+        });
+        Some(text)
+    }
+
+    /// What was not written yet.
+    pub fn unwritten(&self) -> &VecDeque<String> {
+        &self.out.texts
+    }
+
+    /// How it was ended from this side.
+    pub fn ending(&self) -> Option<(CloseCode, CloseReason)> {
+        self.ending.map(|stop| (stop.code, stop.reason()))
+    }
+
+    /// Whether it was sent all there is, and nothing waits.
+    pub fn is_at_rest(&self) -> bool {
+        self.delivery.is_level()
+            && self.delivery.member().queue().is_drained()
+            && self.out.texts.is_empty()
+            && !self.session.has_waiting()
+    }
+
+    /// Something happens; then it puts together what comes next, as its task would.
+    fn happens(&mut self, now: Duration, what: impl FnOnce(&mut Self, Now)) {
+        let now = self.clock.at(now);
+        if self.ending.is_none() {
+            what(self, now);
+        }
+        while self.ending.is_none() && self.out.texts.is_empty() && !self.again {
+            match self.delivery.fill(&mut self.session, now, &mut self.out) {
+                Next::Wait => break,
+                Next::Again => self.again = true,
+                // The spool is no place to wait at.
+                Next::Fetch(Fetch::Frame(mut frames)) => {
+                    let frame = frames.read().map(|frame| (frames, frame));
+                    let frame = std::future::ready(Fetched::Frame(frame));
+                    self.fetching = Some(Box::pin(frame));
+                }
+                Next::Fetch(fetch) => {
+                    self.fetching = Some(Box::pin(self.hub.clone().fetch(fetch, now)));
+                }
+            }
+        }
+        if !self.out.texts.is_empty() && self.write_deadline.is_none() {
+            self.write_deadline = Some(now.instant + self.hub.config().write_timeout);
+        }
+    }
+
+    fn obey(&mut self, step: Step) {
+        match step {
+            Step::Nothing => {}
+            Step::Send(frame) => self.out.put(&frame),
+            Step::Close(code) => self.ending = self.ending.or(Some(Stop::new(code))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("delivery", &self.delivery).finish_non_exhaustive()
+    }
+}

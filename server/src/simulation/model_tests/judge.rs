@@ -1,0 +1,338 @@
+//! What one connection must be told.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::{Value, json};
+
+use super::super::{Filter, Held, Truth};
+
+/// Fails with the name of what was broken.
+macro_rules! must {
+    ($condition:expr, $invariant:literal, $($what:tt)+) => {
+        assert!($condition, "{}: {}", $invariant, format_args!($($what)+))
+    };
+}
+
+/// Follows one connection frame by frame, as they are put on their way.
+#[derive(Debug)]
+pub(super) struct Judge {
+    filter: Filter,
+    is_subscribed: bool,
+    /// Everything wanted up to here was sent, and nothing behind it.
+    position: u64,
+    delivered: u64,
+    is_welcome: bool,
+    asked: VecDeque<Asked>,
+    pinged: VecDeque<String>,
+    snapshot: Option<Snapshot>,
+    /// The last frame was that of a snapshot, or a heartbeat behind it.
+    after_snapshot: bool,
+    last_id: u64,
+    /// Its last subscription began in the middle of things.
+    has_joined: bool,
+}
+
+/// A request that is not answered.
+#[derive(Debug)]
+struct Asked {
+    id: String,
+    frame: Value,
+    /// What a resume would have led to at that time.
+    resume: Option<Result<u64, &'static str>>,
+}
+
+/// A snapshot that has begun.
+#[derive(Debug)]
+struct Snapshot {
+    id: String,
+    repositories: Vec<String>,
+    seq: u64,
+    tasks: BTreeMap<String, Value>,
+    has_begun: bool,
+}
+
+/// What is true at the moment.
+#[derive(Clone, Copy)]
+pub(super) struct Moment<'a> {
+    pub(super) truth: &'a Truth,
+    /// The newest event the hub has begun to give out.
+    pub(super) head: u64,
+}
+
+impl Judge {
+    /// For a connection that was made when the hub was at `position`.
+    pub(super) fn new(position: u64) -> Self {
+        Self {
+            filter: Filter::default(),
+            is_subscribed: false,
+            position,
+            delivered: 0,
+            is_welcome: false,
+            asked: VecDeque::new(),
+            pinged: VecDeque::new(),
+            snapshot: None,
+            after_snapshot: false,
+            last_id: 0,
+            has_joined: false,
+        }
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub(super) fn unanswered(&self) -> usize {
+        self.asked.len() + self.pinged.len()
+    }
+
+    /// Whether the next subscription is the connection's first.
+    pub(super) fn is_new(&self) -> bool {
+        !self.is_subscribed && self.asked.is_empty()
+    }
+
+    pub(super) fn ping(&mut self) -> String {
+        let id = self.id();
+        self.pinged.push_back(id.clone());
+        json!({"type": "ping", "id": id}).to_string()
+    }
+
+    /// Notes a request, `subscribe` or `unsubscribe`.
+    pub(super) fn ask(&mut self, kind: &str, data: &Value, truth: &Truth) -> String {
+        let id = self.id();
+        let frame = json!({"type": kind, "id": id, "data": data});
+        let text = frame.to_string();
+        let resume = data["since"].as_str().map(|since| truth.resume(since));
+        self.asked.push_back(Asked { id, frame, resume });
+        text
+    }
+
+    fn id(&mut self) -> String {
+        self.last_id += 1;
+        self.last_id.to_string()
+    }
+
+    /// Judges the next frame.
+    pub(super) fn frame(&mut self, at: Moment<'_>, text: &str, held: &mut Held) {
+        let frame: Value = serde_json::from_str(text).unwrap();
+        let kind = frame["type"].as_str().unwrap();
+        must!(self.is_welcome != (kind == "welcome"), "welcome", "first and only once: {text}");
+        self.after_snapshot &= matches!(kind, "ping" | "pong");
+        match kind {
+            "welcome" => self.is_welcome = true,
+            "ping" | "pong" => self.heartbeat(at, kind, &frame),
+            "subscribed" => self.subscribed(at, &frame, held),
+            "unsubscribed" => {
+                let asked = self.answer(&frame);
+                assert_eq!(asked["type"], "unsubscribe");
+                must!(frame["cursor"] == frame["data"]["head"], "I6 bookmark", "{text}");
+                self.is_level(at, &frame);
+                let gone = strings(&asked["data"]["repositories"]);
+                self.filter.patterns.retain(|pattern| !gone.contains(pattern));
+            }
+            "snapshot" => self.snapshot(at, &frame),
+            "error" => {
+                let asked = self.answer(&frame);
+                let code = frame["data"]["code"].as_str().unwrap();
+                let is_right = match self.expected_error(&asked["data"]) {
+                    Some(expected) => code == expected,
+                    // The log may be broken for a while.
+                    None => code == "unavailable" && self.may_be_snapshot(&asked["data"]),
+                };
+                assert!(is_right, "{asked} was refused: {text}");
+            }
+            _ => self.event(at, &frame, text, held),
+        }
+    }
+
+    fn event(&mut self, at: Moment<'_>, frame: &Value, text: &str, held: &mut Held) {
+        must!(self.snapshot.is_none(), "I7 snapshot", "an event inside of it: {text}");
+        let seq = frame["cursor"].as_str().and_then(|cursor| at.truth.seq(cursor));
+        let entry = seq.and_then(|seq| at.truth.entry(seq));
+        must!(entry.is_some_and(|entry| entry.text == text), "I5 durable", "no such event: {text}");
+        let entry = entry.unwrap();
+        must!(self.filter.wants(entry), "I4 filter", "{:?} gets {text}", self.filter);
+        must!(entry.seq > self.position, "I2 once", "after {} comes {}", self.position, entry.seq);
+        self.passes(at, entry.seq - 1, "event");
+        self.position = entry.seq;
+        self.delivered += 1;
+        if self.has_joined {
+            held.note("join");
+        }
+    }
+
+    /// Nothing that was wanted lies between here and `upto`.
+    fn passes(&self, at: Moment<'_>, upto: u64, what: &str) {
+        let missed = at.truth.wanted(&self.filter, self.position, upto).next();
+        let missed = missed.map(|entry| entry.seq);
+        if what == "event" {
+            must!(missed.is_none(), "I3 no gap", "{missed:?} is missing before {}", upto + 1);
+        } else {
+            must!(
+                missed.is_none(),
+                "I3 no gap, or I6 bookmark",
+                "{what} {upto}, but {missed:?} was not sent"
+            );
+        }
+    }
+
+    fn bookmark(&mut self, at: Moment<'_>, cursor: &Value, what: &str) {
+        let seq = cursor.as_str().and_then(|cursor| at.truth.seq(cursor));
+        must!(seq.is_some(), "I6 bookmark", "{what} {cursor} is no position");
+        let seq = seq.unwrap();
+        must!(seq >= self.position, "I6 bookmark", "{what} {seq} goes back from {}", self.position);
+        self.passes(at, seq, what);
+        self.position = seq;
+    }
+
+    fn heartbeat(&mut self, at: Moment<'_>, kind: &str, frame: &Value) {
+        if kind == "pong" {
+            assert_eq!(frame["id"].as_str(), self.pinged.pop_front().as_deref());
+        }
+        let delivered = &frame["data"]["delivered"];
+        must!(*delivered == self.delivered, "delivered", "{delivered}, not {}", self.delivered);
+        if self.snapshot.is_some() {
+            must!(frame["cursor"].is_null(), "I6 bookmark", "{kind} inside of a snapshot");
+        } else if !(self.after_snapshot && frame["cursor"].is_null()) {
+            // That the snapshot has ended is noticed a moment after its last frame.
+            self.bookmark(at, &frame["cursor"], kind);
+        }
+    }
+
+    /// Takes the request that `frame` answers: the oldest.
+    fn answer(&mut self, frame: &Value) -> Value {
+        must!(self.snapshot.is_none(), "I7 snapshot", "an answer inside of it: {frame}");
+        let asked = self.asked.pop_front().unwrap_or_else(|| panic!("nothing was asked: {frame}"));
+        assert_eq!(frame["id"], asked.id);
+        let mut asked_frame = asked.frame;
+        if let Some(resume) = asked.resume {
+            asked_frame["resume"] = resume.err().into();
+        }
+        asked_frame
+    }
+
+    /// Everything up to the head that the answer names was sent, and that is all there is.
+    fn is_level(&mut self, at: Moment<'_>, frame: &Value) {
+        self.bookmark(at, &frame["data"]["head"], "answer");
+        must!(self.position >= at.head, "level", "answered at {}, not {}", self.position, at.head);
+    }
+
+    fn may_be_snapshot(&self, data: &Value) -> bool {
+        data["snapshot"] == true || data["on_gap"] == "snapshot"
+    }
+
+    fn expected_error(&self, data: &Value) -> Option<&'static str> {
+        let kinds = kinds(data);
+        let held = if self.is_subscribed { self.filter.kinds.clone() } else { kinds.clone() };
+        if self.is_subscribed && data["since"].is_string() {
+            Some("since_not_first")
+        } else if (kinds.is_some() && kinds != held)
+            || (self.may_be_snapshot(data) && held.is_some())
+        {
+            Some("bad_message")
+        } else {
+            None
+        }
+    }
+
+    fn subscribed(&mut self, at: Moment<'_>, frame: &Value, held: &mut Held) {
+        let asked = self.answer(frame);
+        let (data, answer) = (&asked["data"], &frame["data"]);
+        assert_eq!(asked["type"], "subscribe");
+        assert_eq!(self.expected_error(data), None, "{asked} was accepted");
+        let resume = data["since"].as_str().map(|since| at.truth.resume(since));
+        let mode = answer["mode"].as_str().unwrap();
+        let with_snapshot = mode == "snapshot"
+            || (mode == "reset" && (data["snapshot"] == true || data["on_gap"] == "snapshot"));
+        if with_snapshot {
+            let seq = answer["head"].as_str().and_then(|head| at.truth.seq(head));
+            must!(seq.is_some(), "I7 snapshot", "at a position that is none: {frame}");
+            self.bookmark(at, &answer["head"], "answer");
+        } else {
+            self.is_level(at, frame);
+        }
+        match mode {
+            "live" => assert!(resume.is_none() && data["snapshot"] != true, "{asked}: {frame}"),
+            "snapshot" => assert!(resume.is_none() && data["snapshot"] == true, "{asked}: {frame}"),
+            "resumed" => assert!(matches!(resume, Some(Ok(_))), "{resume:?}: {frame}"),
+            "reset" => {
+                // With a snapshot the reason was found some time before it is told.
+                let reason = answer["reason"].as_str();
+                let then = asked["resume"].as_str().filter(|_| with_snapshot);
+                let now = resume.unwrap().err();
+                must!(
+                    reason.is_some() && (reason == now || reason == then),
+                    "reset",
+                    "{now:?}: {frame}"
+                );
+                held.note(match reason.unwrap() {
+                    "expired" => "reset expired",
+                    "incarnation" => "reset incarnation",
+                    "future" => "reset future",
+                    _ => "reset malformed",
+                });
+            }
+            other => panic!("no such mode: {other}"),
+        }
+        let repositories = strings(&data["repositories"]);
+        if mode == "reset" && !with_snapshot && data["on_gap"] != "live" {
+            assert_eq!(answer["accepted"], json!([]));
+            assert!(frame["cursor"].is_null());
+            return;
+        }
+        assert_eq!(strings(&answer["accepted"]), repositories);
+        if !self.is_subscribed {
+            self.filter.kinds = kinds(data);
+        }
+        self.is_subscribed = true;
+        self.filter.patterns.extend(repositories.clone());
+        self.has_joined = at.truth.entry(self.position).is_some();
+        if with_snapshot {
+            must!(frame["cursor"].is_null(), "I7 snapshot", "a cursor before it: {frame}");
+            let (id, seq) = (frame["id"].as_str().unwrap().to_owned(), self.position);
+            let tasks = BTreeMap::new();
+            self.snapshot = Some(Snapshot { id, repositories, seq, tasks, has_begun: false });
+        } else if mode == "resumed" {
+            assert_eq!(frame["cursor"], data["since"]);
+            self.position = resume.unwrap().unwrap();
+            if at.truth.wanted(&self.filter, self.position, at.head).next().is_some() {
+                held.note("resume");
+            }
+        } else {
+            assert_eq!(frame["cursor"], answer["head"]);
+        }
+    }
+
+    fn snapshot(&mut self, at: Moment<'_>, frame: &Value) {
+        let data = &frame["data"];
+        let Some(snapshot) = &mut self.snapshot else { panic!("I7 snapshot: not now: {frame}") };
+        assert_eq!(frame["id"], snapshot.id);
+        assert_eq!(strings(&data["repositories"]), snapshot.repositories);
+        assert_eq!(data["first"] == true, !std::mem::replace(&mut snapshot.has_begun, true));
+        for task in data["tasks"].as_array().unwrap() {
+            let twice = snapshot.tasks.insert(task["id"].to_string(), task.clone());
+            must!(twice.is_none(), "I7 snapshot", "twice: {task}");
+        }
+        if data["last"] != true {
+            must!(frame["cursor"].is_null(), "I7 snapshot", "a cursor before its end: {frame}");
+            return;
+        }
+        let seq = frame["cursor"].as_str().and_then(|cursor| at.truth.seq(cursor));
+        must!(seq == Some(snapshot.seq), "I7 snapshot", "at {}: {frame}", snapshot.seq);
+        let expected = at.truth.state(&snapshot.repositories, snapshot.seq);
+        must!(snapshot.tasks == expected, "I7 snapshot", "the state is {expected:?}: {frame}");
+        self.snapshot = None;
+        self.after_snapshot = true;
+    }
+}
+
+/// The types of events that a request names; their order means nothing.
+fn kinds(data: &Value) -> Option<Vec<String>> {
+    let mut kinds = data.get("types").map(strings);
+    kinds.iter_mut().for_each(|kinds| kinds.sort());
+    kinds
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    let words = value.as_array().unwrap().iter();
+    words.map(|word| word.as_str().unwrap().to_owned()).collect()
+}

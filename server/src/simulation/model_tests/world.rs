@@ -1,0 +1,434 @@
+//! What can happen, and the dice that decide.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use taskwatch_protocol::{CloseCode, Timestamp};
+
+use super::super::disk::Content;
+use super::super::{Change, Connection, Disk, Held, Server, Truth};
+use super::judge::{Judge, Moment};
+use crate::{EventLog, HubConfig, LogEvent, PageLimit};
+
+const REPOSITORIES: [&str; 5] = ["a", "b", "team/a", "team/b", "team/b/c"];
+const PATTERNS: [&str; 7] = ["a", "b", "team/a", "team/*", "team/b/*", "*", "nobody"];
+const KINDS: [&str; 3] = ["task.created", "task.updated", "task.deleted"];
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A change is made; the hub does not know of it yet.
+    Commit,
+    /// The hub is told of some of what was committed.
+    Publish,
+    /// The fan-out goes on for a few pushes.
+    FanOut,
+    /// Retention.
+    Forget,
+    /// A peer connects,
+    Connect,
+    /// or is gone without a word.
+    Cut,
+    Subscribe,
+    Unsubscribe,
+    Ping,
+    /// A peer takes some of what was written.
+    Read,
+    /// A connection looks whether it was woken.
+    Turn,
+    /// A connection's read of the log comes one step nearer.
+    Fetch,
+    /// Time passes.
+    Tick,
+    /// The log cannot be read, or can be again.
+    Break,
+    /// The server is told to stop,
+    Stop,
+    /// or killed, and started again;
+    Restart,
+    /// before that an older copy of the log is put back.
+    Restore,
+    /// The copy is made.
+    Copy,
+}
+
+/// The steps, and how often each is taken: at least and at most so many times in a thousand or so.
+const STEPS: [(Step, u32, u32); 18] = [
+    (Step::Commit, 40, 200),
+    (Step::Publish, 40, 200),
+    (Step::FanOut, 40, 300),
+    (Step::Forget, 0, 10),
+    (Step::Connect, 40, 80),
+    (Step::Cut, 0, 30),
+    (Step::Subscribe, 40, 80),
+    (Step::Unsubscribe, 0, 15),
+    (Step::Ping, 0, 60),
+    (Step::Read, 40, 300),
+    (Step::Turn, 50, 300),
+    (Step::Fetch, 50, 300),
+    (Step::Tick, 0, 15),
+    (Step::Break, 0, 2),
+    (Step::Stop, 0, 2),
+    (Step::Restart, 0, 2),
+    (Step::Restore, 0, 3),
+    (Step::Copy, 0, 5),
+];
+
+/// Somebody who connects again and again.
+#[derive(Default)]
+struct Peer {
+    link: Option<Link>,
+    /// The cursors it was ever told.
+    known: Vec<String>,
+}
+
+struct Link {
+    connection: Connection,
+    judge: Judge,
+    /// How many of the messages that were not written yet have been judged.
+    judged: usize,
+    /// When the peer last said something.
+    spoke: Duration,
+    /// When it took how many bytes.
+    took: Vec<(Duration, usize)>,
+}
+
+pub(super) struct World<'a> {
+    held: &'a mut Held,
+    rng: StdRng,
+    weights: Vec<(Step, u32)>,
+    now: Duration,
+    config: HubConfig,
+    largest: usize,
+    disk: Disk,
+    truth: Truth,
+    copy: Option<(Content, Truth)>,
+    lives: u64,
+    server: Server,
+    is_stopped: bool,
+    is_broken: bool,
+    /// Since the server was started: what was asked for then may come later.
+    was_broken: bool,
+    /// Committed, and not published.
+    committed: VecDeque<LogEvent>,
+    published: u64,
+    peers: Vec<Peer>,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(seed: u64, held: &'a mut Held) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        // Each case has its own idea of what is frequent, so that all together have every mixture.
+        let weights = STEPS.map(|(step, least, most)| (step, rng.random_range(least..=most)));
+        // Small, so that queues overflow and memory ends.
+        let config = HubConfig {
+            queue_events: rng.random_range(1..8),
+            cache_events: rng.random_range(1..16),
+            page: PageLimit { events: rng.random_range(1..8), bytes: rng.random_range(1..4_000) },
+            concurrent_reads: rng.random_range(1..3),
+            concurrent_snapshots: rng.random_range(1..3),
+            ..HubConfig::default()
+        };
+        // Some snapshots are of several frames.
+        let largest = *[0, 0, 0, 20_000].choose(&mut rng).unwrap();
+        let head = rng.random_range(0..100);
+        let (disk, mut truth) = (Disk::new(head), Truth::new(head));
+        disk.open(1);
+        truth.open(1);
+        let server = Server::start(Arc::new(disk.clone()), config.clone());
+        let peers = (0..rng.random_range(1..5)).map(|_| Peer::default()).collect();
+        Self {
+            held,
+            rng,
+            weights: weights.to_vec(),
+            now: Duration::ZERO,
+            config,
+            largest,
+            disk,
+            truth,
+            copy: None,
+            lives: 1,
+            server,
+            is_stopped: false,
+            is_broken: false,
+            was_broken: false,
+            committed: VecDeque::new(),
+            published: head,
+            peers,
+        }
+    }
+
+    /// Takes a few hundred steps.
+    pub(super) fn go_on(&mut self) {
+        for _ in 0..self.rng.random_range(100..600) {
+            self.now += Duration::from_millis(self.rng.random_range(0..40));
+            let (step, _) = *self.weights.choose_weighted(&mut self.rng, |step| step.1).unwrap();
+            let at = self.rng.random_range(0..self.peers.len());
+            self.held.tell(|| format!("{step:?} {at}"));
+            self.take(step, at);
+        }
+    }
+
+    /// After the last fault everybody gets everything.
+    pub(super) fn come_to_rest(&mut self) {
+        if self.is_stopped {
+            self.restart();
+        }
+        self.mend(false);
+        self.held.tell(|| "come to rest".to_owned());
+        for round in 0.. {
+            assert!(round < 3_000, "liveness: no rest");
+            self.now += Duration::from_millis(1);
+            self.publish(usize::MAX);
+            let more = self.server.fan_out(64);
+            for at in 0..self.peers.len() {
+                self.with(at, |connection, _, now| connection.turn(now));
+                self.with(at, |connection, _, now| connection.fetch(now));
+                self.read(at, usize::MAX);
+            }
+            let links = || self.peers.iter().filter_map(|peer| peer.link.as_ref());
+            if !more && links().all(|link| link.connection.is_at_rest()) {
+                break;
+            }
+        }
+        for at in 0..self.peers.len() {
+            self.take(Step::Ping, at);
+            let Some(link) = &self.peers[at].link else { continue };
+            assert_eq!(link.judge.unanswered(), 0, "liveness: {:?}", link.judge);
+            assert_eq!(link.judge.position(), self.truth.head(), "liveness: {:?}", link.judge);
+        }
+    }
+
+    fn take(&mut self, step: Step, at: usize) {
+        match step {
+            Step::Commit => (0..self.rng.random_range(1..4)).for_each(|_| self.commit()),
+            Step::Publish => {
+                let count = self.rng.random_range(1..6);
+                self.publish(count);
+            }
+            Step::FanOut => {
+                let pushes = self.rng.random_range(0..4);
+                self.server.fan_out(pushes);
+            }
+            Step::Forget => {
+                let floor = self.rng.random_range(self.truth.floor()..=self.truth.head());
+                self.disk.forget(floor);
+                self.truth.forget(floor);
+            }
+            Step::Connect => self.connect(at),
+            Step::Cut => self.cut(at),
+            Step::Subscribe => self.subscribe(at),
+            Step::Unsubscribe => {
+                let data = json!({"repositories": self.some(&PATTERNS, 2)});
+                self.ask(at, "unsubscribe", &data);
+            }
+            Step::Ping => self.say(at, |judge, _| judge.ping()),
+            Step::Read => {
+                let count = self.rng.random_range(1..6);
+                self.read(at, count);
+            }
+            Step::Turn => self.with(at, |connection, _, now| connection.turn(now)),
+            Step::Fetch => self.with(at, |connection, _, now| connection.fetch(now)),
+            Step::Tick => {
+                let seconds = *[1, 5, 9, 20, 46].choose(&mut self.rng).unwrap();
+                self.now += Duration::from_secs(seconds);
+                self.with(at, |connection, _, now| connection.tick(now));
+            }
+            Step::Break => self.mend(!self.is_broken),
+            Step::Stop => {
+                self.is_stopped = true;
+                self.held.note("shutdown");
+                self.server.stop(|most| most);
+            }
+            Step::Restart => self.restart(),
+            Step::Restore => {
+                if let Some((content, truth)) = self.copy.take() {
+                    self.held.note("restore");
+                    (self.truth, self.committed) = (truth, VecDeque::new());
+                    self.disk.restore(content);
+                    self.restart();
+                }
+            }
+            Step::Copy => self.copy = Some((self.disk.copy(), self.truth.clone())),
+        }
+    }
+
+    fn commit(&mut self) {
+        let change = Change {
+            task: self.rng.random_range(0..12),
+            is_deletion: self.rng.random_ratio(1, 4),
+            repository: REPOSITORIES.choose(&mut self.rng).unwrap(),
+            bytes: self.largest,
+        };
+        let millis = i64::try_from(self.now.as_millis()).unwrap();
+        let event = self.disk.commit(change, Timestamp::from_unix_millis(millis));
+        self.truth.commit(event.envelope());
+        self.committed.push_back(event);
+    }
+
+    fn publish(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(event) = self.committed.pop_front() else { break };
+            self.published = event.seq();
+            self.server.publish(event);
+        }
+        if self.published - self.server.head().min(self.published) > self.config.cache_events as u64
+        {
+            self.held.note("fan-out outrun");
+        }
+    }
+
+    fn mend(&mut self, is_broken: bool) {
+        self.is_broken = is_broken;
+        self.was_broken |= is_broken;
+        self.disk.set_broken(is_broken);
+    }
+
+    /// Killed and started again. What was committed is there, published or not.
+    fn restart(&mut self) {
+        self.held.note("restart");
+        self.peers.iter_mut().for_each(|peer| peer.link = None);
+        self.mend(false);
+        self.was_broken = false;
+        self.committed.clear();
+        self.lives += 1;
+        self.disk.open(self.lives);
+        self.truth.open(self.lives);
+        self.published = self.truth.head();
+        self.server = Server::start(Arc::new(self.disk.clone()), self.config.clone());
+        self.is_stopped = false;
+    }
+
+    fn connect(&mut self, at: usize) {
+        if self.peers[at].link.is_some() {
+            return;
+        }
+        let connection = self.server.accept(self.now, self.rng.random());
+        let judge = Judge::new(self.server.head());
+        let (spoke, took) = (self.now, vec![]);
+        self.peers[at].link = Some(Link { connection, judge, judged: 0, spoke, took });
+        self.with(at, |_, _, _| {});
+    }
+
+    fn cut(&mut self, at: usize) {
+        if self.peers[at].link.take().is_some() {
+            self.held.note("cut");
+        }
+    }
+
+    fn some(&mut self, words: &[&'static str], most: usize) -> Vec<&'static str> {
+        let count = self.rng.random_range(1..=most);
+        words.sample(&mut self.rng, count).copied().collect()
+    }
+
+    fn subscribe(&mut self, at: usize) {
+        let Some(link) = &self.peers[at].link else { return };
+        let is_first = link.judge.is_new();
+        let mut data = json!({"repositories": self.some(&PATTERNS, 2)});
+        let has_been_here = is_first && !self.peers[at].known.is_empty();
+        if self.rng.random_ratio(if has_been_here { 8 } else { 1 }, 10) {
+            data["since"] = self.since(at);
+            let on_gap = [json!("live"), json!("snapshot"), json!("error"), Value::Null];
+            data["on_gap"] = on_gap.choose(&mut self.rng).unwrap().clone();
+        }
+        if self.rng.random_ratio(1, 4) {
+            data["snapshot"] = true.into();
+        }
+        if self.rng.random_ratio(1, 8) {
+            data["types"] = json!(self.some(&KINDS, 2));
+        }
+        self.ask(at, "subscribe", &data);
+    }
+
+    /// The newest cursor the peer knows, an earlier one, or one that is none.
+    fn since(&mut self, at: usize) -> Value {
+        let known = &self.peers[at].known;
+        match self.rng.random_range(0..20) {
+            0 => "not a cursor".into(),
+            1 => self.disk.cursor(self.truth.head() + 3).as_str().into(),
+            2..8 => known.choose(&mut self.rng).cloned().unwrap_or_default().into(),
+            _ => known.last().cloned().unwrap_or_default().into(),
+        }
+    }
+
+    fn ask(&mut self, at: usize, kind: &str, data: &Value) {
+        self.held.tell(|| format!("{kind} {data}"));
+        self.say(at, |judge, truth| judge.ask(kind, data, truth));
+    }
+
+    /// The peer sends something, if it has not asked too much already.
+    fn say(&mut self, at: usize, what: impl FnOnce(&mut Judge, &Truth) -> String) {
+        let Some(link) = &mut self.peers[at].link else { return };
+        if link.judge.unanswered() < 4 && link.connection.reads() {
+            let text = what(&mut link.judge, &self.truth);
+            link.spoke = self.now;
+            self.with(at, |connection, _, now| connection.text(now, &text));
+        }
+    }
+
+    /// The peer takes some messages.
+    fn read(&mut self, at: usize, count: usize) {
+        for _ in 0..count {
+            let mut text = None;
+            self.with(at, |connection, judged, now| {
+                text = connection.write(now);
+                *judged -= usize::from(text.is_some());
+            });
+            let Some(text) = text else { break };
+            if let Some(link) = &mut self.peers[at].link {
+                link.took.push((self.now, text.len()));
+            }
+            let frame: Value = serde_json::from_str(&text).unwrap();
+            self.peers[at].known.extend(frame["cursor"].as_str().map(str::to_owned));
+        }
+    }
+
+    /// Something happens to a connection, and what it says about it is judged.
+    fn with(&mut self, at: usize, what: impl FnOnce(&mut Connection, &mut usize, Duration)) {
+        let Some(link) = &mut self.peers[at].link else { return };
+        what(&mut link.connection, &mut link.judged, self.now);
+        let moment = Moment { truth: &self.truth, head: self.server.head() };
+        for text in link.connection.unwritten().iter().skip(link.judged) {
+            self.held.tell(|| format!("{at} <- {text}"));
+            link.judge.frame(moment, text, self.held);
+        }
+        link.judged = link.connection.unwritten().len();
+        if let Some((code, _)) = link.connection.ending() {
+            self.held.tell(|| format!("{at} closed with {code}"));
+            let taken: usize = link
+                .took
+                .iter()
+                .filter(|(then, _)| *then + self.config.write_timeout > self.now)
+                .map(|(_, bytes)| bytes)
+                .sum();
+            let is_right = match code {
+                CloseCode::InsufficientState => self.truth.floor() > link.judge.position(),
+                CloseCode::NoPong => self.now - link.spoke >= self.config.silence,
+                CloseCode::Slow => taken < 16 << 10 && link.judged > 0,
+                CloseCode::Restart => self.is_stopped,
+                CloseCode::Unavailable => self.was_broken,
+                _ => false,
+            };
+            assert!(is_right, "closed with {code}: {:?}", link.judge);
+            if code == CloseCode::InsufficientState {
+                self.held.note("overtaken by retention");
+            }
+            self.peers[at].link = None;
+        }
+        let stats = self.server.stats();
+        for (count, thing) in [
+            (stats.overflows, "lag"),
+            (stats.rejoins, "lag, and level again"),
+            (stats.snapshots, "snapshot"),
+            (stats.log_reads, "pages of the log"),
+        ] {
+            if count > 0 {
+                self.held.note(thing);
+            }
+        }
+    }
+}
