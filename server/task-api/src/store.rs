@@ -75,10 +75,9 @@ pub enum OpenError {
         /// What this version can read.
         known: usize,
     },
-    /// The disk has failed, or cannot do it, as some network file systems cannot.
+    /// The disk cannot hold what the journal needs, as some network file systems cannot.
     #[error(
-        "{} has no write-ahead journal, but {mode:?}; check the disk, or name a folder on a local \
-         one with --data",
+        "{} cannot have a write-ahead journal, only {mode:?}; name a folder on a local disk with --data",
         path.display()
     )]
     NoJournal {
@@ -161,12 +160,7 @@ impl Store {
             .map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
         let mut conn = Connection::open(&path)?;
         conn.busy_timeout(BUSY_TIMEOUT)?;
-        conn.pragma_update(None, "journal_mode", "WAL")?;
-        // It keeps the old one, without an error, if a sync fails or the disk cannot do it.
-        let mode: String = conn.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-        if mode != "wal" {
-            return Err(OpenError::NoJournal { path, mode });
-        }
+        journal(&conn, &path)?;
         // Without FULL a power cut may take back what was acknowledged.
         conn.pragma_update(None, "synchronous", "FULL")?;
         // A savepoint must not need a temporary file: where files run out, changes still work.
@@ -240,6 +234,20 @@ impl Store {
         if self.requests.send(Request::Close(done)).is_ok() {
             let _ = closed.await;
         }
+    }
+}
+
+/// Has SQLite keep a write-ahead journal. The answer is read to its end: whether the change of the
+/// mode was committed is told only there, and the mode that SQLite names afterwards is not the file's.
+fn journal(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let mut change = conn.prepare("PRAGMA journal_mode = WAL")?;
+    let answer =
+        change.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    match answer.first() {
+        Some(mode) if mode != "wal" => {
+            Err(OpenError::NoJournal { path: path.to_owned(), mode: mode.clone() })
+        }
+        _ => Ok(()),
     }
 }
 
