@@ -26,12 +26,12 @@ LEAST_JUDGED = 300
 SAME_KEY = 10
 
 
+failed = []
+
+
 def check(kept, what):
     print(f"{'PASS' if kept else 'FAIL'}  {what}", flush=True)
     failed.extend([] if kept else [what])
-
-
-failed = []
 
 
 def syncs_of_a_start(folder):
@@ -75,7 +75,10 @@ def with_failing_sync(folder, nth, callers):
     has_journal = Path(data, "taskwatch.db").read_bytes()[18:20] == b"\2\2"
 
     wrong = []
-    expect = lambda kept, what: wrong.extend([] if kept else [f"sync {nth}, {callers} callers: {what}"])
+
+    def expect(kept, what):
+        wrong.extend([] if kept else [f"sync {nth}, {callers} callers: {what}"])
+
     expect(code != 0, "the server ended as if all were well")
     expect(not refused, f"answers that are none: {refused}")
     if started:
