@@ -1,8 +1,9 @@
 """What was acknowledged is on disk, and what is not is told to nobody.
 
-usage: run.py TASKWATCHD
+usage: run.py TASKWATCHD [failing] [trace] [kill]
 
-Shows it with syncs that fail, with a trace of the calls, and with a kill between a commit and its answers.
+Shows it with syncs that fail, with a trace of the calls, and with a kill between a commit and its answers;
+or with those that are named.
 """
 
 import re
@@ -198,11 +199,15 @@ def killed_between(opening):
     )
 
 
-Server.binary = sys.argv[1]
+Server.binary, *chosen = sys.argv[1:]
 with tempfile.TemporaryDirectory() as folder:
     opening = syncs_of_a_start(folder)
 print(f"== durability: a start has {opening} syncs")
-failing_syncs(opening)
-traced_load()
-killed_between(opening)
+for name, show in [
+    ("failing", lambda: failing_syncs(opening)),
+    ("trace", traced_load),
+    ("kill", lambda: killed_between(opening)),
+]:
+    if not chosen or name in chosen:
+        show()
 sys.exit(bool(failed))

@@ -239,8 +239,8 @@ async fn a_silent_repository_outlives_the_history_of_the_others() {
         }
     };
     for _ in 0..5 {
-        let head = (0..20).map(|_| server.created("bar", "not wanted")).last();
-        while updates.cursor() != head {
+        let told: Vec<_> = (0..20).map(|_| server.created("bar", "not wanted")).collect();
+        while updates.cursor().as_ref() != told.last() {
             within("an update", updates.next()).await.unwrap().unwrap();
         }
     }
