@@ -1,7 +1,10 @@
 """Judges a trace of the server: was each change on disk before it was acknowledged?
 
-The trace is made with `strace -f -yy -e trace=CALLS`. Its lines stand in the order in which calls began
+The trace is made with `strace -f -yy -s LENGTH -e trace=CALLS`. Its lines stand in the order in which calls began
 and ended, so line numbers are all that is needed to tell before from after.
+
+Each change brings an Idempotency-Key of the form `ask-1.2.3;`. The store keeps it in the commit of the
+change, so that it tells which page of the journal belongs to which request.
 """
 
 import re
@@ -9,19 +12,20 @@ from dataclasses import dataclass, field
 
 CALLS = "fsync,fdatasync,pwrite64,read,recvfrom,write,writev,sendto,sendmsg"
 
+# A page, a request and the head of an answer are to be seen whole.
+LENGTH = "8192"
+
 READS = {"read", "recvfrom"}
 WRITES = {"write", "writev", "sendto", "sendmsg"}
 SYNCS = {"fsync", "fdatasync"}
 
 JOURNAL = "/taskwatch.db-wal"
-# What is shorter is the header of the journal, or of a page in it.
-PAGE = 512
 
 LINE = re.compile(r"(?P<thread>\d+) +(?P<text>.*)")
 RESUMED = re.compile(r"<\.\.\. \w+ resumed>")
 CALL = re.compile(r"(?P<name>\w+)\(\d+<(?P<file>TCP:\[[^]]*\]|[^>]*)>(?P<data>.*)\) += (?P<result>-?\d+)")
-REQUEST = re.compile(r', "(?P<method>[A-Z]{3,7}) /')
-CHANGE = re.compile(r', "(POST|PATCH|DELETE) /api/v1/tasks')
+REQUEST = re.compile(r', "[A-Z]{3,7} /')
+KEY = re.compile(r"ask-[0-9.]+;")
 ANSWER = re.compile(r'"HTTP/1\.1 (?P<status>\d{3}) ')
 
 
@@ -33,15 +37,6 @@ class Call:
     file: str
     data: str
     result: int
-
-
-@dataclass
-class Sync:
-    """A sync of the journal that succeeded."""
-
-    # Where the newest page began that was written before the sync began.
-    page: int
-    ended: int
 
 
 @dataclass
@@ -76,28 +71,31 @@ def calls(lines):
 
 def judge(lines):
     """Compares each acknowledgement of a change with the syncs of the journal."""
-    verdict, pages, syncs = Verdict(), [], []
-    # The line where what a connection asks for had been read, if it is a change.
+    verdict, syncs = Verdict(), []
+    # Where the first page that holds a key had been written.
+    written = {}
+    # The key of what a connection asks for; empty until it was read, or if it is no change.
     asked = {}
     for call in calls(lines):
         if call.file.endswith(JOURNAL):
-            if call.name == "pwrite64" and call.result >= PAGE:
-                pages.append(call)
+            if call.name == "pwrite64" and call.result > 0:
+                for key in KEY.findall(call.data):
+                    written.setdefault(key, call.ended)
             elif call.name in SYNCS and call.result == 0:
-                before = [page.began for page in pages[-256:] if page.ended < call.began]
-                syncs.append(Sync(max(before, default=-1), call.ended))
+                syncs.append(call)
         elif call.name in READS and call.result > 0:
             if REQUEST.match(call.data):
-                asked[call.file] = call.ended if CHANGE.match(call.data) else None
-            elif asked.get(call.file) is not None:
-                asked[call.file] = call.ended
+                asked[call.file] = None
+            if call.file in asked and (key := KEY.search(call.data)):
+                asked[call.file] = key[0]
         elif call.name in WRITES and (answer := ANSWER.search(call.data)):
-            read = asked.pop(call.file, None)
-            if read is None or not answer["status"].startswith("2"):
+            key = asked.pop(call.file, None)
+            if key is None or not answer["status"].startswith("2"):
                 continue
             verdict.judged += 1
-            # A page that was written after the request was read, and a sync after that.
-            if not any(read < sync.page and sync.ended < call.began for sync in reversed(syncs)):
+            page = written.get(key, len(lines))
+            # A sync of that page, and thus one that began after the request was read.
+            if not any(page < sync.began and sync.ended < call.began for sync in reversed(syncs)):
                 verdict.early.append(call.began)
     verdict.syncs = len(syncs)
     return verdict

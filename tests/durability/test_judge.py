@@ -8,23 +8,23 @@ from judge import judge
 # is refused, and a question.
 GOOD = r"""
 11 recvfrom(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, "POST /api/v1/tasks HTTP/", 24, 0, NULL, NULL) = 24
-11 recvfrom(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, "1.1\r\nHost: 127.0.0.1"..., 16360, 0, NULL, NULL) = 163
+11 recvfrom(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, "1.1\r\nidempotency-key: ask-1.0.0;\r\n\r\n", 16360, 0, NULL, NULL) = 163
 12 recvfrom(20<TCP:[127.0.0.1:1->127.0.0.1:3]>,  <unfinished ...>
 13 pwrite64(13</d/taskwatch.db-wal>, "7\177\6\202"..., 32, 0) = 32
-12 <... recvfrom resumed>"DELETE /api/v1/tasks/01a2061d-1588"..., 16384, 0, NULL, NULL) = 80
+12 <... recvfrom resumed>"DELETE /api/v1/tasks/01a2 HTTP/1.1\r\nidempotency-key: ask-2.0.0;\r\n\r\n", 16384, 0, NULL, NULL) = 80
 13 fsync(13</d/taskwatch.db-wal>) = 0
 13 pwrite64(13</d/taskwatch.db-wal>, "\0\0"..., 24, 32) = 24
-13 pwrite64(13</d/taskwatch.db-wal>, "\r\0"..., 4096, 56) = 4096
+13 pwrite64(13</d/taskwatch.db-wal>, "\r\0\23ask-1.0.0;\0\7ask-2.0.0;\0"..., 4096, 56) = 4096
 13 fsync(13</d/taskwatch.db-wal> <unfinished ...>
 11 recvfrom(21<TCP:[127.0.0.1:1->127.0.0.1:4]>, "GET /api/v1/tasks HTTP/1.1\r\n"..., 16384, 0, NULL, NULL) = 80
 11 writev(21<TCP:[127.0.0.1:1->127.0.0.1:4]>, [{iov_base="HTTP/1.1 200 OK\r\n"..., iov_len=2}], 1) = 2
-11 recvfrom(21<TCP:[127.0.0.1:1->127.0.0.1:4]>, "POST /api/v1/tasks HTTP/1.1\r\n"..., 16384, 0, NULL, NULL) = 80
+11 recvfrom(21<TCP:[127.0.0.1:1->127.0.0.1:4]>, "POST /api/v1/tasks HTTP/1.1\r\nidempotency-key: ask-3.0.0;\r\n\r\n", 16384, 0, NULL, NULL) = 80
 11 writev(21<TCP:[127.0.0.1:1->127.0.0.1:4]>, [{iov_base="HTTP/1.1 422 Unproc"..., iov_len=2}], 1) = 2
 13 <... fsync resumed>)                    = 0
 11 writev(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, [{iov_base="HTTP/1.1 201 Created\r\n"..., iov_len=2}], 1) = 2
 12 sendto(20<TCP:[127.0.0.1:1->127.0.0.1:3]>, "HTTP/1.1 204 No Content\r\n"..., 90, MSG_NOSIGNAL, NULL, 0) = 90
-11 recvfrom(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, "PATCH /api/v1/tasks/01a2061d-1588"..., 16384, 0, NULL, NULL) = 90
-13 pwrite64(13</d/taskwatch.db-wal>, "\r\0"..., 4096, 8300) = 4096
+11 recvfrom(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, "PATCH /api/v1/tasks/01a2 HTTP/1.1\r\nidempotency-key: ask-1.1.0;\r\n\r\n", 16384, 0, NULL, NULL) = 90
+13 pwrite64(13</d/taskwatch.db-wal>, "\r\0\23ask-1.0.0;\0\7ask-2.0.0;\0\7ask-1.1.0;"..., 4096, 8300) = 4096
 13 fdatasync(13</d/taskwatch.db-wal>) = 0
 11 writev(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, [{iov_base="HTTP/1.1 200 OK\r\n"..., iov_len=2}], 1) = 2
 13 +++ exited with 0 +++
@@ -64,7 +64,7 @@ class TestJudge(unittest.TestCase):
             ("a sync of another file", replaced(SYNC, "taskwatch.db-wal", "taskwatch.db"), 1),
             ("a sync before the page", moved(SYNC, SYNC - 1), 1),
             ("a sync of the header alone", without(PAGE), 2),
-            ("a request after the sync", moved(1, DONE + 1), 1),
+            ("a page of others", replaced(SYNC - 1, "ask-1.1.0;", "ask-9.9.9;"), 1),
         ]:
             with self.subTest(what):
                 verdict = judge(lines)
