@@ -330,9 +330,10 @@ async fn carry(
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        to.write_all(&buffer[..read]).await.map_err(|_| End::Reset)?;
+        // Before it is written: who has read it finds it counted.
         passage.carried += read as u64;
         carried.store(passage.carried, Ordering::SeqCst);
+        to.write_all(&buffer[..read]).await.map_err(|_| End::Reset)?;
     }
 }
 
