@@ -78,6 +78,17 @@ pub enum OpenError {
         /// What this version can read.
         known: usize,
     },
+    /// The disk cannot hold what the journal needs, as some network file systems cannot.
+    #[error(
+        "{} cannot have a write-ahead journal, only {mode:?}; name a folder on a local disk with --data",
+        path.display()
+    )]
+    NoJournal {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite keeps instead.
+        mode: String,
+    },
     /// SQLite refuses the file.
     #[error("the store cannot be opened: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -154,7 +165,7 @@ impl Store {
             .map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
         let mut conn = Connection::open(&path)?;
         conn.busy_timeout(BUSY_TIMEOUT)?;
-        conn.pragma_update(None, "journal_mode", "WAL")?;
+        journal(&conn, &path)?;
         // Without FULL a power cut may take back what was acknowledged.
         conn.pragma_update(None, "synchronous", "FULL")?;
         // A savepoint must not need a temporary file: where files run out, changes still work.
@@ -249,6 +260,20 @@ impl Store {
         if self.requests.send(Request::Order(Order::Close(done))).is_ok() {
             let _ = closed.await;
         }
+    }
+}
+
+/// Has SQLite keep a write-ahead journal. The answer is read to its end: whether the change of the
+/// mode was committed is told only there, and the mode that SQLite names afterwards is not the file's.
+fn journal(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let mut change = conn.prepare("PRAGMA journal_mode = WAL")?;
+    let answer =
+        change.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    match answer.first() {
+        Some(mode) if mode != "wal" => {
+            Err(OpenError::NoJournal { path: path.to_owned(), mode: mode.clone() })
+        }
+        _ => Ok(()),
     }
 }
 
