@@ -106,6 +106,11 @@ impl Buffer {
         self.entries.back().map_or(self.yielded.as_ref(), |last| last.position.as_ref())
     }
 
+    #[cfg(feature = "simulation")]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.entries.len() >= Self::MAX_ENTRIES || self.bytes >= Self::MAX_BYTES
     }

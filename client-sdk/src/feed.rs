@@ -102,6 +102,11 @@ impl Feed {
         self.state().buffer.is_half_empty()
     }
 
+    #[cfg(feature = "simulation")]
+    pub(crate) fn len(&self) -> usize {
+        self.state().buffer.len()
+    }
+
     pub(crate) fn take_wishes(&self) -> Vec<Wish> {
         std::mem::take(&mut self.state().wishes)
     }

@@ -33,6 +33,9 @@ mod feed;
 mod fold;
 mod ledger;
 mod machine;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 mod stream;
 #[cfg(test)]
 mod testing;

@@ -1,7 +1,6 @@
 //! The hub and its connections without tasks, sockets and clocks, for tests that decide what
 //! happens when. Only what `transport/connection.rs` does around the state machines is done here
 //! in another way: frames are texts, and whoever drives it says when something is read or written.
-#![cfg_attr(not(test), expect(missing_docs, reason = "no part of the public interface"))]
 #![expect(clippy::expect_used, reason = "a harness fails by panicking")]
 
 mod disk;
@@ -21,18 +20,14 @@ use taskwatch_protocol::{CloseCode, CloseReason, Seq, ServerFrame, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
-pub use self::disk::{Change, Disk};
+pub use self::disk::{Change, Content, Disk};
 pub use self::seeds::{Held, Seeds};
 pub use self::truth::{Entry, Filter, Truth};
 use crate::clock::Now;
 use crate::hub::{FanOut, Stop};
 use crate::session::{Delivery, Fetched, Next, Outbox, Session, Step};
+use crate::transport::{MAX_UNWRITTEN, PROGRESS};
 use crate::{EventLog, Hub, HubConfig, HubStats, LogEvent};
-
-/// A peer whose answers pile up to so much is not read from.
-const MAX_UNWRITTEN: usize = 64 << 10;
-/// So many bytes taken count as progress of a slow peer.
-const PROGRESS: usize = 16 << 10;
 
 /// A hub whose fan-out goes on when it is told to.
 #[derive(Debug)]
@@ -232,6 +227,11 @@ impl Connection {
                 }
             });
         }
+    }
+
+    /// Whether it waits for nothing but its next [`turn`](Self::turn).
+    pub fn gives_way(&self) -> bool {
+        self.again
     }
 
     pub fn is_fetching(&self) -> bool {

@@ -4,3 +4,6 @@ mod connection;
 pub(crate) mod framing;
 pub(crate) mod upgrade;
 mod wire;
+
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use connection::{MAX_UNWRITTEN, PROGRESS};

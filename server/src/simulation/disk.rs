@@ -122,9 +122,9 @@ impl Disk {
         self.content().clone()
     }
 
-    /// Puts back what was on it once.
+    /// Puts back what was on it once; the disk itself is fine.
     pub fn restore(&self, copy: Content) {
-        *self.content() = copy;
+        *self.content() = Content { is_broken: false, ..copy };
     }
 }
 

@@ -3,15 +3,14 @@
 //! whether the fan-out rests between two pushes of one event.
 
 mod judge;
+mod step;
 mod world;
 
 use super::{Held, Seeds};
 use world::World;
 
-const SEEDS: Seeds = Seeds {
-    command: "cargo test -p taskwatch-server model_tests::whatever -- --nocapture",
-    cases: 150,
-};
+const SEEDS: Seeds =
+    Seeds { command: "cargo test -p taskwatch-server whatever_happens -- --nocapture", cases: 150 };
 
 fn case(seed: u64, held: &mut Held) {
     let mut world = World::new(seed, held);

@@ -96,3 +96,28 @@ fn variable(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().expect("a number"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FEW: Seeds = Seeds { command: "", cases: 10 };
+
+    #[test]
+    #[should_panic(expected = "cases held resume")]
+    fn a_run_that_was_too_easy_fails() {
+        FEW.run(|seed, held| {
+            held.note("lag");
+            held.note("join");
+            if seed == 3 {
+                held.note("resume");
+            }
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "broken")]
+    fn a_failure_is_not_swallowed() {
+        FEW.run(|seed, _| assert_ne!(seed, 7, "broken"));
+    }
+}

@@ -112,7 +112,17 @@ impl Truth {
 
     /// The event with this number, if it was not forgotten before the beginning.
     pub fn entry(&self, seq: u64) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.seq == seq)
+        let first = self.entries.first()?.seq;
+        self.entries.get(usize::try_from(seq.checked_sub(first)?).ok()?)
+    }
+
+    /// Whether the same happened in both, up to a position.
+    pub fn is_like(&self, other: &Self, upto: u64) -> bool {
+        upto <= self.head.min(other.head) && self.texts(upto).eq(other.texts(upto))
+    }
+
+    fn texts(&self, upto: u64) -> impl Iterator<Item = &String> {
+        self.entries.iter().take_while(move |entry| entry.seq <= upto).map(|entry| &entry.text)
     }
 
     /// What somebody must see between two positions.

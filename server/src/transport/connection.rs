@@ -16,9 +16,9 @@ use crate::hub::{Member, Stop};
 use crate::session::{Delivery, Fetched, Next, Outbox, Session, Step};
 
 /// A peer whose answers pile up to so much is not read from until it takes them.
-const MAX_UNWRITTEN: usize = 64 << 10;
+pub(crate) const MAX_UNWRITTEN: usize = 64 << 10;
 /// So many bytes taken count as progress of a slow peer.
-const PROGRESS: usize = 16 << 10;
+pub(crate) const PROGRESS: usize = 16 << 10;
 
 /// How a connection ended.
 #[derive(Debug)]
