@@ -47,6 +47,8 @@ pub struct HubConfig {
     pub concurrent_snapshots: usize,
     /// Bytes of one snapshot that wait in memory; what is more waits in a file.
     pub snapshot_bytes: usize,
+    /// Bytes of all these files together. Who would need more is told `unavailable`.
+    pub spool_bytes: u64,
     /// Folder of these files, which have no name; `None` is the system's for temporary files.
     pub spool_dir: Option<PathBuf>,
     /// How long a shutdown waits for connections to close, and over how long the clients are
@@ -75,6 +77,7 @@ impl Default for HubConfig {
             concurrent_reads: 4,
             concurrent_snapshots: 4,
             snapshot_bytes: 8 << 20,
+            spool_bytes: 1 << 30,
             spool_dir: None,
             drain_window: Duration::from_secs(30),
         }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use taskwatch_protocol::{CloseCode, Seq};
+use taskwatch_protocol::{CloseCode, Pattern, Seq, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -29,9 +29,10 @@ use snapshots::Snapshots;
 pub(crate) use stats::Counters;
 pub use stats::HubStats;
 
-use crate::clock::Now;
-use crate::session::{Fetch, Fetched};
-use crate::{EventLog, HubConfig, LogEvent, MemoryLog, Page, TaskEventPublisher};
+use crate::{
+    EventLog, HubConfig, LogEvent, MemoryLog, Page, ReadError, SnapshotError, TaskEventPublisher,
+    TaskSnapshot,
+};
 
 /// Clients are asked to come back at no more than so many a second.
 const RETURNS_PER_SECOND: u64 = 1_000;
@@ -84,7 +85,7 @@ impl Hub {
             fanned: AtomicU64::new(head),
             published: Notify::new(),
             pages: Pages::new(log.clone(), config.page, config.concurrent_reads),
-            snapshots: Snapshots::new(config.concurrent_snapshots),
+            snapshots: Snapshots::new(&config),
             connections: TaskTracker::new(),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
@@ -232,18 +233,21 @@ impl Hub {
         lock(&self.shared.cache).read(after, upto, self.shared.config.page)
     }
 
-    /// Gets what a connection needs to go on. A page may also hold events up to the position that
-    /// was asked for: others may be reading it too.
-    pub(crate) async fn fetch(self, fetch: Fetch, now: Now) -> Fetched {
-        match fetch {
-            Fetch::Page { after, upto } => Fetched::Page(self.shared.pages.read(after, upto).await),
-            Fetch::Snapshot(request) => {
-                let Shared { snapshots, log, config, .. } = &*self.shared;
-                let snapshot = snapshots.take(&**log, config, &request, now.wall).await;
-                Fetched::Snapshot(request, snapshot)
-            }
-            Fetch::Frame(frames) => Fetched::Frame(frames.next().await),
-        }
+    /// The same from the log, in a page that others may be reading too: it can also hold events
+    /// up to `after`.
+    pub(crate) async fn read_log(&self, after: Seq, upto: Seq) -> Result<Arc<Page>, ReadError> {
+        self.shared.pages.read(after, upto).await
+    }
+
+    /// The present state of some repositories, when it is its turn.
+    pub(crate) async fn snapshot(
+        &self,
+        repositories: Vec<Pattern>,
+        id: Option<String>,
+        at: Timestamp,
+    ) -> Result<TaskSnapshot, SnapshotError> {
+        let Shared { snapshots, log, config, .. } = &*self.shared;
+        snapshots.take(&**log, config, repositories, id, at).await
     }
 }
 

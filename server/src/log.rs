@@ -3,6 +3,7 @@
 mod incarnations;
 mod memory;
 mod snapshot;
+mod spool;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,8 +13,8 @@ use taskwatch_protocol::{Cursor, EventKind, Pattern, RepositoryName, ResetReason
 
 pub use incarnations::Incarnations;
 pub use memory::{MemoryLog, TaskEventPublisher};
-pub(crate) use snapshot::SnapshotFrames;
 pub use snapshot::{SnapshotError, SnapshotSink, TaskSnapshot};
+pub(crate) use spool::{SpoolLimits, SpooledFrames, UNIT};
 
 use crate::transport::framing;
 
@@ -127,7 +128,9 @@ pub trait EventLog: Send + Sync + 'static {
     fn read(&self, after: Seq, upto: Seq, limit: PageLimit) -> ReadFuture<'_>;
 
     /// Pushes the tasks of `repositories`, as they are at one position, and finishes with that
-    /// position, which the log picks: the newest that is durable is best.
+    /// position. The log picks it: not before anything that was published, and not ahead of what
+    /// [`read`](Self::read) finds. The sink may wait for the disk, so this is work for a thread of
+    /// [`spawn_blocking`](tokio::task::spawn_blocking).
     ///
     /// Where this is not implemented, a subscription that asks for a snapshot is refused.
     fn snapshot(&self, repositories: &[Pattern], into: SnapshotSink) -> SnapshotFuture<'_> {

@@ -1,6 +1,7 @@
 //! The protocol of one connection as a state machine: frames in, frames out, no socket, no clock.
 
 mod delivery;
+mod fetch;
 mod rate;
 mod subscription;
 
@@ -8,7 +9,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use delivery::{Delivery, Fetch, Fetched, Next, Outbox};
+pub(crate) use delivery::{Delivery, Next, Outbox};
+pub(crate) use fetch::{Fetch, Fetched};
 use rate::TokenBucket;
 pub(crate) use subscription::{Answer, SnapshotRequest};
 use subscription::{Change, Request};

@@ -9,6 +9,7 @@ mod embed;
 mod fan_out;
 mod frames;
 mod lifecycle;
+mod network;
 mod property;
 mod reconnect;
 mod resume;

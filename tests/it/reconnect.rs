@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use taskwatch_client::{Client, Update, Updates};
-use taskwatch_tests::{Daemon, Rest, Watcher, read_log, within};
+use taskwatch_tests::{Daemon, Proxy, Rest, Watcher, read_log, within};
 
-use crate::support::{Forwarder, envelopes};
+use crate::support::envelopes;
 
 fn client(url: &str) -> Client {
     Client::builder(url)
@@ -40,7 +40,7 @@ fn interrupted(update: Update) -> Option<String> {
 async fn a_stream_that_is_cut_again_and_again_misses_nothing() {
     let data = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(data.path()).await;
-    let network = Forwarder::start(daemon.addr()).await;
+    let network = Proxy::start(daemon.addr()).await;
     let mut stream = client(network.url()).subscribe(["foo"]).unwrap();
     stream.ready().await.unwrap();
 
@@ -73,7 +73,7 @@ async fn a_stream_that_is_cut_again_and_again_misses_nothing() {
 async fn what_happened_while_the_network_was_gone_is_replayed() {
     let data = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(data.path()).await;
-    let network = Forwarder::start(daemon.addr()).await;
+    let network = Proxy::start(daemon.addr()).await;
     let mut updates = client(network.url()).subscribe(["foo"]).unwrap().updates();
     updates.ready().await.unwrap();
     let rest = Rest::new(daemon.url());
@@ -114,7 +114,7 @@ async fn what_happened_while_the_network_was_gone_is_replayed() {
 async fn the_watcher_says_that_none_was_lost_and_none_was() {
     let data = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(data.path()).await;
-    let network = Forwarder::start(daemon.addr()).await;
+    let network = Proxy::start(daemon.addr()).await;
     let args = ["--repo", "foo", "-o", "json", "--count", "15"];
     let mut watcher = Watcher::start(network.url(), &args).await;
     let rest = Rest::new(daemon.url());
@@ -174,7 +174,7 @@ async fn repositories_are_added_to_and_removed_from_a_live_stream() {
     let data = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(data.path()).await;
     let rest = Rest::new(daemon.url());
-    let network = Forwarder::start(daemon.addr()).await;
+    let network = Proxy::start(daemon.addr()).await;
     let mut stream = client(network.url()).subscribe(["foo"]).unwrap();
     stream.ready().await.unwrap();
 

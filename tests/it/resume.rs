@@ -6,6 +6,7 @@ use std::path::Path;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use taskwatch_client::Client;
+use taskwatch_protocol::Position;
 use taskwatch_tests::{Daemon, RawClient, Rest, read_log, within};
 
 use crate::support::{cursor, envelopes, events};
@@ -127,7 +128,7 @@ async fn a_position_before_what_is_kept_is_expired() {
 }
 
 #[tokio::test]
-async fn what_is_just_still_kept_resumes() {
+async fn the_edge_of_what_is_kept_is_exact() {
     let data = tempfile::tempdir().unwrap();
     let few = ["--retention-events", "3"];
     let daemon = Daemon::start_with(data.path(), "127.0.0.1:0", &few).await;
@@ -135,15 +136,41 @@ async fn what_is_just_still_kept_resumes() {
     let mut watcher = RawClient::subscribed(daemon.url(), &["*"]).await;
     fill(&rest, "old", 10).await;
     let log = events(&mut watcher, 10).await;
-    let trimmed =
-        async { while answer(daemon.url(), &cursor(&log[5])).await["data"]["mode"] != "reset" {} };
+    // 0 is the position behind the newest event that is gone.
+    let edge = |distance: usize| cursor(&log[6 + distance]);
+    let before = cursor(&log[5]);
+    let trimmed = async { while answer(daemon.url(), &before).await["data"]["mode"] != "reset" {} };
     within("the server trims its log", trimmed).await;
 
-    // The position behind the newest event that is gone.
-    let edge = cursor(&log[6]);
-    let mut client = RawClient::connect(daemon.url(), "/ws").await;
-    assert_eq!(resume(&mut client, "*", &edge, "error").await["data"]["mode"], "resumed");
-    assert_eq!(events(&mut client, 3).await, log[7..]);
+    for distance in 0..=3 {
+        let mut client = RawClient::connect(daemon.url(), "/ws").await;
+        let answer = resume(&mut client, "*", &edge(distance), "error").await;
+        assert_eq!(answer["data"]["mode"], "resumed", "{distance}");
+        assert_eq!(events(&mut client, 3 - distance).await, log[7 + distance..]);
+    }
+    // The head is the newest position there is; the next one has not happened.
+    let head: Position = cursor(&log[9]).parse().unwrap();
+    let ahead = Position { seq: head.seq + 1, ..head }.to_string();
+    refuse(&daemon, &rest, &ahead, "future").await;
+    refuse(&daemon, &rest, &before, "expired").await;
+}
+
+#[tokio::test]
+async fn a_database_that_was_made_anew_is_another_life() {
+    let (data, anew) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let cursors = async |data: &Path| {
+        let daemon = Daemon::start(data).await;
+        let rest = Rest::new(daemon.url());
+        fill(&rest, "the same", 5).await;
+        let log = read_log(data);
+        (daemon, rest, log.iter().map(|event| cursor(&event.envelope)).collect::<Vec<_>>())
+    };
+    let (_, _, old) = cursors(data.path()).await;
+    let (daemon, rest, new) = cursors(anew.path()).await;
+    for since in &old {
+        refuse(&daemon, &rest, since, "incarnation").await;
+    }
+    assert_eq!(answer(daemon.url(), &new[0]).await["data"]["mode"], "resumed");
 }
 
 /// A stream of the SDK goes through a server that ends in mid-write and comes back.
@@ -215,10 +242,9 @@ fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-/// The head as a new subscriber is told it.
-async fn head(url: &str) -> String {
-    let mut client = RawClient::connect(url, "/ws?repo=foo").await;
-    client.until("subscribed").await["cursor"].as_str().unwrap().to_owned()
+/// The head of the log. A new subscriber may be told one that is a moment older.
+fn head(data: &Path) -> String {
+    cursor(&read_log(data).last().unwrap().envelope)
 }
 
 /// A copy of the data is put back after the server ended by this signal.
@@ -226,14 +252,14 @@ async fn restored_after(signal: &str) {
     let (data, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut daemon = Daemon::start(data.path()).await;
     fill(&Rest::new(daemon.url()), "in the copy", 5).await;
-    let older = head(daemon.url()).await;
+    let older = head(data.path());
     daemon.signal("TERM");
     daemon.wait().await;
     copy_files(data.path(), copy.path());
 
     let mut daemon = Daemon::start(data.path()).await;
     fill(&Rest::new(daemon.url()), "not in the copy", 10).await;
-    let newer = head(daemon.url()).await;
+    let newer = head(data.path());
     daemon.signal(signal);
     daemon.wait().await;
     copy_files(copy.path(), data.path());

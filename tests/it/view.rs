@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use taskwatch_client::{Client, ErrorCode, OnGap, TaskView, Tasks, Update, WatchError};
 use taskwatch_server::HubConfig;
-use taskwatch_tests::{Daemon, Rest, Watcher, within};
+use taskwatch_tests::{Daemon, Proxy, Rest, Watcher, within};
 
 use crate::snapshot::{View, fold, writer};
-use crate::support::{Embedded, Forwarder};
+use crate::support::Embedded;
 
 fn client(url: &str) -> Client {
     Client::builder(url)
@@ -41,7 +41,7 @@ async fn until(view: &mut TaskView, is_wanted: impl Fn(&Tasks) -> bool) {
 async fn a_view_equals_the_log_amid_changes_and_cuts() {
     let data = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(data.path()).await;
-    let network = Forwarder::start(daemon.addr()).await;
+    let network = Proxy::start(daemon.addr()).await;
     let writer = writer(daemon.url(), 7);
     for round in 0..8 {
         let mut view = client(network.url()).view(["foo", "acme/*"]).unwrap();

@@ -1,14 +1,17 @@
 //! The pieces that cross-crate tests, the demo and the stress runs are made of: the real
-//! binaries, a REST caller, a raw WebSocket, and the log as it stands in the database.
+//! binaries, a REST caller, a raw WebSocket, a network with faults, and the log as it stands in the
+//! database.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a harness fails by panicking")]
 
 mod daemon;
 mod database;
+mod proxy;
 mod raw;
 mod rest;
 
 pub use daemon::{Daemon, LineReader, Watcher, binary, example};
 pub use database::{LoggedEvent, read_log};
+pub use proxy::{End, Faults, Plan, Proxy};
 pub use raw::RawClient;
 pub use rest::Rest;
 

@@ -72,6 +72,10 @@ impl Pages {
             if page.scanned_to > position {
                 return Ok(page);
             }
+            if page.scanned_to <= start {
+                let text = format!("events after {start}, up to {upto}, are not there");
+                return Err(ReadError::Unavailable(text));
+            }
             // It was cut short by its bytes, or by the end of the log as it was then.
             start = page.scanned_to;
         }

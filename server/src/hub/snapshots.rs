@@ -1,45 +1,56 @@
-//! Snapshots for those who ask: few at a time, and few in memory.
+//! Snapshots for those who ask: few at a time, few in memory, and not without limit on disk.
 
 use std::sync::Arc;
 
-use taskwatch_protocol::Timestamp;
+use taskwatch_protocol::{Pattern, Timestamp};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
-use crate::session::SnapshotRequest;
+use crate::log::{SpoolLimits, UNIT};
 use crate::{EventLog, HubConfig, SnapshotError, SnapshotSink, TaskSnapshot};
 
 /// What bounds the cost of snapshots.
 #[derive(Debug)]
 pub(super) struct Snapshots {
     /// For reading the log.
-    reads: Semaphore,
+    turns: Arc<Semaphore>,
     /// For staying in memory until the peer has taken it. Who gets none goes to a file, so that
     /// nobody waits for a slow peer.
     memory: Arc<Semaphore>,
+    /// For staying in a file.
+    disk: Arc<Semaphore>,
 }
 
 impl Snapshots {
-    pub(super) fn new(concurrent: usize) -> Self {
-        Self { reads: Semaphore::new(concurrent), memory: Arc::new(Semaphore::new(concurrent)) }
+    pub(super) fn new(config: &HubConfig) -> Self {
+        let units = usize::try_from(config.spool_bytes / UNIT).unwrap_or(usize::MAX);
+        Self {
+            turns: Arc::new(Semaphore::new(config.concurrent_snapshots)),
+            memory: Arc::new(Semaphore::new(config.concurrent_snapshots)),
+            disk: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+        }
     }
 
     pub(super) async fn take(
         &self,
         log: &dyn EventLog,
         config: &HubConfig,
-        request: &SnapshotRequest,
+        repositories: Vec<Pattern>,
+        id: Option<String>,
         at: Timestamp,
     ) -> Result<TaskSnapshot, SnapshotError> {
-        let closed = |_| SnapshotError::Unavailable("the hub has ended".to_owned());
-        let _permit = self.reads.acquire().await.map_err(closed)?;
+        // Nobody closes these.
+        let turn = Arc::clone(&self.turns).acquire_owned().await.ok();
         let memory = Arc::clone(&self.memory).try_acquire_owned().ok();
-        let sink = SnapshotSink::new(
-            request.repositories.clone(),
-            request.id.clone(),
-            at,
-            memory.map(|permit| (permit, config.snapshot_bytes)),
-            config.spool_dir.as_deref(),
-        );
-        log.snapshot(&request.repositories, sink).await
+        let limits = SpoolLimits {
+            memory: memory.map(|permit| (permit, config.snapshot_bytes)),
+            disk: Arc::clone(&self.disk),
+            dir: config.spool_dir.as_deref(),
+        };
+        // Whoever reads the log may do so elsewhere, and would not notice that nobody waits.
+        let abandoned = CancellationToken::new();
+        let _left = abandoned.clone().drop_guard();
+        let sink = SnapshotSink::new(repositories.clone(), id, at, limits, turn, abandoned);
+        log.snapshot(&repositories, sink).await
     }
 }

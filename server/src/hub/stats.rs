@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use taskwatch_protocol::{CloseCode, Mode, ResetReason, Subscribed};
+use taskwatch_protocol::{CloseCode, ResetReason};
 
 /// Counters that only ever grow.
 #[derive(Debug)]
@@ -11,8 +11,9 @@ pub(crate) struct Counters {
     pub(crate) ignored: Counter,
     pub(crate) overflows: Counter,
     pub(crate) rejoins: Counter,
+    pub(crate) sent: Counter,
     pub(crate) replayed: Counter,
-    resumes: Counter,
+    pub(crate) resumes: Counter,
     pub(crate) snapshots: Counter,
     resets: Counts<ResetReason>,
     closes: Counts<CloseCode>,
@@ -32,7 +33,9 @@ pub struct HubStats {
     pub overflows: u64,
     /// Times a connection that had been sent there was level again.
     pub rejoins: u64,
-    /// Events sent to those who were catching up.
+    /// Events sent to subscribers, each of them counted.
+    pub sent: u64,
+    /// Of those, events sent to subscribers that were catching up.
     pub replayed: u64,
     /// Pages read from the log, since they were no longer in memory.
     pub log_reads: u64,
@@ -51,7 +54,11 @@ pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn add_one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {
@@ -86,6 +93,7 @@ impl Default for Counters {
             ignored: Counter::default(),
             overflows: Counter::default(),
             rejoins: Counter::default(),
+            sent: Counter::default(),
             replayed: Counter::default(),
             resumes: Counter::default(),
             snapshots: Counter::default(),
@@ -96,15 +104,10 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// A subscription was answered.
-    pub(crate) fn subscribed(&self, answer: &Subscribed) {
-        match answer.mode {
-            Mode::Resumed => self.resumes.add_one(),
-            _ => {
-                if let Some(reason) = &answer.reason {
-                    self.resets.add_one(reason);
-                }
-            }
+    /// A position was not honoured, if there is a reason.
+    pub(crate) fn reset(&self, reason: Option<&ResetReason>) {
+        if let Some(reason) = reason {
+            self.resets.add_one(reason);
         }
     }
 
@@ -120,6 +123,7 @@ impl Counters {
             ignored: self.ignored.get(),
             overflows: self.overflows.get(),
             rejoins: self.rejoins.get(),
+            sent: self.sent.get(),
             replayed: self.replayed.get(),
             log_reads,
             resumes: self.resumes.get(),
@@ -137,19 +141,10 @@ mod tests {
     #[test]
     fn resets_and_closes_are_counted_by_their_words() {
         let counters = Counters::default();
-        let answer = |mode, reason| Subscribed {
-            accepted: vec![],
-            denied: vec![],
-            mode,
-            reason,
-            head: None,
-        };
-        counters.subscribed(&answer(Mode::Resumed, None));
-        counters.subscribed(&answer(Mode::Live, None));
-        counters.subscribed(&answer(Mode::Reset, Some(ResetReason::Expired)));
+        counters.reset(None);
+        counters.reset(Some(&ResetReason::Expired));
         counters.closed(CloseCode::Slow);
         let stats = counters.stats(0, 0);
-        assert_eq!(stats.resumes, 1);
         assert!(stats.resets.contains(&(ResetReason::Expired, 1)));
         assert_eq!(stats.resets.iter().map(|(_, count)| count).sum::<u64>(), 1);
         assert!(stats.closes.contains(&(CloseCode::Slow, 1)));

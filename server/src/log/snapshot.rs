@@ -1,23 +1,18 @@
 //! The state of tasks at one position, on its way from the log to one connection.
 
-use std::io::{self, Read, Seek, Write};
-use std::path::Path;
+use std::io;
 
-use bytes::Bytes;
 use taskwatch_protocol::{
     Cursor, Envelope, Pattern, Seq, ServerMessage, Snapshot, Task, Timestamp,
 };
-use tempfile::SpooledTempFile;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
+use super::spool::{Spool, SpoolLimits, SpooledFrames};
 use crate::transport::framing;
 
-/// About so many bytes of tasks make a frame.
+/// So many bytes of tasks make a frame, or one task that is larger.
 const FRAME: usize = 32 << 10;
-/// Of a task besides its texts.
-const TASK: usize = 400;
-/// Bytes in front of each frame of the spool: its length.
-const LENGTH: usize = size_of::<u32>();
 
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -44,73 +39,70 @@ pub struct SnapshotSink {
     repositories: Vec<Pattern>,
     id: Option<String>,
     timestamp: Timestamp,
-    spool: SpooledTempFile,
+    spool: Spool,
     tasks: Vec<Task>,
     bytes: usize,
     is_first: bool,
-    memory: Option<OwnedSemaphorePermit>,
+    /// Held while the log is read, however long the peer stays.
+    turn: Option<OwnedSemaphorePermit>,
+    abandoned: CancellationToken,
 }
 
 /// A complete snapshot.
 #[derive(Debug)]
 pub struct TaskSnapshot {
     seq: Seq,
-    frames: SnapshotFrames,
-}
-
-/// The frames of a snapshot, one after the other.
-#[derive(Debug)]
-pub(crate) struct SnapshotFrames {
-    spool: SpooledTempFile,
-    _memory: Option<OwnedSemaphorePermit>,
+    frames: SpooledFrames,
 }
 
 impl SnapshotSink {
-    /// For the tasks of `repositories`, as the reply to the request `id`. With `memory` up to so
-    /// many bytes stay there; without, and beyond, they go to a file in `dir`.
+    /// For the tasks of `repositories`, as the reply to the request `id`.
     pub(crate) fn new(
         repositories: Vec<Pattern>,
         id: Option<String>,
         timestamp: Timestamp,
-        memory: Option<(OwnedSemaphorePermit, usize)>,
-        dir: Option<&Path>,
+        limits: SpoolLimits<'_>,
+        turn: Option<OwnedSemaphorePermit>,
+        abandoned: CancellationToken,
     ) -> Self {
-        let (memory, max_size) = memory.map_or((None, 0), |(permit, bytes)| (Some(permit), bytes));
-        let spool = match dir {
-            Some(dir) => tempfile::spooled_tempfile_in(max_size, dir),
-            None => tempfile::spooled_tempfile(max_size),
-        };
+        let spool = Spool::new(limits);
         let (tasks, bytes, is_first) = (Vec::new(), 0, true);
-        Self { repositories, id, timestamp, spool, tasks, bytes, is_first, memory }
+        Self { repositories, id, timestamp, spool, tasks, bytes, is_first, turn, abandoned }
     }
 
-    /// Adds a task; one of another repository is left out.
+    /// Adds a task; one of another repository is left out. May wait for the disk, so it belongs
+    /// on a thread that may.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If the file cannot be written or too much waits in files, and when nobody wants the
+    /// snapshot any more. Then reading on is of no use.
     pub fn push(&mut self, task: Task) -> io::Result<()> {
+        if self.abandoned.is_cancelled() {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "the peer has left"));
+        }
         if !self.repositories.iter().any(|pattern| pattern.matches(&task.repository)) {
             return Ok(());
         }
+        let mut size = ByteCount(0);
+        serde_json::to_writer(&mut size, &task)?;
         // Before it is added, so that something is left for the last frame.
-        if self.bytes >= FRAME {
+        if !self.tasks.is_empty() && self.bytes + size.0 > FRAME {
             self.write_frame(None)?;
         }
-        self.bytes += TASK + task.title.len() + task.description.len();
+        self.bytes += size.0;
         self.tasks.push(task);
         Ok(())
     }
 
     /// Ends the snapshot: it holds exactly the effects of all events up to `seq`, whose cursor is
-    /// `cursor`.
+    /// `cursor`. May wait for the disk.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// As [`push`](Self::push).
     pub fn finish(mut self, seq: Seq, cursor: Cursor) -> io::Result<TaskSnapshot> {
         self.write_frame(Some(cursor))?;
-        self.spool.rewind()?;
-        let frames = SnapshotFrames { spool: self.spool, _memory: self.memory };
-        Ok(TaskSnapshot { seq, frames })
+        drop(self.turn);
+        Ok(TaskSnapshot { seq, frames: self.spool.into_frames()? })
     }
 
     /// The last frame carries the cursor.
@@ -124,9 +116,21 @@ impl SnapshotSink {
         self.bytes = 0;
         let frame = Envelope::new(message).at(self.timestamp).id(self.id.clone()).cursor(cursor);
         let (frame, _) = framing::text_frame(frame.encode().as_bytes());
-        let len = u32::try_from(frame.len()).map_err(io::Error::other)?;
-        self.spool.write_all(&len.to_be_bytes())?;
-        self.spool.write_all(&frame)
+        self.spool.write(&frame)
+    }
+}
+
+/// Counts what is written to it.
+struct ByteCount(usize);
+
+impl io::Write for ByteCount {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -137,31 +141,8 @@ impl TaskSnapshot {
         self.seq
     }
 
-    pub(crate) fn into_frames(self) -> SnapshotFrames {
+    pub(crate) fn into_frames(self) -> SpooledFrames {
         self.frames
-    }
-}
-
-impl SnapshotFrames {
-    /// The next frame as it goes to the socket; `None` behind the last. The disk is waited for
-    /// elsewhere.
-    pub(crate) async fn next(mut self) -> io::Result<(Self, Option<Bytes>)> {
-        let read = tokio::task::spawn_blocking(move || {
-            let frame = self.read()?;
-            Ok((self, frame))
-        });
-        read.await.unwrap_or_else(|error| Err(io::Error::other(error)))
-    }
-
-    pub(crate) fn read(&mut self) -> io::Result<Option<Bytes>> {
-        let mut len = [0; LENGTH];
-        match self.spool.read_exact(&mut len) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            read => read?,
-        }
-        let mut frame = vec![0; u32::from_be_bytes(len) as usize];
-        self.spool.read_exact(&mut frame)?;
-        Ok(Some(frame.into()))
     }
 }
 
@@ -170,14 +151,15 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use bytes::Bytes;
     use taskwatch_protocol::ServerFrame;
     use tokio::sync::Semaphore;
     use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocket};
 
-    fn task(repository: &str, description: &str) -> Task {
+    fn task(repository: &str, text: &str) -> Task {
         let json = serde_json::json!({
             "id": uuid::Uuid::new_v4(), "repository": repository, "title": "One",
-            "description": description, "status": "pending", "priority": "low", "tags": [],
+            "description": text, "status": "pending", "priority": "low", "tags": [text],
             "assignee": null, "created_at": "2026-11-22T10:00:00.000Z",
             "updated_at": "2026-11-22T10:00:00.000Z", "version": 1,
         });
@@ -185,25 +167,25 @@ mod tests {
     }
 
     fn sink(max_bytes: Option<usize>) -> SnapshotSink {
-        let memory = max_bytes
-            .map(|bytes| (Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(), bytes));
+        let permit = || Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let limits = SpoolLimits {
+            memory: max_bytes.map(|bytes| (permit(), bytes)),
+            disk: Arc::new(Semaphore::new(10_000)),
+            dir: None,
+        };
         let repositories = vec!["foo".parse().unwrap(), "a/*".parse().unwrap()];
-        SnapshotSink::new(
-            repositories,
-            Some("7".into()),
-            Timestamp::from_unix_millis(0),
-            memory,
-            None,
-        )
+        let time = Timestamp::from_unix_millis(0);
+        SnapshotSink::new(repositories, Some("7".into()), time, limits, None, Default::default())
     }
 
     fn frames(snapshot: TaskSnapshot) -> Vec<(Snapshot, ServerFrame)> {
         let mut frames = snapshot.into_frames();
-        let next = || frames.read().unwrap();
+        let next = || (!frames.is_empty()).then(|| frames.read().unwrap());
         let decode = |frame: Bytes| {
             let stream = io::Cursor::new(frame.to_vec());
             let mut socket = WebSocket::from_raw_socket(stream, Role::Client, None);
             let Message::Text(text) = socket.read().unwrap() else { panic!("not a text") };
+            assert!(text.len() < FRAME + 1_000);
             let frame = ServerFrame::decode(&text).unwrap();
             let ServerMessage::Snapshot(snapshot) = frame.message.clone() else { panic!() };
             (snapshot, frame)
@@ -227,7 +209,8 @@ mod tests {
         for memory in [None, Some(10_000), Some(10_000_000)] {
             let mut sink = sink(memory);
             for number in 0..40 {
-                sink.push(task("foo", &number.to_string().repeat(2_000))).unwrap();
+                // A byte of it takes six on the wire.
+                sink.push(task("foo", &"\u{1}".repeat(number * 60))).unwrap();
                 sink.push(task("bar", "not asked for")).unwrap();
                 sink.push(task("a/b", "")).unwrap();
             }
@@ -245,5 +228,13 @@ mod tests {
             assert_eq!(tasks.len(), 80);
             assert!(tasks.iter().all(|task| task.repository.as_str() != "bar"));
         }
+    }
+
+    #[test]
+    fn for_a_peer_that_has_left_nothing_is_read_on() {
+        let mut sink = sink(None);
+        sink.push(task("foo", "")).unwrap();
+        sink.abandoned.cancel();
+        assert!(sink.push(task("foo", "")).is_err());
     }
 }

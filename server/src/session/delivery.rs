@@ -1,16 +1,14 @@
 //! Where a connection's next frames come from: the fan-out, the log, or a snapshot. Knows no
 //! socket and waits for nothing; who drives it fetches what it asks for.
 
-use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use taskwatch_protocol::{CloseCode, Seq, ServerFrame, ServerMessage};
+use taskwatch_protocol::{CloseCode, Mode, Seq, ServerFrame, ServerMessage};
 
-use super::{Answer, Session, SnapshotRequest};
+use super::{Answer, Fetch, Fetched, Session, SnapshotRequest};
 use crate::clock::Now;
 use crate::hub::{Joined, Member, Stop, Taken};
-use crate::log::SnapshotFrames;
+use crate::log::SpooledFrames;
 use crate::mutant::{self, Mutant};
 use crate::{Hub, Page, ReadError, SnapshotError, TaskSnapshot};
 
@@ -41,25 +39,6 @@ pub(crate) enum Next {
     Fetch(Fetch),
 }
 
-/// What has to be waited for.
-#[derive(Debug)]
-pub(crate) enum Fetch {
-    /// The events after a position, from the log.
-    Page { after: Seq, upto: Seq },
-    /// The present state.
-    Snapshot(SnapshotRequest),
-    /// The next frame of a snapshot.
-    Frame(SnapshotFrames),
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub(crate) enum Fetched {
-    Page(Result<Arc<Page>, ReadError>),
-    Snapshot(SnapshotRequest, Result<TaskSnapshot, SnapshotError>),
-    Frame(io::Result<(SnapshotFrames, Option<Bytes>)>),
-}
-
 #[derive(Debug)]
 enum Source {
     /// Nothing is known to be missing: the fan-out fills the queue.
@@ -68,8 +47,8 @@ enum Source {
     Behind,
     /// A page of which the events from `next` on, up to number `upto`, are still to be sent.
     Page { page: Arc<Page>, next: usize, upto: Seq },
-    /// A snapshot of which some frames were sent.
-    Snapshot(SnapshotFrames),
+    /// A snapshot of which there is more to send; `None` while a frame is fetched.
+    Snapshot(Option<SpooledFrames>),
     /// Something was asked for.
     Fetching,
 }
@@ -80,8 +59,10 @@ pub(crate) struct Delivery {
     hub: Hub,
     member: Arc<Member>,
     source: Source,
+    /// What is to be answered with a snapshot.
+    asked: Option<Box<SnapshotRequest>>,
     /// To be sent as soon as the connection's position is that of the snapshot.
-    snapshot: Option<Box<(SnapshotRequest, TaskSnapshot)>>,
+    snapshot: Option<Box<TaskSnapshot>>,
     /// A full queue has sent it to catching up.
     overflowed: bool,
 }
@@ -89,7 +70,7 @@ pub(crate) struct Delivery {
 impl Delivery {
     pub(crate) fn new(hub: Hub, member: Member) -> Self {
         let (member, source) = (Arc::new(member), Source::Behind);
-        Self { hub, member, source, snapshot: None, overflowed: false }
+        Self { hub, member, source, asked: None, snapshot: None, overflowed: false }
     }
 
     pub(crate) fn member(&self) -> &Member {
@@ -98,6 +79,12 @@ impl Delivery {
 
     pub(crate) fn is_level(&self) -> bool {
         matches!(self.source, Source::Level)
+    }
+
+    /// Leaves the hub; nothing comes any more, and what was kept for the peer is let go.
+    pub(crate) fn end(&mut self) {
+        self.hub.exit(&self.member);
+        (self.source, self.snapshot) = (Source::Fetching, None);
     }
 
     /// Puts what comes next into the outbox, and follows the sources until one has to be waited
@@ -130,6 +117,7 @@ impl Delivery {
                         {
                             out.put_frame(event.frame());
                             session.sent(event.seq());
+                            self.hub.counters().sent.add_one();
                             self.hub.counters().replayed.add_one();
                         }
                     }
@@ -138,11 +126,9 @@ impl Delivery {
                         self.source = Source::Behind;
                     }
                 },
-                Source::Snapshot(_) => {
-                    let source = std::mem::replace(&mut self.source, Source::Fetching);
-                    if let Source::Snapshot(frames) = source {
-                        return Next::Fetch(Fetch::Frame(frames));
-                    }
+                Source::Snapshot(frames) => {
+                    let Some(frames) = frames.take() else { break };
+                    return Next::Fetch(Fetch::Frame(frames));
                 }
                 Source::Fetching => break,
             }
@@ -172,20 +158,25 @@ impl Delivery {
                 tracing::error!(%error, "cannot catch up");
                 return Err(Stop::new(CloseCode::Unavailable));
             }
-            Fetched::Snapshot(request, Ok(snapshot)) => {
-                self.snapshot = Some(Box::new((request, snapshot)));
+            Fetched::Snapshot(snapshot) => {
+                let snapshot = snapshot.and_then(|snapshot| {
+                    let late = snapshot.seq() < session.position();
+                    let error = || SnapshotError::Unavailable("it is of the past".to_owned());
+                    if late { Err(error()) } else { Ok(snapshot) }
+                });
+                match snapshot {
+                    Ok(snapshot) => self.snapshot = Some(Box::new(snapshot)),
+                    Err(error) => self.refuse_snapshot(&error, session, now, out),
+                }
             }
-            Fetched::Snapshot(request, Err(error)) => {
-                tracing::warn!(%error, "no snapshot");
-                out.put(&session.refuse_snapshot(request, &error, now));
-            }
-            Fetched::Frame(Ok((frames, Some(frame)))) => {
+            Fetched::Frame(Ok((frames, frame))) => {
                 out.put_frame(&frame);
-                self.source = Source::Snapshot(frames);
-            }
-            Fetched::Frame(Ok((_, None))) => {
-                session.end_snapshot();
-                self.hub.counters().snapshots.add_one();
+                if frames.is_empty() {
+                    session.end_snapshot();
+                    self.hub.counters().snapshots.add_one();
+                } else {
+                    self.source = Source::Snapshot(Some(frames));
+                }
             }
             Fetched::Frame(Err(error)) => {
                 tracing::error!(%error, "a snapshot cannot be read back");
@@ -211,6 +202,7 @@ impl Delivery {
         let fanned = self.hub.fanned();
         match self.member.queue().take(CHUNK) {
             Taken::Frames { frames, empty } => {
+                self.hub.counters().sent.add(frames.len() as u64);
                 for (seq, frame) in frames {
                     if mutant::active(Mutant::SkipEvent) && seq % 50 == 0 {
                         continue;
@@ -244,7 +236,7 @@ impl Delivery {
 
     /// How far it reads: exactly to the snapshot that is to be sent, else to the head.
     fn goal(&self) -> Seq {
-        self.snapshot.as_ref().map_or_else(|| self.hub.head(), |snapshot| snapshot.1.seq())
+        self.snapshot.as_ref().map_or_else(|| self.hub.head(), |snapshot| snapshot.seq())
     }
 
     /// Reads on; once that is done sends what waits to be sent there, and joins if it is level.
@@ -263,26 +255,47 @@ impl Delivery {
             self.source = Source::Page { page: Arc::new(page), next: 0, upto };
             return None;
         }
-        if let Some(snapshot) = self.snapshot.take() {
-            let (request, snapshot) = *snapshot;
-            let answer = session.begin_snapshot(request, snapshot.seq(), now, self.hub.log());
-            self.put_answer(&answer, out);
-            self.source = Source::Snapshot(snapshot.into_frames());
+        if let Some(snapshot) = self.snapshot.take()
+            && let Some(request) = self.asked.take()
+        {
+            out.put(&session.begin_snapshot(*request, now, self.hub.log()));
+            self.source = Source::Snapshot(Some(snapshot.into_frames()));
             return None;
         }
         match session.answer(now, self.hub.log()) {
-            Some(Answer::Frame(answer)) => self.put_answer(&answer, out),
-            Some(Answer::Snapshot(request)) => return Some(Fetch::Snapshot(request)),
+            Some(Answer::Frame(answer)) => {
+                if let ServerMessage::Subscribed(subscribed) = &answer.message {
+                    if subscribed.mode == Mode::Resumed {
+                        self.hub.counters().resumes.add_one();
+                    }
+                    self.hub.counters().reset(subscribed.reason.as_ref());
+                }
+                out.put(&answer);
+            }
+            Some(Answer::Snapshot(request)) => {
+                self.hub.counters().reset(request.reason.as_ref());
+                let (repositories, id) = (request.repositories.clone(), request.id.clone());
+                self.asked = Some(Box::new(request));
+                return Some(Fetch::Snapshot { repositories, id });
+            }
             None => self.join(session),
         }
         None
     }
 
-    fn put_answer(&self, answer: &ServerFrame, out: &mut impl Outbox) {
-        if let ServerMessage::Subscribed(subscribed) = &answer.message {
-            self.hub.counters().subscribed(subscribed);
+    fn refuse_snapshot(
+        &mut self,
+        error: &SnapshotError,
+        session: &Session,
+        now: Now,
+        out: &mut impl Outbox,
+    ) {
+        if matches!(error, SnapshotError::Unavailable(_)) {
+            tracing::warn!(%error, "no snapshot");
         }
-        out.put(answer);
+        if let Some(request) = self.asked.take() {
+            out.put(&session.refuse_snapshot(*request, error, now));
+        }
     }
 
     fn join(&mut self, session: &Session) {
@@ -300,6 +313,6 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.hub.exit(&self.member);
+        self.end();
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use taskwatch_protocol::{
-    Cursor, Envelope, ErrorCode, ErrorMessage, Mode, OnGap, Pattern, ResetReason, Seq, ServerFrame,
+    Cursor, Envelope, ErrorCode, ErrorMessage, Mode, OnGap, Pattern, ResetReason, ServerFrame,
     ServerMessage, Subscribe, Subscribed, Unsubscribe, Unsubscribed,
 };
 
@@ -40,7 +40,7 @@ pub(crate) struct SnapshotRequest {
     pub(crate) id: Option<String>,
     pub(crate) repositories: Vec<Pattern>,
     /// Why the position that was given is not honoured.
-    reason: Option<ResetReason>,
+    pub(crate) reason: Option<ResetReason>,
 }
 
 impl Session {
@@ -111,16 +111,14 @@ impl Session {
         self.subscribed = true;
     }
 
-    /// The answer in front of a snapshot of position `seq`, at which the connection is. Until
+    /// The answer in front of a snapshot of the very position at which the connection is. Until
     /// [`Self::end_snapshot`] no event and no bookmark may follow.
     pub(crate) fn begin_snapshot(
         &mut self,
         request: SnapshotRequest,
-        seq: Seq,
         now: Now,
         log: &dyn EventLog,
     ) -> ServerFrame {
-        self.scanned(seq);
         self.in_snapshot = true;
         self.add(&request.repositories);
         let message = Subscribed {

@@ -74,7 +74,8 @@ impl Bench {
     }
 
     fn begin_snapshot(&mut self, request: SnapshotRequest, seq: Seq) -> Value {
-        without_time(&self.session.begin_snapshot(request, seq, self.now, &Positions))
+        self.session.scanned(seq);
+        without_time(&self.session.begin_snapshot(request, self.now, &Positions))
     }
 
     fn later(&mut self, by: Duration) -> &mut Self {

@@ -122,10 +122,9 @@ impl Disk {
         self.content().clone()
     }
 
-    /// Puts back what was on it once; whether it can be read stays as it is.
+    /// Puts back what was on it once; the disk itself is fine.
     pub fn restore(&self, copy: Content) {
-        let mut content = self.content();
-        *content = Content { is_broken: content.is_broken, ..copy };
+        *self.content() = Content { is_broken: false, ..copy };
     }
 }
 

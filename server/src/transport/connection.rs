@@ -72,7 +72,11 @@ impl<S: ByteStream> Connection<S> {
     /// Boxed: a future holds what it is given more than once, and there is one for each connection.
     pub(super) async fn run(mut self: Box<Self>) {
         let started = now().instant;
-        let code = match self.serve().await {
+        let ending = self.serve().await;
+        // Nothing is kept for a peer that is being seen off.
+        self.delivery.end();
+        self.fetching = None;
+        let code = match ending {
             Ending::Ours(stop) => {
                 self.hub.counters().closed(stop.code);
                 self.wire.close(stop).await;
@@ -94,7 +98,7 @@ impl<S: ByteStream> Connection<S> {
                     Next::Wait => break,
                     Next::Again => tokio::task::yield_now().await,
                     Next::Fetch(fetch) => {
-                        self.fetching = Some(Box::pin(self.hub.clone().fetch(fetch, now())));
+                        self.fetching = Some(Box::pin(fetch.run(self.hub.clone(), now())));
                     }
                 }
             }

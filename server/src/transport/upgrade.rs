@@ -174,7 +174,12 @@ fn subscription(query: &str) -> Result<Option<Subscribe>, Problem> {
                 subscribe.repositories.push(pattern);
             }
             "since" => subscribe.since = Some(Cursor::new(value)),
-            "snapshot" => subscribe.snapshot = value == "true",
+            "snapshot" => {
+                subscribe.snapshot = value.parse().map_err(|_| {
+                    let detail = "snapshot is true or false";
+                    Problem::new(StatusCode::BAD_REQUEST, ErrorCode::BadMessage, detail)
+                })?;
+            }
             "on_gap" => subscribe.on_gap = Some((&*value).into()),
             _ => {}
         }
@@ -329,7 +334,14 @@ mod tests {
         assert_eq!(subscribe.since, Some(Cursor::new("c1-x")));
         assert_eq!(subscription("").unwrap(), None);
         assert_eq!(subscription("other=1").unwrap(), None);
-        for bad in ["repo=a%20b", "repo=", "since=x", "snapshot=true", "repo=a&on_gap=x"] {
+        for bad in [
+            "repo=a%20b",
+            "repo=",
+            "since=x",
+            "snapshot=true",
+            "repo=a&on_gap=x",
+            "repo=a&snapshot=1",
+        ] {
             assert!(subscription(bad).is_err(), "{bad}");
         }
     }

@@ -78,6 +78,8 @@ impl App {
         let hub = Hub::with_log(Arc::new(store.clone()), config);
         let publisher = hub.clone();
         writer.start(move |event| publisher.publish(event)).map_err(StartError::Thread)?;
+        let journal = store.clone();
+        tokio::spawn(async move { journal.keep_journal_short().await });
 
         let service = TaskService::new(store.clone());
         let router = rest::router(service, hub.clone(), Arc::new(access));

@@ -20,7 +20,8 @@ fn text(stats: &HubStats) -> String {
     for (name, help, value) in [
         ("events_published", "Events published.", stats.published),
         ("events_ignored", "Events published twice or out of order.", stats.ignored),
-        ("events_replayed", "Events sent to connections that were catching up.", stats.replayed),
+        ("events_sent", "Events sent to subscribers.", stats.sent),
+        ("events_replayed", "Of those, events sent to catch up.", stats.replayed),
         (
             "switches_to_catching_up",
             "Times a full queue sent a connection to the log.",

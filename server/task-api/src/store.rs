@@ -25,21 +25,24 @@ use taskwatch_server::{
     EventLog, Incarnations, PageLimit, ReadError, ReadFuture, SnapshotError, SnapshotFuture,
     SnapshotSink,
 };
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use uuid::Uuid;
 
 use crate::change::{Change, Refusal};
 use crate::idempotency::Once;
 use crate::settings::Retention;
 use reader::Readers;
-use writer::{Job, Request};
+use writer::{Job, Order, Request};
 
 pub(crate) use reader::{ListQuery, TaskPage};
 pub(crate) use writer::{Changed, Writer};
 
 const DATABASE: &str = "taskwatch.db";
+const JOURNAL: &str = "taskwatch.db-wal";
 const LOCK: &str = "taskwatch.lock";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// From here on the journal is emptied even if readers have to wait for it.
+const LONG_JOURNAL: u64 = 64 << 20;
 /// Changes that wait for the writer; more callers wait for room.
 const WAITING: usize = 1024;
 
@@ -74,6 +77,17 @@ pub enum OpenError {
         found: usize,
         /// What this version can read.
         known: usize,
+    },
+    /// The disk cannot hold what the journal needs, as some network file systems cannot.
+    #[error(
+        "{} cannot have a write-ahead journal, only {mode:?}; name a folder on a local disk with --data",
+        path.display()
+    )]
+    NoJournal {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite keeps instead.
+        mode: String,
     },
     /// SQLite refuses the file.
     #[error("the store cannot be opened: {0}")]
@@ -118,6 +132,8 @@ struct Shared {
     incarnations: Incarnations,
     head: AtomicU64,
     floor: AtomicU64,
+    /// Told when the journal is long.
+    long_journal: Notify,
 }
 
 /// The open store. A clone is the same store.
@@ -149,12 +165,12 @@ impl Store {
             .map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
         let mut conn = Connection::open(&path)?;
         conn.busy_timeout(BUSY_TIMEOUT)?;
-        conn.pragma_update(None, "journal_mode", "WAL")?;
+        journal(&conn, &path)?;
         // Without FULL a power cut may take back what was acknowledged.
         conn.pragma_update(None, "synchronous", "FULL")?;
         // A savepoint must not need a temporary file: where files run out, changes still work.
         conn.pragma_update(None, "temp_store", "MEMORY")?;
-        conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+        conn.pragma_update(None, "journal_size_limit", LONG_JOURNAL)?;
         schema::migrate(&mut conn)?;
         let incarnation = Incarnation(rand::random());
         let incarnations = schema::begin_incarnation(&mut conn, incarnation)?;
@@ -165,6 +181,7 @@ impl Store {
             incarnations,
             head: AtomicU64::new(state.head),
             floor: AtomicU64::new(state.floor),
+            long_journal: Notify::new(),
         });
         let (sender, requests) = mpsc::channel();
         let store = Self {
@@ -183,6 +200,7 @@ impl Store {
             retention,
             clock,
             patience: writer::IDLE,
+            long_journal: LONG_JOURNAL,
             lock,
         };
         Ok((store, writer))
@@ -215,14 +233,47 @@ impl Store {
         self.readers.read(move |tx| reader::list(tx, &query)).await
     }
 
+    /// Runs until the store is closed, and empties the journal whenever it is long. SQLite does so by
+    /// itself, but only at a moment without readers; many who read in turn leave none.
+    pub(crate) async fn keep_journal_short(&self) {
+        loop {
+            self.shared.long_journal.notified().await;
+            let (Some(_pause), Some(_long_pause)) =
+                (self.readers.pause().await, self.long_readers.pause().await)
+            else {
+                return;
+            };
+            let (done, emptied) = oneshot::channel();
+            if self.requests.send(Request::Order(Order::EmptyJournal(done))).is_err() {
+                return;
+            }
+            let _ = emptied.await;
+        }
+    }
+
     /// Makes the changes that wait, then closes the file. Later calls are refused.
     pub(crate) async fn close(&self) {
         self.readers.close().await;
         self.long_readers.close().await;
+        self.shared.long_journal.notify_one();
         let (done, closed) = oneshot::channel();
-        if self.requests.send(Request::Close(done)).is_ok() {
+        if self.requests.send(Request::Order(Order::Close(done))).is_ok() {
             let _ = closed.await;
         }
+    }
+}
+
+/// Has SQLite keep a write-ahead journal. The answer is read to its end: whether the change of the
+/// mode was committed is told only there, and the mode that SQLite names afterwards is not the file's.
+fn journal(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let mut change = conn.prepare("PRAGMA journal_mode = WAL")?;
+    let answer =
+        change.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    match answer.first() {
+        Some(mode) if mode != "wal" => {
+            Err(OpenError::NoJournal { path: path.to_owned(), mode: mode.clone() })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -2,12 +2,10 @@
 
 mod bare;
 mod embedded;
-mod forwarder;
 mod log;
 
 pub(crate) use bare::{Bare, Opcode, frame};
 pub(crate) use embedded::{Embedded, task};
-pub(crate) use forwarder::Forwarder;
 pub(crate) use log::TestLog;
 
 use serde_json::Value;

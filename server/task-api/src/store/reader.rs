@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OpenFlags, ToSql, Transaction};
 use taskwatch_protocol::{EventKind, Pattern, RepositoryName, Seq, Status, Task};
 use taskwatch_server::{LogEvent, Page, PageLimit, ReadError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::schema::{self, TASK_COLUMNS};
@@ -80,9 +80,15 @@ impl Readers {
         task.await.map_err(|_| Unavailable)?
     }
 
+    /// Waits for the readers, and lets none begin before the permit is dropped. `None` if they are
+    /// closed.
+    pub(super) async fn pause(&self) -> Option<SemaphorePermit<'_>> {
+        self.permits.acquire_many(CONNECTIONS as u32).await.ok()
+    }
+
     /// Waits for the readers and closes their connections.
     pub(super) async fn close(&self) {
-        if let Ok(all) = self.permits.acquire_many(CONNECTIONS as u32).await {
+        if let Some(all) = self.pause().await {
             self.permits.close();
             all.forget();
         }
@@ -153,12 +159,11 @@ pub(super) fn snapshot(
 /// Which names some patterns stand for, in order and without overlap: from the first to before
 /// the second.
 fn ranges(patterns: &[Pattern]) -> Vec<(String, String)> {
-    // Names are ASCII: nothing stands between a name and the same with a NUL, and everything that
-    // begins with a prefix before the same with a DEL.
+    // A blank stands before, and a DEL behind, every character that a name may have.
     let range = |pattern: &Pattern| match pattern {
         Pattern::All => (String::new(), "\x7f".to_owned()),
         Pattern::Prefix(prefix) => (prefix.to_string(), format!("{prefix}\x7f")),
-        Pattern::Exact(name) => (name.to_string(), format!("{name}\0")),
+        Pattern::Exact(name) => (name.to_string(), format!("{name} ")),
     };
     let mut ranges: Vec<_> = patterns.iter().map(range).collect();
     ranges.sort();

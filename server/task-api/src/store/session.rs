@@ -14,11 +14,10 @@ use rusqlite::{Connection, OpenFlags};
 use taskwatch_protocol::Incarnation;
 use url::Url;
 
-use super::{DATABASE, OpenError, schema};
+use super::{DATABASE, JOURNAL, OpenError, schema};
 
 const SESSION: &str = "taskwatch.session";
 /// What SQLite keeps beside the database while it is open.
-const JOURNAL: &str = "taskwatch.db-wal";
 const INDEX: &str = "taskwatch.db-shm";
 /// Nobody reads it again; but what may hold somebody's work is not for us to delete.
 const ASIDE: &str = "taskwatch.db-wal.replaced";

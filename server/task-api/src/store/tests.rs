@@ -448,6 +448,45 @@ fn what_was_acknowledged_while_somebody_else_read_survives_a_kill() {
     assert_eq!(Bench::at(killed, 1000, DAY).store.head(), 3);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_journal_stays_short_though_somebody_always_reads() {
+    const LONG: u64 = 256 << 10;
+    let mut bench = Bench::new();
+    bench.writer.long_journal = LONG;
+    let journal = bench.dir.path().join(JOURNAL);
+    let mut others = tokio::task::JoinSet::new();
+    let store = bench.store.clone();
+    others.spawn(async move { store.keep_journal_short().await });
+    for _ in 0..4 {
+        let store = bench.store.clone();
+        others.spawn(async move {
+            // Long enough that the next one begins before this one ends.
+            let read = |tx: &rusqlite::Transaction<'_>| {
+                (0..200).try_for_each(|_| schema::load_state(tx).map(drop))
+            };
+            while store.long_readers.read(read).await.is_ok() {}
+        });
+    }
+    let text = "x".repeat(60_000);
+    let (mut written, mut longest) = (0, 0);
+    while written < 32 * LONG {
+        let mut task = new_task("foo");
+        task.description = text.clone();
+        let store = bench.store.clone();
+        let change = Change::Create { id: Uuid::now_v7(), task };
+        let mut waiting = std::pin::pin!(store.change(change, None));
+        // The journal's turn may come first.
+        while waiting.as_mut().now_or_never().is_none() {
+            bench.turn();
+            tokio::task::yield_now().await;
+        }
+        written += text.len() as u64;
+        longest = longest.max(journal.metadata().unwrap().len());
+    }
+    others.shutdown().await;
+    assert!(longest < written / 4, "{longest} of {written}");
+}
+
 #[tokio::test]
 async fn a_read_says_how_far_it_has_looked() {
     let mut bench = Bench::new();

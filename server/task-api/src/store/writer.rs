@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::rows::{self, WriteError, Written};
 use super::schema::{self, LogState};
-use super::{ChangeError, Clock, Shared, answers, retention, session};
+use super::{ChangeError, Clock, JOURNAL, Shared, answers, retention, session};
 use crate::change::Change;
 use crate::idempotency::Once;
 use crate::settings::Retention;
@@ -40,6 +40,14 @@ pub(crate) struct Changed {
 #[derive(Debug)]
 pub(super) enum Request {
     Change(Box<Job>),
+    Order(Order),
+}
+
+/// What is no change. The changes before it are made first.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Nobody reads now.
+    EmptyJournal(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -64,6 +72,8 @@ pub(crate) struct Writer {
     pub(super) clock: Clock,
     /// How long the next turn waits for a change before it looks for old events.
     pub(super) patience: Duration,
+    /// Bytes of a journal that is long.
+    pub(super) long_journal: u64,
     /// Held while the thread lives.
     pub(super) lock: File,
 }
@@ -119,33 +129,55 @@ impl Writer {
         &mut self,
         publish: &dyn Fn(LogEvent),
     ) -> ControlFlow<Option<oneshot::Sender<()>>> {
-        let mut close = None;
-        let idle = match self.requests.recv_timeout(self.patience) {
-            Ok(Request::Change(first)) => {
-                let mut jobs = vec![*first];
-                while jobs.len() < BATCH
-                    && let Ok(request) = self.requests.try_recv()
-                {
-                    match request {
-                        Request::Change(job) => jobs.push(*job),
-                        Request::Close(done) => {
-                            close = Some(done);
-                            break;
-                        }
-                    }
-                }
-                self.commit(jobs, publish);
-                false
-            }
-            Ok(Request::Close(done)) => return ControlFlow::Break(Some(done)),
+        let first = match self.requests.recv_timeout(self.patience) {
+            Ok(Request::Change(job)) => Some(*job),
+            Ok(Request::Order(order)) => return self.obey(order),
             Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(None),
-            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Timeout) => None,
         };
-        if close.is_some() {
-            return ControlFlow::Break(close);
+        let idle = first.is_none();
+        if let Some(first) = first {
+            let mut jobs = vec![first];
+            let mut order = None;
+            while jobs.len() < BATCH
+                && order.is_none()
+                && let Ok(request) = self.requests.try_recv()
+            {
+                match request {
+                    Request::Change(job) => jobs.push(*job),
+                    Request::Order(given) => order = Some(given),
+                }
+            }
+            self.commit(jobs, publish);
+            if let Some(order) = order {
+                return self.obey(order);
+            }
         }
         self.trim(idle);
+        self.watch_journal();
         ControlFlow::Continue(())
+    }
+
+    fn obey(&mut self, order: Order) -> ControlFlow<Option<oneshot::Sender<()>>> {
+        match order {
+            Order::Close(done) => return ControlFlow::Break(Some(done)),
+            Order::EmptyJournal(done) => {
+                // Waits for nobody, and begins the journal anew if all of it could be moved.
+                let empty = self.conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)");
+                if let Err(error) = empty {
+                    tracing::warn!(%error, "the journal could not be emptied; it grows");
+                }
+                let _ = done.send(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn watch_journal(&self) {
+        let len = std::fs::metadata(self.dir.join(JOURNAL)).map_or(0, |journal| journal.len());
+        if len > self.long_journal {
+            self.shared.long_journal.notify_one();
+        }
     }
 
     /// One commit for all jobs; each is answered after it.

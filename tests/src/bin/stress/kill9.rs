@@ -310,7 +310,7 @@ impl Writers {
 }
 
 /// A port that no outgoing connection takes while the server is down.
-fn free_port(random: &mut StdRng) -> u16 {
+pub(crate) fn free_port(random: &mut StdRng) -> u16 {
     loop {
         let port = random.random_range(20_000..30_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

@@ -5,14 +5,19 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a stress run fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 
+mod counters;
+mod dead_reader;
 mod dead_readers;
 mod fanout;
 mod http;
 mod idle;
 mod kill9;
 mod load;
+mod paused;
 mod process;
+mod quiet;
 mod report;
+mod returns;
 mod socket;
 
 use std::process::ExitCode;
@@ -38,6 +43,14 @@ enum Run {
     Idle(idle::Args),
     /// Every client has every event, in order
     Fanout(fanout::Args),
+    /// A watcher that is stopped for two minutes has everything in the end
+    Paused(paused::Args),
+    /// A client that never reads is closed, comes back, and has everything
+    DeadReader(dead_reader::Args),
+    /// A silent repository's subscribers outlive the retention of the others
+    Quiet(quiet::Args),
+    /// Those who come back together share what is read from the store
+    Returns(returns::Args),
     /// All of them
     All {
         /// Smaller, for every change: a minute or two
@@ -59,11 +72,23 @@ async fn main() -> ExitCode {
         Run::DeadReaders(args) => dead_readers::run(&args, &mut report).await,
         Run::Idle(args) => idle::run(&args, &mut report).await,
         Run::Fanout(args) => fanout::run(&args, &mut report).await,
+        Run::Paused(args) => paused::run(&args, &mut report).await,
+        Run::DeadReader(args) => dead_reader::run(&args, &mut report).await,
+        Run::Quiet(args) => quiet::run(&args, &mut report).await,
+        Run::Returns(args) => returns::run(&args, &mut report).await,
         Run::All { short } => {
             kill9::run(&kill9::Args::sized(short), &mut report).await;
             dead_readers::run(&dead_readers::Args::sized(short), &mut report).await;
             fanout::run(&fanout::Args::sized(short), &mut report).await;
             idle::run(&idle::Args::sized(short), &mut report).await;
+            paused::run(&paused::Args::sized(short), &mut report).await;
+            dead_reader::run(&dead_reader::Args::sized(short), &mut report).await;
+            returns::run(&returns::Args::sized(short), &mut report).await;
+            // Bookmarks come every 20 s, so that no short form would show anything; what it shows
+            // is shown in small by tests/it/network.rs.
+            if !short {
+                quiet::run(&quiet::Args::full(), &mut report).await;
+            }
         }
     }
     report.end()
