@@ -33,6 +33,8 @@ pub(crate) struct Watcher {
     /// What a view makes of it; `None` if it cannot be whole.
     view: Option<Tasks>,
     has_joined: bool,
+    /// It was given a position and has not gone on from there yet.
+    is_resuming: bool,
 }
 
 impl Watcher {
@@ -48,6 +50,7 @@ impl Watcher {
             wished: patterns,
             view: with_state.then(Tasks::default),
             has_joined: false,
+            is_resuming: false,
         }
     }
 
@@ -55,9 +58,11 @@ impl Watcher {
         &self.wished
     }
 
-    /// Whether it wishes this, or did once.
-    pub(crate) fn has_ever_wished(&self, pattern: &str) -> bool {
-        self.may.patterns.iter().any(|held| held == pattern)
+    /// Whether this can be added so that its state comes first. What is added before a stream goes
+    /// on from a position goes on from there, too.
+    pub(crate) fn can_add(&self, pattern: &str) -> bool {
+        let was_wished = self.may.patterns.iter().any(|held| held == pattern);
+        self.with_state && !self.is_resuming && !was_wished
     }
 
     pub(crate) fn on_gap(&self) -> OnGap {
@@ -91,6 +96,7 @@ impl Watcher {
                     self.view = None;
                 }
                 self.must.patterns.clone_from(&self.wished);
+                self.is_resuming = true;
             }
             None => *self = Self::new(self.wished.clone(), self.on_gap, self.with_state),
         }
@@ -122,7 +128,12 @@ impl Watcher {
                 self.snapshot(lines, snapshot);
             }
             Update::Gap(gap) => self.gap(lines, gap, held),
-            Update::Connected { resumed: true, .. } => held.note("resume"),
+            Update::Connected { resumed, .. } => {
+                self.is_resuming = false;
+                if *resumed {
+                    held.note("resume");
+                }
+            }
             Update::Parked => held.note("parked"),
             _ => {}
         }

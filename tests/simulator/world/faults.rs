@@ -74,7 +74,7 @@ impl World<'_> {
     pub(super) fn fault(&mut self) {
         let Some(&fault) = self.faults.choose(&mut self.rng) else { return };
         let at = self.rng.random_range(0..self.clients.len());
-        if self.now < self.clients[at].asleep_until {
+        if self.now >= self.peace || self.now < self.clients[at].asleep_until {
             return;
         }
         self.held.tell(|| format!("{fault:?} {at}"));
@@ -146,7 +146,7 @@ impl World<'_> {
                 let pattern = *PATTERNS.choose(&mut self.rng).unwrap();
                 let client = &mut self.clients[at];
                 let now = client.clocks(self.now);
-                if client.watcher.with_state() && !client.watcher.has_ever_wished(pattern) {
+                if client.watcher.can_add(pattern) {
                     client.watcher.add(pattern);
                     client.stream.add(now, one(pattern));
                 }
