@@ -25,7 +25,7 @@ pub use self::seeds::{Held, Seeds};
 pub use self::truth::{Entry, Filter, Truth};
 use crate::clock::Now;
 use crate::hub::{FanOut, Stop};
-use crate::session::{Delivery, Fetched, Next, Outbox, Session, Step};
+use crate::session::{Delivery, Fetch, Fetched, Next, Outbox, Session, Step};
 use crate::transport::{MAX_UNWRITTEN, PROGRESS};
 use crate::{EventLog, Hub, HubConfig, HubStats, LogEvent};
 
@@ -283,6 +283,11 @@ impl Connection {
             match self.delivery.fill(&mut self.session, now, &mut self.out) {
                 Next::Wait => break,
                 Next::Again => self.again = true,
+                // A file would be read by a thread, and threads follow no seed.
+                Next::Fetch(Fetch::Frame(mut frames)) => {
+                    let frame = frames.read().map(|frame| (frames, frame));
+                    self.fetching = Some(Box::pin(std::future::ready(Fetched::Frame(frame))));
+                }
                 Next::Fetch(fetch) => {
                     self.fetching = Some(Box::pin(fetch.run(self.hub.clone(), now)));
                 }

@@ -106,7 +106,8 @@ impl SpooledFrames {
         self.left == 0
     }
 
-    pub(super) fn read(&mut self) -> io::Result<Bytes> {
+    /// Waits for a file.
+    pub(crate) fn read(&mut self) -> io::Result<Bytes> {
         let mut len = [0; size_of::<u32>()];
         self.file.read_exact(&mut len)?;
         let mut frame = vec![0; u32::from_be_bytes(len) as usize];
