@@ -3,7 +3,7 @@
 # the database and judges what everybody saw. tests/chaos/README.md says how to read it.
 #
 #   tests/chaos.sh [short] [--seed N]   what every change runs, about two minutes
-#   tests/chaos.sh long [--seed N]      more of everything, under an hour
+#   tests/chaos.sh long [--seed N]      more of everything, about twelve minutes
 #   tests/chaos.sh mutants [NAME…]      servers broken on purpose: each must be caught, by name
 #   tests/chaos.sh selftest             the checker itself: mutated histories must be rejected
 #   tests/chaos.sh check FOLDER         judges an earlier run again

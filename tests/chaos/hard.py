@@ -42,7 +42,7 @@ LEAST: dict[str, Counts] = {
 # What is not shown where no process may trace another.
 TRACED = ["changes refused by a full disk", "ends by a failing sync"]
 LEAST["long"] = {
-    name: least if name.startswith("resets") else 4 * least
+    name: least if name.startswith("resets") else 8 * least
     for name, least in LEAST["short"].items()
 }
 
