@@ -156,10 +156,11 @@ impl Session {
         Envelope::new(ServerMessage::Error(error)).at(now.wall).id(request.id)
     }
 
-    /// The cursor a heartbeat may carry.
+    /// The cursor a heartbeat may carry. None before the first subscription: whoever saved the
+    /// head, and lost the answer to a `since` or the tasks of a snapshot, would resume behind them.
     pub(super) fn bookmark(&self, log: &dyn EventLog) -> Option<Cursor> {
         let ahead = u64::from(mutant::active(Mutant::BookmarkAhead));
-        (!self.in_snapshot).then(|| log.cursor(self.position + ahead))
+        (self.subscribed && !self.in_snapshot).then(|| log.cursor(self.position + ahead))
     }
 
     fn may_subscribe(&self, request: &Subscribe) -> Result<(), ErrorMessage> {

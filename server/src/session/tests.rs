@@ -249,12 +249,29 @@ fn limits_are_refused_by_name_and_the_session_goes_on() {
 #[test]
 fn a_ping_is_answered_with_what_is_behind_the_reader() {
     let mut bench = Bench::new();
+    bench.ask(&subscribe(json!({})));
     bench.session.sent(12);
     bench.session.scanned(15);
     let pong = bench.reply(&json!({"type": "ping", "id": "p"}));
     let expected = json!({"type": "pong", "id": "p", "cursor": "15", "data": {"delivered": 1}});
     assert_eq!(pong, expected);
     assert_eq!(bench.say(&json!({"type": "pong"})), Step::Nothing);
+}
+
+#[test]
+fn before_a_subscription_is_accepted_there_is_no_bookmark() {
+    let mut bench = Bench::new();
+    let ping = json!({"type": "ping"});
+    let bare = json!({"type": "pong", "data": {"delivered": 0}});
+    assert_eq!(bench.reply(&ping), bare);
+    // What becomes of this one is not known yet, so its client may not save the head.
+    bench.ask_snapshot(&subscribe(json!({"snapshot": true})));
+    assert_eq!(bench.reply(&ping), bare);
+    // Refused, so the position that was asked for is still the one to come back with.
+    assert_eq!(bench.ask(&subscribe(json!({"since": "99"})))["data"]["mode"], "reset");
+    assert_eq!(bench.reply(&ping), bare);
+    bench.ask(&subscribe(json!({})));
+    assert_eq!(bench.reply(&ping)["cursor"], "10");
 }
 
 #[test]
@@ -298,6 +315,7 @@ fn floods_are_closed() {
 #[test]
 fn heartbeats_come_on_time_and_silence_ends_it() {
     let mut bench = Bench::new();
+    bench.ask(&subscribe(json!({})));
     assert_eq!(bench.tick(), Step::Nothing);
     bench.now.instant = bench.session.deadline();
     let Step::Send(ping) = bench.tick() else { panic!() };

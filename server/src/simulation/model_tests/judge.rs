@@ -77,6 +77,10 @@ impl Judge {
         }
     }
 
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.is_subscribed
+    }
+
     pub(super) fn position(&self) -> u64 {
         self.position
     }
@@ -192,6 +196,8 @@ impl Judge {
         must!(*delivered == self.delivered, "delivered", "{delivered}, not {}", self.delivered);
         if self.snapshot.is_some() {
             must!(frame["cursor"].is_null(), "I6 bookmark", "{kind} inside of a snapshot");
+        } else if !self.is_subscribed {
+            must!(frame["cursor"].is_null(), "I6 bookmark", "{kind} before any subscription");
         } else if !(self.after_snapshot && frame["cursor"].is_null()) {
             // That the snapshot has ended is noticed a moment after its last frame.
             self.bookmark(at, &frame["cursor"], kind);

@@ -140,7 +140,9 @@ impl<'a> World<'a> {
             self.take(Step::Ping, at);
             let Some(link) = &self.peers[at].link else { continue };
             assert_eq!(link.judge.unanswered(), 0, "liveness: {:?}", link.judge);
-            assert_eq!(link.judge.position(), self.truth.head(), "liveness: {:?}", link.judge);
+            // Without a subscription nothing says how far it is.
+            let is_level = link.judge.position() == self.truth.head();
+            assert!(is_level || !link.judge.is_subscribed(), "liveness: {:?}", link.judge);
         }
     }
 
