@@ -88,7 +88,7 @@ pub(crate) async fn run(args: &Args, report: &mut Report) {
     let changes: usize = writers.join_all().await.into_iter().sum();
     // Each connection but the last of a round ended early.
     let cuts = network.carried().len() - args.rounds;
-    let sent = Counters::read(daemon.addr()).await.get("taskwatch_snapshots_total");
+    let sent = Counters::read(daemon.addr()).await.get("snapshots_total");
     println!(
         "{changes} changes meanwhile, {looks} looks, {cuts} connections cut, {sent} snapshots sent whole"
     );
