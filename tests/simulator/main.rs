@@ -14,7 +14,7 @@ use world::World;
 
 const SEEDS: Seeds = Seeds {
     command: "cargo test -p taskwatch-tests --test simulator whatever_happens -- --nocapture",
-    cases: 60,
+    cases: 50,
 };
 
 fn case(seed: u64, held: &mut Held) {
@@ -30,7 +30,7 @@ fn whatever_happens_every_stream_is_whole() {
 
 #[test]
 fn a_seed_replays() {
-    for seed in 0..3 {
+    for seed in 0..4 {
         let hash = || SEEDS.one(seed, case).hash();
         assert_eq!(hash(), hash());
     }

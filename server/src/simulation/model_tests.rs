@@ -25,7 +25,7 @@ fn whatever_happens_everybody_is_told_the_truth() {
 
 #[test]
 fn a_seed_replays() {
-    for seed in 0..5 {
+    for seed in 0..20 {
         let hash = || SEEDS.one(seed, case).hash();
         assert_eq!(hash(), hash());
     }

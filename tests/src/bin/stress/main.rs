@@ -18,6 +18,7 @@ mod process;
 mod quiet;
 mod report;
 mod returns;
+mod snapshots;
 mod socket;
 
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum Run {
     Quiet(quiet::Args),
     /// Those who come back together share what is read from the store
     Returns(returns::Args),
+    /// The present state amid changes and cuts is that of its position
+    Snapshots(snapshots::Args),
     /// All of them
     All {
         /// Smaller, for every change: a minute or two
@@ -76,6 +79,7 @@ async fn main() -> ExitCode {
         Run::DeadReader(args) => dead_reader::run(&args, &mut report).await,
         Run::Quiet(args) => quiet::run(&args, &mut report).await,
         Run::Returns(args) => returns::run(&args, &mut report).await,
+        Run::Snapshots(args) => snapshots::run(&args, &mut report).await,
         Run::All { short } => {
             kill9::run(&kill9::Args::sized(short), &mut report).await;
             dead_readers::run(&dead_readers::Args::sized(short), &mut report).await;
@@ -84,6 +88,7 @@ async fn main() -> ExitCode {
             paused::run(&paused::Args::sized(short), &mut report).await;
             dead_reader::run(&dead_reader::Args::sized(short), &mut report).await;
             returns::run(&returns::Args::sized(short), &mut report).await;
+            snapshots::run(&snapshots::Args::sized(short), &mut report).await;
             // Bookmarks come every 20 s, so that no short form would show anything; what it shows
             // is shown in small by tests/it/network.rs.
             if !short {
