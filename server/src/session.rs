@@ -48,6 +48,8 @@ pub(crate) struct Session {
     selection: Arc<Selection>,
     /// Whether a subscription has been accepted: `since` is only for the first.
     subscribed: bool,
+    /// Whether one has been asked for.
+    asked: bool,
     waiting: VecDeque<Request>,
     /// Everything the selection wants up to here is on its way to the socket.
     position: Seq,
@@ -79,6 +81,7 @@ impl Session {
             silence: config.silence,
             selection: Arc::default(),
             subscribed: false,
+            asked: false,
             waiting: VecDeque::new(),
             position,
             delivered: 0,
@@ -144,6 +147,7 @@ impl Session {
 
     /// A subscription that came with the upgrade, and was checked there.
     pub(crate) fn request(&mut self, subscribe: Subscribe) {
+        self.asked = true;
         self.waiting.push_back(Request { id: None, change: Change::Subscribe(subscribe) });
     }
 
@@ -225,6 +229,7 @@ impl Session {
             let text = format!("{MAX_WAITING} requests already wait for their acknowledgement");
             return reply(ErrorMessage::new(ErrorCode::RateLimited, text), id, now);
         }
+        self.asked |= matches!(change, Change::Subscribe(_));
         self.waiting.push_back(Request { id, change });
         Step::Nothing
     }

@@ -94,12 +94,14 @@ class Receiver:
             return None, ""
         self.socket = ws
         self.recording.add("open", conn=number, since=self.cursor)
-        pinging = asyncio.create_task(self._ping(ws, choices))
+        pinging: asyncio.Task[None] | None = None
         try:
             if not self.wish.by_query:
                 await ws.send(
                     json.dumps({"type": "subscribe", "id": f"s{number}", "data": self._subscribe()})
                 )
+            # Behind the request: before it the answer would be the head.
+            pinging = asyncio.create_task(self._ping(ws, choices))
             while True:
                 await self.may_read.wait()
                 text = await asyncio.wait_for(ws.recv(), SILENCE_SECONDS)
@@ -116,7 +118,8 @@ class Receiver:
             ws.transport.abort()
             code, reason = None, "silence"
         finally:
-            pinging.cancel()
+            if pinging is not None:
+                pinging.cancel()
             self.socket = None
         self.recording.add("closed", conn=number, code=code, reason=reason)
         return code, reason

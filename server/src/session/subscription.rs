@@ -156,11 +156,13 @@ impl Session {
         Envelope::new(ServerMessage::Error(error)).at(now.wall).id(request.id)
     }
 
-    /// The cursor a heartbeat may carry. None before the first subscription: whoever saved the
-    /// head, and lost the answer to a `since` or the tasks of a snapshot, would resume behind them.
+    /// The cursor a heartbeat may carry. None while the first subscription is not accepted yet:
+    /// whoever saved the head, and lost the answer to a `since` or the tasks of a snapshot, would
+    /// resume behind them.
     pub(super) fn bookmark(&self, log: &dyn EventLog) -> Option<Cursor> {
         let ahead = u64::from(mutant::active(Mutant::BookmarkAhead));
-        (self.subscribed && !self.in_snapshot).then(|| log.cursor(self.position + ahead))
+        let undecided = self.asked && !self.subscribed;
+        (!undecided && !self.in_snapshot).then(|| log.cursor(self.position + ahead))
     }
 
     fn may_subscribe(&self, request: &Subscribe) -> Result<(), ErrorMessage> {
