@@ -188,15 +188,12 @@ impl Hub {
     pub(crate) fn enter(&self) -> (Member, Seq) {
         let config = &self.shared.config;
         let queue = Arc::new(SendQueue::new(config.queue_events, config.queue_bytes));
-        let (member, head) = {
-            let mut registry = lock(&self.shared.registry);
-            (registry.enter(queue.clone()), registry.head())
-        };
+        let member = lock(&self.shared.registry).enter(queue.clone());
         // A shutdown that listed the queues before this one was among them has set this flag.
         if self.is_draining() {
             queue.stop(Stop::new(CloseCode::Restart));
         }
-        (member, head)
+        (member, self.head())
     }
 
     /// Makes a connection level, unless events after its position were given out already.
@@ -219,9 +216,10 @@ impl Hub {
         self.shared.fanned.load(Ordering::Acquire)
     }
 
-    /// The newest event that was given to its subscribers, or is being given.
+    /// The newest event that was published, though the fan-out may not have come to it: whoever
+    /// subscribes after a change was acknowledged begins behind it.
     pub(crate) fn head(&self) -> Seq {
-        lock(&self.shared.registry).head()
+        lock(&self.shared.cache).head()
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -79,7 +79,7 @@ impl Server {
         self.hub.stop_connections(draw);
     }
 
-    /// The newest event that was given to its subscribers, or is being given.
+    /// The newest event that was published.
     pub fn head(&self) -> Seq {
         self.hub.head()
     }

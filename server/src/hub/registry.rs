@@ -43,6 +43,8 @@ pub(crate) enum Joined {
 /// Every connection, and for the level ones an index from a repository to who wants it.
 #[derive(Debug)]
 pub(crate) struct Registry {
+    /// The newest event whose recipients were listed. Who joins after that reads it from the
+    /// cache.
     head: Seq,
     next_id: Id,
     queues: BTreeMap<Id, Arc<SendQueue>>,
@@ -62,12 +64,6 @@ impl Registry {
             prefix: HashMap::new(),
             all: Members::new(),
         }
-    }
-
-    /// The newest event whose recipients were listed. Who joins after that reads it from the
-    /// cache.
-    pub(crate) fn head(&self) -> Seq {
-        self.head
     }
 
     pub(crate) fn queues(&self) -> Vec<Arc<SendQueue>> {
