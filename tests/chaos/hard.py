@@ -13,9 +13,9 @@ Counts = dict[str, int]
 # Per form: the least of each. `scenario` is a run for a single mutant.
 LEAST: dict[str, Counts] = {
     "short": {
-        "acknowledged changes": 1500,
+        "acknowledged changes": 1000,
         "kills": 30,
-        "kills with a write in flight": 15,
+        "kills with a write in flight": 10,
         "lost answers": 20,
         "lost answers of changes that were made": 1,
         "keyed requests sent again": 10,
@@ -27,11 +27,11 @@ LEAST: dict[str, Counts] = {
         "SDK processes killed": 2,
         "resumes that replayed": 60,
         "resumes counted by the server": 60,
-        "switches to catching up": 3,
-        "switches back to live": 2,
-        "snapshots": 20,
-        "snapshots of the SDK": 3,
-        "snapshots cut in the middle": 5,
+        "switches to catching up": 2,
+        "switches back to live": 1,
+        "snapshots": 15,
+        "snapshots of the SDK": 2,
+        "snapshots cut in the middle": 3,
         "resets: expired": 1,
         "resets: incarnation": 1,
         "resets: future": 1,
