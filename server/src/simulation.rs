@@ -84,6 +84,11 @@ impl Server {
         self.hub.head()
     }
 
+    /// Everything up to here was given to its subscribers.
+    pub fn fanned(&self) -> Seq {
+        self.hub.fanned()
+    }
+
     pub fn stats(&self) -> HubStats {
         self.hub.stats()
     }

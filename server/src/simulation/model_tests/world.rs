@@ -219,8 +219,7 @@ impl<'a> World<'a> {
             self.published = event.seq();
             self.server.publish(event);
         }
-        if self.published - self.server.head().min(self.published) > self.config.cache_events as u64
-        {
+        if self.published - self.server.fanned() > self.config.cache_events as u64 {
             self.held.note("fan-out outrun");
         }
     }
