@@ -1,20 +1,10 @@
 //! The connection ends, and the stream goes on.
 
-use std::time::Duration;
-
 use futures_util::StreamExt;
-use taskwatch_client::{Client, Update, Updates};
+use taskwatch_client::{Update, Updates};
 use taskwatch_tests::{Daemon, Proxy, Rest, Watcher, read_log, within};
 
-use crate::support::envelopes;
-
-fn client(url: &str) -> Client {
-    Client::builder(url)
-        .backoff_initial(Duration::from_millis(10))
-        .backoff_cap(Duration::from_millis(100))
-        .build()
-        .unwrap()
-}
+use crate::support::{client, envelopes};
 
 async fn update(updates: &mut Updates) -> Update {
     within("an update", updates.next()).await.unwrap().unwrap()

@@ -1,23 +1,14 @@
 //! The present state through the SDK and the watcher: always what the log says, whatever happens.
 
 use std::path::Path;
-use std::time::Duration;
 
 use futures_util::StreamExt;
-use taskwatch_client::{Client, ErrorCode, OnGap, TaskView, Tasks, Update, WatchError};
+use taskwatch_client::{ErrorCode, OnGap, TaskView, Tasks, Update, WatchError};
 use taskwatch_server::HubConfig;
 use taskwatch_tests::{Daemon, Proxy, Rest, Watcher, within};
 
 use crate::snapshot::{View, fold, writer};
-use crate::support::Embedded;
-
-fn client(url: &str) -> Client {
-    Client::builder(url)
-        .backoff_initial(Duration::from_millis(10))
-        .backoff_cap(Duration::from_millis(100))
-        .build()
-        .unwrap()
-}
+use crate::support::{Embedded, client};
 
 /// Holds the tasks against what the log makes of their repositories at their position.
 fn assert_true(tasks: &Tasks, data: &Path, patterns: &[&str]) {

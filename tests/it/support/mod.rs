@@ -8,8 +8,20 @@ pub(crate) use bare::{Bare, Opcode, frame};
 pub(crate) use embedded::{Embedded, task};
 pub(crate) use log::TestLog;
 
+use std::time::Duration;
+
 use serde_json::Value;
+use taskwatch_client::Client;
 use taskwatch_tests::{LoggedEvent, RawClient};
+
+/// A client of the SDK that comes back quickly.
+pub(crate) fn client(url: &str) -> Client {
+    Client::builder(url)
+        .backoff_initial(Duration::from_millis(10))
+        .backoff_cap(Duration::from_millis(100))
+        .build()
+        .unwrap()
+}
 
 /// What the log holds of some repositories, as it goes on the wire.
 pub(crate) fn envelopes(log: &[LoggedEvent], repositories: &[&str]) -> Vec<String> {
