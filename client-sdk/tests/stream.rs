@@ -390,6 +390,7 @@ async fn a_link_that_dies_without_a_word_is_left() {
             connection_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
             heartbeat_ms: 1_000,
             limits,
+            token_expires_in_ms: None,
         };
         dead.send(&Envelope::new(ServerMessage::Welcome(welcome))).await;
         dead.acks(Mode::Live, 1).await;

@@ -127,6 +127,7 @@ impl ServerFrame {
             ServerMessage::Subscribed(data) => self.write("subscribed", Some(data), None),
             ServerMessage::Unsubscribed(data) => self.write("unsubscribed", Some(data), None),
             ServerMessage::Snapshot(data) => self.write("snapshot", Some(data), None),
+            ServerMessage::Authenticated(data) => self.write("authenticated", Some(data), None),
             ServerMessage::Unknown(unknown) => {
                 self.write(&unknown.kind, unknown.data.as_ref(), None)
             }
@@ -157,6 +158,7 @@ impl ServerFrame {
             "subscribed" => ServerMessage::Subscribed(wire.data()?),
             "unsubscribed" => ServerMessage::Unsubscribed(wire.data()?),
             "snapshot" => ServerMessage::Snapshot(wire.data()?),
+            "authenticated" => ServerMessage::Authenticated(wire.data()?),
             _ => ServerMessage::Unknown(wire.unknown()?),
         };
         Ok(wire.into_envelope(message))

@@ -24,8 +24,9 @@ pub use cursor::{Cursor, Incarnation, MalformedCursor, Position, Seq};
 pub use envelope::{ClientFrame, DecodeError, Envelope, MAX_DEPTH, ServerFrame};
 pub use error::ErrorCode;
 pub use message::{
-    Auth, ClientMessage, Denied, ErrorMessage, Heartbeat, Limits, Mode, OnGap, ResetReason,
-    ServerMessage, Snapshot, Subscribe, Subscribed, Unknown, Unsubscribe, Unsubscribed, Welcome,
+    Auth, Authenticated, ClientMessage, Denied, ErrorMessage, Heartbeat, Limits, Mode, OnGap,
+    ResetReason, ServerMessage, Snapshot, Subscribe, Subscribed, Unknown, Unsubscribe,
+    Unsubscribed, Welcome,
 };
 pub use repository::{InvalidName, Pattern, RepositoryName};
 pub use task::{

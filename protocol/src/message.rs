@@ -51,6 +51,8 @@ messages! {
         Unsubscribed(Unsubscribed) = "unsubscribed",
         /// `snapshot`: a part of the present state.
         Snapshot(Snapshot) = "snapshot",
+        /// `authenticated`: the answer to an `auth` whose token was taken.
+        Authenticated(Authenticated) = "authenticated",
     }
 }
 
@@ -151,6 +153,10 @@ pub struct Welcome {
     pub heartbeat_ms: u64,
     /// What this server accepts.
     pub limits: Limits,
+    /// Milliseconds until the connection's token runs out; absent if it does not. A span and not a
+    /// time, so that the two clocks need not agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_expires_in_ms: Option<u64>,
 }
 
 /// What a server accepts from one connection.
@@ -227,6 +233,16 @@ impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Auth { token: … }")
     }
+}
+
+/// `data` of `authenticated`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authenticated {
+    /// Whose token it is: the same as before.
+    pub subject: String,
+    /// Milliseconds until the new token runs out; absent if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_expires_in_ms: Option<u64>,
 }
 
 words! {

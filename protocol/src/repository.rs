@@ -105,6 +105,24 @@ impl Pattern {
             Self::Exact(name) => name == repository,
         }
     }
+
+    /// The repositories that both match. Two patterns overlap only if one of them lies within the
+    /// other, so this is one of the two, or nothing.
+    #[must_use]
+    pub fn intersection<'a>(&'a self, other: &'a Self) -> Option<&'a Self> {
+        if other.contains(self) { Some(self) } else { self.contains(other).then_some(other) }
+    }
+
+    /// Whether every repository that `other` matches is matched here too.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, _) => true,
+            (_, Self::Exact(name)) => self.matches(name),
+            (Self::Prefix(prefix), Self::Prefix(longer)) => longer.starts_with(prefix.as_ref()),
+            (Self::Exact(_), Self::Prefix(_)) | (_, Self::All) => false,
+        }
+    }
 }
 
 impl FromStr for Pattern {
@@ -233,6 +251,19 @@ mod tests {
         ) {
             let pattern: Pattern = format!("{prefix}*").parse().unwrap();
             prop_assert_eq!(pattern.matches(&name(&repo)), repo.starts_with(&prefix));
+        }
+
+        #[test]
+        fn an_intersection_matches_what_both_match(
+            a in "(\\*|[ab](/[ab]){0,2}(/\\*)?)",
+            b in "(\\*|[ab](/[ab]){0,2}(/\\*)?)",
+            repo in "[ab](/[ab]){0,3}",
+        ) {
+            let (a, b): (Pattern, Pattern) = (a.parse().unwrap(), b.parse().unwrap());
+            let repo = name(&repo);
+            let both = a.intersection(&b).is_some_and(|both| both.matches(&repo));
+            prop_assert_eq!(both, a.matches(&repo) && b.matches(&repo));
+            prop_assert!(!a.contains(&b) || !b.matches(&repo) || a.matches(&repo));
         }
     }
 }

@@ -104,6 +104,7 @@ impl Session {
             connection_id,
             heartbeat_ms: u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX),
             limits: self.limits,
+            token_expires_in_ms: None,
         };
         Envelope::new(ServerMessage::Welcome(welcome)).at(now.wall)
     }

@@ -309,6 +309,7 @@ fn silence_ends_a_link_after_one_and_a_half_heartbeats_and_5_s() {
         connection_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
         heartbeat_ms: 2_000,
         limits: Limits { max_message_bytes: 1, max_patterns_per_message: 1, max_patterns: 1 },
+        token_expires_in_ms: None,
     };
     rig.comes_back();
     rig.frame(&frame(ServerMessage::Welcome(welcome), None));
