@@ -7,12 +7,11 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 use bytes::Bytes;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::framing::{BINARY, TEXT, put_frame};
-use super::upgrade::{check_handshake, switching_protocols, upgrade_required};
+use super::upgrade::{Stream, check_handshake, switching_protocols, upgrade_required};
 use super::wire::{ByteStream, Wire, violation};
 use crate::hub::Stop;
 use crate::session::Outbox;
@@ -30,19 +29,21 @@ async fn accept(mut request: Request) -> Response {
         Ok(accept_key) => accept_key,
         Err(refused) => return refused.into_response(),
     };
-    let Some(upgrade) = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>() else {
+    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return upgrade_required().into_response();
     };
     tokio::spawn(async move {
-        if let Ok(upgraded) = upgrade.await {
-            serve(TokioIo::<Upgraded>::new(upgraded)).await;
+        match Stream::of(upgrade).await {
+            Some(Stream::Tcp(stream, early)) => serve(stream, early).await,
+            Some(Stream::Other(stream)) => serve(stream, Bytes::new()).await,
+            None => {}
         }
     });
     switching_protocols(accept_key, false)
 }
 
-async fn serve(stream: impl ByteStream) {
-    let mut wire = Wire::new(stream, Bytes::new(), MAX_MESSAGE);
+async fn serve(stream: impl ByteStream, early: Bytes) {
+    let mut wire = Wire::new(stream, early, MAX_MESSAGE);
     let stop = loop {
         if wire.flush().await.is_err() {
             return;
