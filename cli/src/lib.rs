@@ -5,6 +5,9 @@
 mod args;
 mod escape;
 mod exit;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod output;
 mod paint;

@@ -69,7 +69,7 @@ impl AccessPolicy {
         Ok(self)
     }
 
-    fn check_host(
+    pub(crate) fn check_host(
         &self,
         headers: &HeaderMap,
         uri_authority: Option<&Authority>,

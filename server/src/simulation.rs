@@ -27,7 +27,7 @@ use crate::clock::Now;
 use crate::hub::{FanOut, Stop};
 use crate::session::{Delivery, Fetch, Fetched, Next, Outbox, Session, Step};
 use crate::transport::{MAX_UNWRITTEN, PROGRESS};
-use crate::{EventLog, Hub, HubConfig, HubStats, LogEvent};
+use crate::{AccessPolicy, EventLog, Hub, HubConfig, HubStats, LogEvent};
 
 /// A hub whose fan-out goes on when it is told to.
 #[derive(Debug)]
@@ -115,6 +115,11 @@ impl Server {
         connection.out.put(&welcome);
         connection
     }
+}
+
+/// Whether a policy lets the `Host` and the `Origin` of a request pass.
+pub fn passes(policy: &AccessPolicy, headers: &http::HeaderMap) -> (bool, bool) {
+    (policy.check_host(headers, None).is_ok(), policy.check_origin(headers).is_ok())
 }
 
 /// What waits to be written: whole messages.

@@ -1,0 +1,110 @@
+//! Where requests may come from.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use taskwatch_server::AccessPolicy;
+use taskwatch_server::simulation::passes;
+
+const LISTED_HOST: &str = "tasks.example.com";
+const LISTED_ORIGINS: [&str; 2] = ["https://tasks.example.com", "http://a.example:8080"];
+
+/// The lines of a request's head, such as `Host: localhost`. An empty line before them makes the
+/// server a public one.
+pub fn access(input: &[u8]) {
+    let (is_private, head) = match input.strip_prefix(b"\n") {
+        Some(head) => (false, head),
+        None => (true, input),
+    };
+    let policy = if is_private {
+        AccessPolicy::private()
+    } else {
+        let policy = AccessPolicy::listed().allow_host(LISTED_HOST);
+        LISTED_ORIGINS.iter().fold(policy, |policy, origin| {
+            policy.allow_origin(origin).expect("an origin")
+        })
+    };
+    let headers = headers(head);
+    let all = |name: &str| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let (hosts, origins): (Vec<&[u8]>, Vec<&[u8]>) = (all("host"), all("origin"));
+    let (host, origin) = passes(&policy, &headers);
+
+    let expected = hosts.len() == 1 && is_good_host(hosts[0], is_private);
+    assert_eq!(host, expected, "{headers:?}");
+    match is_good_origin(&origins, &hosts, is_private) {
+        Some(expected) => assert_eq!(origin, expected, "private: {is_private}, {headers:?}"),
+        // A name whose canonical form takes more to tell: only what it is like is certain.
+        None => {}
+    }
+}
+
+/// As a server reads them: a name, a colon, and what follows without the spaces around it.
+fn headers(head: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in head.split(|byte| *byte == b'\n').take(64) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let name = HeaderName::from_bytes(&line[..colon]);
+        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+/// An address, `localhost` or the listed name, and a port or none.
+fn is_good_host(host: &[u8], is_private: bool) -> bool {
+    let Ok(host) = str::from_utf8(host) else { return false };
+    let (name, port) = split_port(host);
+    let is_port = port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = name.to_ascii_lowercase();
+    let ip6 = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let is_ip = name.parse::<Ipv4Addr>().is_ok()
+        || ip6.is_some_and(|name| name.parse::<Ipv6Addr>().is_ok());
+    let is_listed = !is_private && name == LISTED_HOST;
+    is_port && port.is_none_or(|port| port.len() <= 5) && (is_ip || is_listed || name == "localhost")
+}
+
+/// `None` if this oracle cannot tell.
+fn is_good_origin(origins: &[&[u8]], hosts: &[&[u8]], is_private: bool) -> Option<bool> {
+    let [origin] = origins else { return Some(origins.is_empty()) };
+    let Ok(origin) = str::from_utf8(origin) else { return Some(false) };
+    let (scheme, authority) = match origin.split_once("://") {
+        Some((scheme @ ("http" | "https"), authority)) => (scheme, authority),
+        _ => return Some(false),
+    };
+    let (name, port) = split_port(authority);
+    let default = if scheme == "http" { "80" } else { "443" };
+    let is_canonical = port.is_none_or(|port| {
+        port != default && port.parse::<u16>().is_ok_and(|number| number.to_string() == port)
+    });
+    if !is_canonical {
+        return Some(false);
+    }
+    let is_loopback = name == "localhost"
+        || name == "[::1]"
+        || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.octets()[0] == 127);
+    if (is_private && is_loopback) || (!is_private && LISTED_ORIGINS.contains(&origin)) {
+        return Some(true);
+    }
+    // Its own origin: the host that was asked for.
+    let own = match hosts {
+        [host] => host.eq_ignore_ascii_case(authority.as_bytes()),
+        _ => false,
+    };
+    let is_plain = name.split('.').all(|label| {
+        !label.is_empty() && label.len() < 64 && label.bytes().all(|byte| byte.is_ascii_lowercase())
+    });
+    match own {
+        false => Some(false),
+        true if is_plain && name.len() < 250 || name.parse::<Ipv4Addr>().is_ok() => Some(true),
+        true => None,
+    }
+}
+
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (authority, None),
+    }
+}
