@@ -24,10 +24,10 @@ pub use self::disk::{Change, Content, Disk};
 pub use self::seeds::{Held, Seeds};
 pub use self::truth::{Entry, Filter, Truth};
 use crate::clock::Now;
-use crate::hub::{FanOut, Stop};
+use crate::hub::{FanOut, Order, Stop};
 use crate::session::{Delivery, Fetch, Fetched, Next, Outbox, Session, Step};
 use crate::transport::{MAX_UNWRITTEN, PROGRESS};
-use crate::{AccessPolicy, EventLog, Hub, HubConfig, HubStats, LogEvent};
+use crate::{EventLog, Hub, HubConfig, HubStats, LogEvent, Principal};
 
 /// A hub whose fan-out goes on when it is told to.
 #[derive(Debug)]
@@ -95,11 +95,12 @@ impl Server {
 
     /// A connection after its upgrade.
     pub fn accept(&self, now: Duration, phase: f64) -> Connection {
-        let (member, position) = self.hub.enter();
+        let (member, position) = self.hub.enter(Principal::anonymous(), self.hub.access_changes());
         let now = self.clock.at(now);
-        let session = Session::new(self.hub.config(), position, phase, now.instant);
+        let selection = member.selection().clone();
+        let session = Session::new(self.hub.config(), selection, None, position, phase, now);
         let mut connection = Connection {
-            delivery: Delivery::new(self.hub.clone(), member),
+            delivery: Delivery::new(self.hub.clone(), member, None),
             session,
             hub: self.hub.clone(),
             clock: self.clock,
@@ -115,11 +116,6 @@ impl Server {
         connection.out.put(&welcome);
         connection
     }
-}
-
-/// Whether a policy lets the `Host` and the `Origin` of a request pass.
-pub fn passes(policy: &AccessPolicy, headers: &http::HeaderMap) -> (bool, bool) {
-    (policy.check_host(headers, None).is_ok(), policy.check_origin(headers).is_ok())
 }
 
 /// What waits to be written: whole messages.
@@ -211,7 +207,7 @@ impl Connection {
     pub fn turn(&mut self, now: Duration) {
         let cx = &mut Context::from_waker(Waker::noop());
         let queue = self.delivery.member().queue();
-        if let Poll::Ready(stop) = queue.poll_stop(cx) {
+        if let Poll::Ready(Order::Stop(stop)) = queue.poll_order(cx) {
             self.ending = self.ending.or(Some(stop));
         }
         let queued = self.delivery.is_level() && queue.poll_ready(cx).is_ready();
@@ -312,6 +308,8 @@ impl Connection {
         match step {
             Step::Nothing => {}
             Step::Send(frame) => self.out.put(&frame),
+            // Nobody brings a token here.
+            Step::Identify(_) => {}
             Step::Close(code) => self.ending = self.ending.or(Some(Stop::new(code))),
         }
     }

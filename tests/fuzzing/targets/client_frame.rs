@@ -175,17 +175,19 @@ impl Seen {
             "task.created" => {
                 self.delivered += 1;
                 let name = data["repository"].as_str().expect("a name");
-                let is_wanted = self.patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
-                    Some(stem) => name.starts_with(stem),
-                    None => pattern == name,
-                });
+                let is_wanted =
+                    self.patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                        Some(stem) => name.starts_with(stem),
+                        None => pattern == name,
+                    });
                 assert!(is_wanted, "I4 filter: {:?} gets {text}", self.patterns);
             }
             _ => {}
         }
         if let Some(cursor) = frame["cursor"].as_str().filter(|_| self.has_begun) {
             let seq = cursor.rsplit_once('-').expect("a cursor").1.parse().expect("a number");
-            let is_new = if kind == "task.created" { seq > self.position } else { seq >= self.position };
+            let is_new =
+                if kind == "task.created" { seq > self.position } else { seq >= self.position };
             assert!(is_new, "I1 order: after {} comes {text}", self.position);
             self.position = seq;
         }

@@ -24,7 +24,8 @@ pub fn cursor(input: &[u8]) {
 
     let lives = (1u64..).zip(&log.begins).map(|(id, begin)| (Incarnation(id), begin + 1));
     let lives = Incarnations::new(lives.collect());
-    let made = format!("c1-{:016x}-{}", life % 8, log.head.saturating_add(number) - 128.min(log.head));
+    let made =
+        format!("c1-{:016x}-{}", life % 8, log.head.saturating_add(number) - 128.min(log.head));
     for text in [&*text, &made] {
         parsed(text);
         let answer = lives.validate(&Cursor::new(text), log.head, log.floor);

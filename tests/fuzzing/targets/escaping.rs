@@ -72,7 +72,11 @@ fn frames(text: &str) -> [Value; 3] {
             field: task, "changes": changes,
         }})
     };
-    [event("task.created", "task"), event("task.updated", "task"), event("task.deleted", "previous")]
+    [
+        event("task.created", "task"),
+        event("task.updated", "task"),
+        event("task.deleted", "previous"),
+    ]
 }
 
 /// One line, whatever is logged.

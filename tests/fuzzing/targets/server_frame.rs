@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use taskwatch_client::simulation::{
-    Choice, Clocks, Incoming, Link, Outgoing, Stream, apply,
-};
+use taskwatch_client::simulation::{Choice, Clocks, Incoming, Link, Outgoing, Stream, apply};
 use taskwatch_client::{OnGap, Tasks, Update};
 use taskwatch_protocol::{
     ClientFrame, CloseCode, CloseReason, Cursor, Pattern, ServerFrame, ServerMessage,
