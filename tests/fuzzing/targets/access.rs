@@ -77,9 +77,7 @@ fn is_good_host(host: &[u8], is_private: bool) -> bool {
     let is_ip = name.parse::<Ipv4Addr>().is_ok()
         || ip6.is_some_and(|name| name.parse::<Ipv6Addr>().is_ok());
     let is_listed = !is_private && name == LISTED_HOST;
-    is_port
-        && port.is_none_or(|port| port.len() <= 5)
-        && (is_ip || is_listed || name == "localhost")
+    port.is_none_or(is_port) && (is_ip || is_listed || name == "localhost")
 }
 
 /// `None` if this oracle cannot tell.
