@@ -14,7 +14,7 @@ fn replay(name: &str, target: fn(&[u8])) {
     assert!(files.len() >= 5, "{} holds {} files", folder.display(), files.len());
     for file in files {
         let input = std::fs::read(&file).expect("a file");
-        assert!(input.len() <= 16 << 10, "{} is too large to keep", file.display());
+        assert!(input.len() <= 8 << 10, "{} is too large to keep", file.display());
         // The test's output names the input that failed.
         println!("{}", file.display());
         target(&input);

@@ -9,7 +9,7 @@ use taskwatch_protocol::{
     ClientFrame, CloseCode, CloseReason, Cursor, Pattern, ServerFrame, ServerMessage,
 };
 
-const ROOM: usize = 32;
+const ROOM: usize = 8;
 /// What may come of one input beside what waits: news of the connection.
 const NEWS: usize = 16;
 
