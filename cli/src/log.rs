@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::escape::Visible;
+use crate::escape::LogLine;
 
 /// Starts to log: `-v` what happens, `-vv` why, `-vvv` every step. Without `-v` there is no log.
 ///
@@ -30,13 +30,8 @@ pub(crate) struct Harmless<W>(pub(crate) W);
 
 impl<W: Write> Write for Harmless<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        // The subscriber hands over whole events, so only the last line break is its own, and no
-        // character is cut in two.
-        let text = String::from_utf8_lossy(event);
-        match text.strip_suffix('\n') {
-            Some(line) => writeln!(self.0, "{}", Visible(line))?,
-            None => write!(self.0, "{}", Visible(&text))?,
-        }
+        // The subscriber hands over whole events, so no character is cut in two.
+        write!(self.0, "{}", LogLine(&String::from_utf8_lossy(event)))?;
         Ok(event.len())
     }
 

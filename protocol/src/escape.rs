@@ -22,7 +22,7 @@ pub fn is_hazardous(c: char) -> bool {
 
 /// Text for a person: each hazardous character is written as `\u{1b}`.
 #[derive(Clone, Copy, Debug)]
-pub struct Visible<'a>(pub(crate) &'a str);
+pub struct Visible<'a>(pub &'a str);
 
 impl fmt::Display for Visible<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,7 +36,7 @@ impl fmt::Display for Visible<'_> {
 ///
 /// In JSON such characters stand only in strings, except for the whitespace between tokens.
 #[derive(Clone, Copy, Debug)]
-pub struct JsonLine<'a>(pub(crate) &'a str);
+pub struct JsonLine<'a>(pub &'a str);
 
 impl fmt::Display for JsonLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,6 +47,20 @@ impl fmt::Display for JsonLine<'_> {
             }
             c => f.write_char(c),
         })
+    }
+}
+
+/// What is logged at once, as one line: a line break within it cannot fake another one. The line
+/// break at its end stays.
+#[derive(Clone, Copy, Debug)]
+pub struct LogLine<'a>(pub &'a str);
+
+impl fmt::Display for LogLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.strip_suffix('\n') {
+            Some(line) => writeln!(f, "{}", Visible(line)),
+            None => Visible(self.0).fmt(f),
+        }
     }
 }
 
@@ -94,6 +108,18 @@ mod tests {
             (r#""\u001b[2J \"x\" ü""#, r#""\u001b[2J \"x\" ü""#),
         ] {
             assert_eq!(JsonLine(json).to_string(), line);
+        }
+    }
+
+    #[test]
+    fn a_log_line_is_one() {
+        for (logged, line) in [
+            ("reason=\u{1b}[2J ü\nERROR \u{9b}\n", "reason=\\u{1b}[2J ü\\u{a}ERROR \\u{9b}\n"),
+            ("a\r\n", "a\\u{d}\n"),
+            ("a\nb", "a\\u{a}b"),
+            ("", ""),
+        ] {
+            assert_eq!(LogLine(logged).to_string(), line);
         }
     }
 

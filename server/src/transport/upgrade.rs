@@ -121,7 +121,7 @@ async fn admit(
         Err(error) => return Err(error.into()),
     };
     let place = hub.admit(&principal, address).map_err(not_admitted)?;
-    let peer = address.map(|address| tracing::field::display(address));
+    let peer = address.map(tracing::field::display);
     let connection_id = Uuid::new_v4();
     let span = tracing::info_span!(
         "connection", id = %connection_id, peer, principal = principal.subject(),

@@ -1,17 +1,18 @@
-//! Doors for tests that read requests without a server: what a request asks for, and what it would
-//! make of a task.
+//! Doors for tests that read requests without a server: what a request of somebody who may do
+//! anything asks for, and what it would make of a task.
 #![expect(clippy::expect_used, reason = "a harness fails by panicking")]
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::Method;
 use taskwatch_protocol::{RepositoryName, Status, Task, TaskEvent, Timestamp};
-use taskwatch_server::Problem;
+use taskwatch_server::{Principal, Problem};
 use tokio::runtime::Builder;
 use uuid::Uuid;
 
 use crate::change::{Change, Decision, NewTask, Refusal, TaskPatch};
 use crate::rest::request::{self, List};
+use crate::store::ListQuery;
 
 /// What a request comes to.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,13 +36,14 @@ pub struct Listed {
 /// What a request asks for, and its `Idempotency-Key`. `POST`, `PATCH` and `DELETE` change `task`,
 /// or make it; anything else lists.
 pub fn ask(
-    request: Request<Vec<u8>>,
+    mut request: Request<Vec<u8>>,
     task: Task,
     now: Timestamp,
 ) -> Result<(Asked, Option<String>), Problem> {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
-        let id = task.id;
+        let (id, principal) = (task.id, Principal::anonymous());
+        request.extensions_mut().insert(principal.clone());
         let if_match = request::if_match(request.headers());
         let (change, once) = match *request.method() {
             Method::POST => {
@@ -51,11 +53,12 @@ pub fn ask(
             }
             Method::PATCH => {
                 let accepted = &[request::MERGE_PATCH, request::JSON];
-                let (body, once) = request::change(request.map(Body::from), accepted).await?;
+                let request = request.map(Body::from);
+                let (body, once) = request::change(request, &principal, accepted).await?;
                 (Change::Update { id, patch: TaskPatch::try_from(body)?, if_match }, once)
             }
             Method::DELETE => {
-                let once = request::once(&request.into_parts().0, b"")?;
+                let once = request::once(&request.into_parts().0, &principal, b"")?;
                 (Change::Delete { id, if_match }, once)
             }
             _ => {
@@ -63,7 +66,7 @@ pub fn ask(
                 return Ok((Asked::List(list.into()), None));
             }
         };
-        let asked = match change.decide(Some(task), now) {
+        let asked = match change.decide(&principal, Some(task), now) {
             Ok(Decision::Event(event)) => Asked::Event(Box::new(event)),
             Ok(Decision::Unchanged(_)) => Asked::Unchanged,
             Err(Refusal::VersionConflict { .. }) => Asked::Conflict,
@@ -76,12 +79,13 @@ pub fn ask(
 /// The query of the page behind a task.
 pub fn next_query(listed: &Listed, last: Uuid) -> String {
     let Listed { repository, status, after, limit } = listed.clone();
-    List { query: crate::store::ListQuery { repository, status, after, limit } }.next_query(last)
+    let principal = Principal::anonymous();
+    List { query: ListQuery { repository, status, after, limit, principal } }.next_query(last)
 }
 
 impl From<List> for Listed {
     fn from(List { query }: List) -> Self {
-        let crate::store::ListQuery { repository, status, after, limit } = query;
+        let ListQuery { repository, status, after, limit, .. } = query;
         Self { repository, status, after, limit }
     }
 }
