@@ -19,6 +19,9 @@
 
 mod app;
 mod change;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod idempotency;
 mod listener;
 mod metrics;

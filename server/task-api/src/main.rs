@@ -1,24 +1,20 @@
 //! `taskwatchd`: the task API as a server.
 
+mod log;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use taskwatch_task_api::{App, Settings, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 /// The settings contradict each other, as clap's own refusals.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let settings = Settings::parse();
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_env_filter(filter.from_env_lossy())
-        .init();
+    log::start();
     match run(settings) {
         Ok(code) => code,
         Err(error) => {
