@@ -47,8 +47,8 @@ pub fn ask(
         let if_match = request::if_match(request.headers());
         let (change, once) = match *request.method() {
             Method::POST => {
-                let (body, once) =
-                    request::change(request.map(Body::from), &[request::JSON]).await?;
+                let request = request.map(Body::from);
+                let (body, once) = request::change(request, &principal, &[request::JSON]).await?;
                 (Change::Create { id, task: NewTask::try_from(body)? }, once)
             }
             Method::PATCH => {
