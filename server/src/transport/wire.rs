@@ -40,6 +40,8 @@ pub(super) struct Wire<S> {
     context: WebSocketContext,
     out: Vec<u8>,
     written: usize,
+    /// Of those, what was not yet told to whoever watches for a peer that takes nothing.
+    taken: usize,
     received: usize,
 }
 
@@ -88,7 +90,7 @@ impl<S: ByteStream> Wire<S> {
         // Copied: taken over, the buffer that the request's head came in would stay for good.
         let early = early.to_vec();
         let context = WebSocketContext::from_partially_read(early, Role::Server, Some(config));
-        Self { stream, context, out: Vec::new(), written: 0, received: 0 }
+        Self { stream, context, out: Vec::new(), written: 0, taken: 0, received: 0 }
     }
 
     /// The next message. Pings are answered and closes acknowledged by the way.
@@ -117,21 +119,22 @@ impl<S: ByteStream> Wire<S> {
 
     /// Writes some of what waits, and flushes at its end: how many bytes the stream took.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut taken = 0;
         if let Some(waiting) = self.out.get(self.written..).filter(|waiting| !waiting.is_empty()) {
-            taken = ready!(Pin::new(&mut self.stream).poll_write(cx, waiting))?;
+            let taken = ready!(Pin::new(&mut self.stream).poll_write(cx, waiting))?;
             if taken == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += taken;
+            self.taken += taken;
         }
         if self.unwritten() == 0 {
+            // What TLS took waits inside it until it is flushed.
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             // An idle connection holds no buffer.
             self.out = Vec::new();
             self.written = 0;
         }
-        Poll::Ready(Ok(taken))
+        Poll::Ready(Ok(std::mem::take(&mut self.taken)))
     }
 
     /// Writes everything that waits.
