@@ -12,22 +12,16 @@ use rustls::pki_types::ServerName;
 use rustls_platform_verifier::BuilderVerifierExt;
 use serde::Deserialize;
 use taskwatch_protocol::{ErrorCode, PROTOCOL_VERSION, VERSION_HEADER};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use url::{Host, Url};
 
-/// An upgraded connection.
-pub(crate) type Link = WebSocketStream<Box<dyn Io>>;
-
-/// What bytes go through: TCP, with TLS or without.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+use crate::link::{Io, Link};
 
 /// For one of the addresses of a name: one that swallows packets must not keep the others away.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
@@ -119,13 +113,15 @@ pub(crate) struct Dialer {
     /// `ws` or `wss`, with the path of the upgrade.
     url: Url,
     tls: Option<Arc<ClientConfig>>,
+    /// The largest message that is read.
+    pub(crate) max_message: usize,
 }
 
 impl Dialer {
     /// Loads the trusted roots of the machine if `url` is encrypted.
     pub(crate) fn new(url: Url) -> Result<Self, rustls::Error> {
         let tls = (url.scheme() == "wss").then(tls_config).transpose()?;
-        Ok(Self { url, tls })
+        Ok(Self { url, tls, max_message: MAX_MESSAGE })
     }
 
     /// One attempt. The caller sets the deadline.
@@ -140,11 +136,22 @@ impl Dialer {
             .into_client_request()
             .map_err(|problem| failed("cannot ask", &problem))?;
         request.headers_mut().insert(VERSION_HEADER, HeaderValue::from(PROTOCOL_VERSION));
-        match client_async_with_config(request, io, Some(limits())).await {
-            Ok((link, _)) => Ok(link),
+        match client_async_with_config(request, io, Some(self.limits())).await {
+            Ok((socket, _)) => Ok(Link::new(socket)),
             Err(WsError::Http(response)) => Err(DialError::Refused(Refusal::read(&response))),
             Err(problem) => Err(failed("cannot talk to", &problem)),
         }
+    }
+
+    /// tungstenite's own limits are 64 MiB for a message and none for what waits to be written.
+    fn limits(&self) -> WebSocketConfig {
+        WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_write_buffer_size(MAX_WRITE_BUFFER.max(self.max_message + READ_BUFFER))
+            .max_message_size(Some(self.max_message))
+            .max_frame_size(Some(self.max_message))
+            .accept_unmasked_frames(false)
     }
 
     async fn connect(&self) -> std::io::Result<Box<dyn Io>> {
@@ -185,17 +192,6 @@ fn tls_config() -> Result<Arc<ClientConfig>, rustls::Error> {
     // Otherwise a proxy may choose HTTP/2, which this upgrade is not made of.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-/// tungstenite's own limits are 64 MiB for a message and none for what waits to be written.
-fn limits() -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_write_buffer_size(MAX_WRITE_BUFFER)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE))
-        .accept_unmasked_frames(false)
 }
 
 /// Connects to the first address that answers.

@@ -4,24 +4,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures_util::{SinkExt, StreamExt};
-use taskwatch_protocol::{ClientFrame, CloseCode, CloseReason};
+use taskwatch_protocol::{ClientFrame, CloseCode};
 use tokio::time::{sleep_until, timeout};
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::WatchError;
-use crate::dial::{DialError, Dialer, Link};
+use crate::dial::{DialError, Dialer};
 use crate::feed::Feed;
+use crate::link::{Link, Received};
 use crate::machine::{Action, Generation, Input, LinkInput, Machine, Now, Wish};
 
 /// The machine sees the clocks at least this often, so that it notices when the computer slept.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// For one frame, all the way into the kernel.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// For closing politely; after it the link is dropped.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
 type Dialling = Pin<Box<dyn Future<Output = Result<Link, DialError>> + Send>>;
 
@@ -73,11 +69,6 @@ impl Driver {
             input = self.line.next(), if self.machine.is_reading() => input,
             () = sleep_until(wake.into()) => Input::Tick,
         };
-        if let (Input::Link(_, LinkInput::Closed(..)), Line::Up(_, link)) = (&input, &mut self.line)
-        {
-            // Sends the reply; whether it arrives changes nothing here.
-            let _ = timeout(FAREWELL_LIMIT, link.flush()).await;
-        }
         self.handle(input);
     }
 
@@ -131,18 +122,9 @@ impl Driver {
 
     /// Closes the link as the protocol has it, as far as the peer takes part.
     async fn leave(&mut self) {
-        let Line::Up(_, mut link) = std::mem::replace(&mut self.line, Line::Down) else { return };
-        let bye = CloseReason { word: CloseCode::Bye.word().to_owned(), retry_after_ms: None };
-        let frame =
-            CloseFrame { code: CloseCode::Bye.code().into(), reason: bye.to_string().into() };
-        let farewell = async {
-            // What still comes is read to the end: unread bytes would turn the close into a reset.
-            if Link::close(&mut link, Some(frame)).await.is_ok() {
-                while let Some(Ok(_)) = link.next().await {}
-            }
-        };
-        // A peer that does not answer is not waited for.
-        let _ = timeout(FAREWELL_LIMIT, farewell).await;
+        if let Line::Up(_, link) = std::mem::replace(&mut self.line, Line::Down) {
+            link.close(CloseCode::Bye).await;
+        }
     }
 }
 
@@ -170,28 +152,46 @@ impl Line {
                     }
                 }
             }
-            Self::Up(generation, link) => (*generation, next(link).await),
+            Self::Up(generation, link) => {
+                let generation = *generation;
+                let received = link.next().await;
+                (generation, self.received(received))
+            }
         };
         Input::Link(generation, input)
     }
-}
 
-async fn next(link: &mut Link) -> LinkInput {
-    match link.next().await {
-        Some(Ok(Message::Text(text))) => LinkInput::Text(text.as_str().into()),
-        Some(Ok(Message::Close(Some(frame)))) => {
-            let reason = CloseReason::parse(frame.reason.as_str());
-            LinkInput::Closed(u16::from(frame.code).into(), reason)
+    /// What it means for the machine. A link that has come to its end is seen off by the way: the
+    /// next one need not wait for that.
+    fn received(&mut self, received: Received) -> LinkInput {
+        match received {
+            Received::Message(Message::Text(text)) => LinkInput::Text(text.as_str().into()),
+            Received::Message(Message::Binary(_)) => {
+                self.see_off(|link| link.close(CloseCode::Binary));
+                LinkInput::Lost("the server sent a binary message".to_owned())
+            }
+            Received::Message(_) => LinkInput::Alive,
+            Received::Closed(code, reason) => {
+                self.see_off(Link::part);
+                LinkInput::Closed(code, reason)
+            }
+            Received::Broken(code, reason) => {
+                self.see_off(|link| link.close(code));
+                LinkInput::Lost(format!("the server broke the protocol: {reason}"))
+            }
+            Received::Lost(reason) => {
+                self.see_off(Link::part);
+                LinkInput::Lost(reason)
+            }
         }
-        Some(Ok(Message::Close(None))) => {
-            LinkInput::Lost("the server closed the connection".to_owned())
+    }
+
+    fn see_off<F>(&mut self, end: impl FnOnce(Link) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if let Self::Up(_, link) = std::mem::replace(self, Self::Down) {
+            tokio::spawn(end(*link));
         }
-        Some(Ok(_)) => LinkInput::Alive,
-        // How a server that was killed looks from here.
-        Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
-            LinkInput::Lost("the connection was cut".to_owned())
-        }
-        Some(Err(problem)) => LinkInput::Lost(problem.to_string()),
-        None => LinkInput::Lost("the connection ended".to_owned()),
     }
 }

@@ -26,12 +26,16 @@
 mod backoff;
 mod buffer;
 mod config;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod conformance;
 mod dial;
 mod driver;
 mod error;
 mod feed;
 mod fold;
 mod ledger;
+mod link;
 mod machine;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]

@@ -463,3 +463,41 @@ fn a_stream_whose_runtime_has_ended_says_so() {
     let end = runtime().block_on(events.next());
     assert_eq!(end, Some(Err(WatchError::Aborted)));
 }
+
+#[tokio::test]
+async fn a_server_that_breaks_the_protocol_is_told_how_and_left() {
+    let server = Server::new().await;
+    let mut events = server.watch();
+    let mut too_long = vec![0x81, 127];
+    too_long.extend((2_u64 << 20).to_be_bytes());
+    let violations = [
+        (&[0xc1, 1, b'x'][..], CloseCode::Protocol),
+        (&[0x81, 0x81, 0, 0, 0, 0, b'x'], CloseCode::Protocol),
+        (&[0x81, 1, 0xff], CloseCode::Utf8),
+        (&[0x82, 1, 0], CloseCode::Binary),
+        (&too_long, CloseCode::TooBig),
+    ];
+    let serve = async {
+        let mut mode = Mode::Live;
+        for (bytes, code) in violations {
+            let mut peer = server.accept().await;
+            peer.acks(std::mem::replace(&mut mode, Mode::Resumed), 1).await;
+            peer.socket.get_mut().write_all(bytes).await.unwrap();
+            let last = loop {
+                match peer.socket.next().await.unwrap().unwrap() {
+                    // It asks to be told when it has caught up.
+                    Message::Text(_) => {}
+                    other => break other,
+                }
+            };
+            let Message::Close(Some(frame)) = last else { panic!("{last:?}") };
+            assert_eq!((u16::from(frame.code), frame.reason.as_str()), (code.code(), code.word()));
+        }
+        let mut peer = server.accept().await;
+        peer.acks(Mode::Resumed, 1).await;
+        peer.send(&event(2)).await;
+        peer
+    };
+    let (_peer, cursor) = tokio::join!(serve, next_seq(&mut events));
+    assert_eq!(cursor, at(2));
+}

@@ -11,6 +11,7 @@ mod frames;
 mod hostile_text;
 mod lifecycle;
 mod network;
+mod permission;
 mod property;
 mod reconnect;
 mod resume;

@@ -47,8 +47,8 @@ pub fn ask(
         let if_match = request::if_match(request.headers());
         let (change, once) = match *request.method() {
             Method::POST => {
-                let request = request.map(Body::from);
-                let (body, once) = request::change(request, &principal, &[request::JSON]).await?;
+                let (request, accepted) = (request.map(Body::from), &[request::JSON]);
+                let (body, once) = request::change(request, &principal, accepted).await?;
                 (Change::Create { id, task: NewTask::try_from(body)? }, once)
             }
             Method::PATCH => {

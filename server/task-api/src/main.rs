@@ -6,14 +6,17 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use taskwatch_task_api::{App, Settings, StartError};
+use taskwatch_task_api::{App, Command, CommandLine, NewToken, Settings, StartError, TokenCommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The settings contradict each other, as clap's own refusals.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let settings = Settings::parse();
+    let CommandLine { settings, command } = CommandLine::parse();
+    if let Some(Command::Token(TokenCommand::New(new))) = command {
+        return make_token(new);
+    }
     log::start();
     match run(settings) {
         Ok(code) => code,
@@ -21,6 +24,23 @@ fn main() -> ExitCode {
             say(&format!("taskwatchd: {error}"));
             let usage = matches!(error, StartError::Settings(_));
             if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn make_token(new: NewToken) -> ExitCode {
+    let made = match new.make() {
+        Ok(token) => writeln!(io::stdout(), "{}", token.expose()),
+        Err(error) => {
+            say(&format!("taskwatchd: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match made {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("taskwatchd: the token could not be printed, and is lost: {error}"));
+            ExitCode::FAILURE
         }
     }
 }
