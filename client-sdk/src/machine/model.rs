@@ -132,7 +132,7 @@ impl World {
             since: since.clone(),
             snapshot: choice.snapshot,
             on_gap: choice.on_gap,
-            types: None,
+            ..Plan::default()
         };
         let delays = Delays::new(Duration::from_secs(1), Duration::from_secs(1), || 0.0);
         #[expect(clippy::disallowed_methods, reason = "any beginning will do")]
@@ -183,7 +183,7 @@ impl World {
                     self.caller.reach(Some(&cursor));
                     self.buffer.bookmark(cursor);
                 }
-                Action::Ready => {}
+                Action::Ready | Action::AskToken(_) => {}
                 Action::Drop | Action::Leave => self.hang_up(),
                 Action::Stop(error) => self.end = Some(error),
             }
