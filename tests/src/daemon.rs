@@ -200,6 +200,7 @@ impl Watcher {
     pub fn spawn<A: AsRef<OsStr>>(url: &str, args: &[A]) -> Self {
         let mut command = Command::new(binary("taskwatch"));
         command.args(["--url", url]).args(args).env_remove("TASKWATCH_URL");
+        command.env_remove("TASKWATCH_TOKEN");
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let stdout = LineReader::new(child.stdout.take().unwrap());
