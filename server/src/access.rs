@@ -1,168 +1,40 @@
-//! Where a request may come from: `Host` against DNS rebinding, `Origin` against foreign pages.
+//! Who may do what, from where: looked at before anything else is done with a request.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+mod address;
+mod authenticator;
+mod bearer;
+mod origin;
+mod principal;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::uri::Authority;
-use http::{HeaderMap, StatusCode, header};
-use taskwatch_protocol::ErrorCode;
-use url::{Host, Origin, Url};
+use http::StatusCode;
+use taskwatch_protocol::{ErrorCode, Timestamp};
+use tokio::time::timeout;
+
+pub use address::{InvalidNetwork, Network};
+pub use authenticator::{Anonymous, AuthError, AuthFuture, Authenticator, Token};
+pub(crate) use bearer::from_upgrade as token_of_upgrade;
+pub use origin::{AccessPolicy, InvalidOrigin};
+pub use principal::Principal;
 
 use crate::Problem;
+use crate::clock::now;
 
 /// Names of query parameters that would put a secret into logs and histories.
 const SECRET_PARAMETERS: [&str; 4] = ["token", "access_token", "bearer", "authorization"];
 
-/// Which hosts a server answers to, and which pages may talk to it.
-///
-/// IP literals and `localhost` always pass as `Host`, since no DNS name can be pointed at them.
-/// A request without `Origin` comes from no page and passes; the server's own origin passes.
-#[derive(Clone, Debug, Default)]
-pub struct AccessPolicy {
-    loopback_origins: bool,
-    hosts: BTreeSet<String>,
-    origins: BTreeSet<String>,
-}
+/// For finding out who brings a token.
+const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The text is not an origin.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an origin such as https://tasks.example.com")]
-pub struct InvalidOrigin(String);
-
-impl AccessPolicy {
-    /// For a server that only its own machine reaches: pages from loopback, on any port, pass.
-    #[must_use]
-    pub fn private() -> Self {
-        Self { loopback_origins: true, ..Self::default() }
-    }
-
-    /// Nothing but what is listed.
-    #[must_use]
-    pub fn listed() -> Self {
-        Self::default()
-    }
-
-    /// Answers to this DNS name too, on any port.
-    #[must_use]
-    pub fn allow_host(mut self, name: &str) -> Self {
-        self.hosts.insert(name.to_ascii_lowercase());
-        self
-    }
-
-    /// Lets pages of this origin connect: scheme, host and, if it is not the default, port.
-    ///
-    /// # Errors
-    /// If the text is not an origin.
-    pub fn allow_origin(mut self, origin: &str) -> Result<Self, InvalidOrigin> {
-        let invalid = || InvalidOrigin(origin.to_owned());
-        let url = Url::parse(origin).map_err(|_| invalid())?;
-        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-        let parsed = url.origin();
-        if !bare || !parsed.is_tuple() || !url.username().is_empty() {
-            return Err(invalid());
-        }
-        self.origins.insert(parsed.ascii_serialization());
-        Ok(self)
-    }
-
-    fn check_host(
-        &self,
-        headers: &HeaderMap,
-        uri_authority: Option<&Authority>,
-    ) -> Result<(), Problem> {
-        let refused = || {
-            Problem::new(
-                StatusCode::FORBIDDEN,
-                ErrorCode::Host,
-                "this server does not answer to that Host; a DNS name must be allowed by name",
-            )
-        };
-        let authority = match (single(headers, &header::HOST), uri_authority) {
-            (Single::One(host), _) => host.parse::<Authority>().map_err(|_| refused())?,
-            (Single::Absent, Some(authority)) => authority.clone(),
-            _ => return Err(refused()),
-        };
-        let host = authority.host().to_ascii_lowercase();
-        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        let passes = ip.is_ok() || host == "localhost" || self.hosts.contains(&host);
-        let bare = !authority.as_str().contains('@');
-        if passes && bare { Ok(()) } else { Err(refused()) }
-    }
-
-    /// Whether a page may open a connection. Compares whole origins, never their beginnings.
-    pub(crate) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let text = match single(headers, &header::ORIGIN) {
-            Single::Absent => return Ok(()),
-            Single::One(text) => text,
-            Single::Unreadable => "",
-        };
-        if self.origin_passes(text, headers) {
-            return Ok(());
-        }
-        tracing::warn!(origin = ?text, "refused a page of a foreign origin");
-        Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            ErrorCode::Origin,
-            "pages of this Origin may not connect; allow it by its scheme, host and port",
-        ))
-    }
-
-    fn origin_passes(&self, text: &str, headers: &HeaderMap) -> bool {
-        let Ok(url) = Url::parse(text) else { return false };
-        let origin = url.origin();
-        // A browser sends the canonical form; whatever else parses to it is an attempt.
-        if !origin.is_tuple() || origin.ascii_serialization() != text {
-            return false;
-        }
-        let Origin::Tuple(scheme, host, port) = &origin else { return false };
-        if !matches!(scheme.as_str(), "http" | "https") {
-            return false;
-        }
-        let own = match single(headers, &header::HOST) {
-            Single::One(own) => own.to_ascii_lowercase() == authority_of(scheme, host, *port),
-            _ => false,
-        };
-        own || self.origins.contains(text) || (self.loopback_origins && is_loopback(host))
-    }
-}
-
-fn authority_of(scheme: &str, host: &Host, port: u16) -> String {
-    match (scheme, port) {
-        ("http", 80) | ("https", 443) => host.to_string(),
-        _ => format!("{host}:{port}"),
-    }
-}
-
-fn is_loopback(host: &Host) -> bool {
-    match host {
-        Host::Domain(name) => name == "localhost",
-        Host::Ipv4(ip) => ip.is_loopback(),
-        Host::Ipv6(ip) => ip.is_loopback(),
-    }
-}
-
-enum Single<'a> {
-    Absent,
-    One(&'a str),
-    /// Not text, or more than one.
-    Unreadable,
-}
-
-fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Single<'a> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Single::Absent,
-        (Some(value), None) => value.to_str().map_or(Single::Unreadable, Single::One),
-        _ => Single::Unreadable,
-    }
-}
-
-/// Middleware for every route of a server: refuses a `Host` that is not its own with 403, and a
-/// secret in the query with 400.
+/// Middleware for every route of a server. Refuses with 403 a `Host` that is not its own, a page of
+/// a foreign `Origin`, and on a private server whatever came through a proxy; with 400 a secret in
+/// the query.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -176,124 +48,80 @@ pub async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    if let Err(refusal) = policy.check_host(request.headers(), request.uri().authority()) {
-        return refusal.into_response();
+    match check_source(&policy, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused.into_response(),
     }
-    let query = request.uri().query().unwrap_or_default().as_bytes();
-    if url::form_urlencoded::parse(query).any(|(name, _)| SECRET_PARAMETERS.contains(&&*name)) {
-        let detail = "a secret in a URL ends up in logs; send it as Authorization: Bearer";
-        return Problem::new(StatusCode::BAD_REQUEST, ErrorCode::TokenInUrl, detail)
-            .into_response();
-    }
-    next.run(request).await
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http::HeaderValue;
-    use proptest::prelude::*;
-
-    fn headers(host: &str, origins: &[&str]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
-        for origin in origins {
-            headers.append(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
-        }
-        headers
+fn check_source(policy: &AccessPolicy, request: &Request) -> Result<(), Problem> {
+    policy.check(request.headers(), request.uri().authority())?;
+    let query = request.uri().query().unwrap_or_default().as_bytes();
+    let secret = |name: &str| SECRET_PARAMETERS.iter().any(|word| name.eq_ignore_ascii_case(word));
+    if url::form_urlencoded::parse(query).any(|(name, _)| secret(&name)) {
+        let detail = "a secret in a URL ends up in logs; send it as Authorization: Bearer";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, ErrorCode::TokenInUrl, detail));
     }
+    Ok(())
+}
 
-    fn origin_ok(policy: &AccessPolicy, origin: &str) -> bool {
-        policy.check_origin(&headers("127.0.0.1:8787", &[origin])).is_ok()
+/// Middleware for the routes of an API beside the hub: finds out who makes a request, and puts a
+/// [`Principal`] into its extensions, or answers 401.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use taskwatch_server::{Anonymous, Authenticator, Principal, authenticate};
+/// async fn me(principal: Principal) -> String {
+///     principal.subject().unwrap_or("nobody").to_owned()
+/// }
+///
+/// let authenticator: Arc<dyn Authenticator> = Arc::new(Anonymous);
+/// let app: axum::Router = axum::Router::new()
+///     .route("/me", axum::routing::get(me))
+///     .layer(axum::middleware::from_fn_with_state(authenticator, authenticate));
+/// ```
+pub async fn authenticate(
+    State(authenticator): State<Arc<dyn Authenticator>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let token = bearer::from_header(request.headers());
+    let principal = match token {
+        Ok(token) => identify(&*authenticator, token.as_ref()).await.map_err(Problem::from),
+        Err(refused) => Err(refused),
+    };
+    match principal {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(refused) => refused.into_response(),
     }
+}
 
-    #[test]
-    fn a_private_server_lets_loopback_pages_in() {
-        let policy = AccessPolicy::private();
-        for good in [
-            "http://localhost",
-            "http://localhost:3000",
-            "http://127.0.0.1:5173",
-            "https://localhost:8443",
-            "http://[::1]:9",
-            "http://127.0.0.1:8787",
-        ] {
-            assert!(origin_ok(&policy, good), "{good}");
-        }
-        assert!(policy.check_origin(&headers("localhost", &[])).is_ok(), "no page, no origin");
+/// Who brings this token, found out in time.
+pub(crate) async fn identify(
+    authenticator: &dyn Authenticator,
+    token: Option<&Token>,
+) -> Result<Principal, AuthError> {
+    let asked = timeout(AUTHENTICATION_TIMEOUT, authenticator.authenticate(token)).await;
+    let mut answer = asked.unwrap_or_else(|_| Err(AuthError::Unavailable("no answer".to_owned())));
+    let ran_out = |at: Timestamp| at.unix_millis() <= now().wall.unix_millis();
+    if answer.as_ref().is_ok_and(|principal| principal.expires().is_some_and(ran_out)) {
+        answer = Err(AuthError::Expired);
     }
+    match &answer {
+        Err(AuthError::Unavailable(reason)) => {
+            tracing::error!(reason = ?reason, "a token cannot be checked");
+        }
+        Err(AuthError::Invalid(reason)) => tracing::info!(reason = ?reason, "refused a token"),
+        _ => {}
+    }
+    answer
+}
 
-    #[test]
-    fn whatever_only_looks_like_localhost_is_refused() {
-        let policy = AccessPolicy::private();
-        for bad in [
-            "http://localhost.evil.com",
-            "http://localhost:3000.evil.com",
-            "http://localhost@evil.com",
-            "http://localhost%2eevil.com",
-            "http://127.0.0.1.nip.io",
-            "http://xn--lcalhost-7fg.com",
-            "null",
-            "file://",
-            "",
-            "http://LOCALHOST",
-            "http://localhost/",
-            "http://localhost:80",
-            "http://127.1",
-            "ftp://localhost",
-            "http://evil.com#localhost",
-            "ws://localhost",
-            "http://localhost http://localhost",
-        ] {
-            assert!(!origin_ok(&policy, bad), "{bad:?}");
-        }
-        let twice = headers("localhost", &["http://localhost", "http://localhost"]);
-        assert!(policy.check_origin(&twice).is_err());
-    }
-
-    #[test]
-    fn a_listed_server_lets_in_what_is_listed_and_itself() {
-        let policy = AccessPolicy::listed().allow_origin("https://Tasks.example.com:443/").unwrap();
-        assert!(origin_ok(&policy, "https://tasks.example.com"));
-        assert!(!origin_ok(&policy, "http://tasks.example.com"));
-        assert!(!origin_ok(&policy, "https://tasks.example.com:8443"));
-        assert!(!origin_ok(&policy, "http://localhost:3000"));
-        assert!(origin_ok(&policy, "http://127.0.0.1:8787"), "its own origin");
-        for bad in ["", "tasks.example.com", "https://a/b", "https://u@a", "data:x", "https://a?b"]
-        {
-            assert!(AccessPolicy::listed().allow_origin(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_dns_name_must_be_listed_as_host() {
-        let policy = AccessPolicy::private().allow_host("Tasks.example.com");
-        for good in [
-            "127.0.0.1",
-            "127.0.0.1:8787",
-            "[::1]:8787",
-            "localhost:1",
-            "LOCALHOST",
-            "192.168.1.7",
-            "tasks.example.com:443",
-        ] {
-            assert!(policy.check_host(&headers(good, &[]), None).is_ok(), "{good}");
-        }
-        for bad in ["evil.com", "localhost.evil.com", "x@localhost", "", "127.0.0.1.nip.io", "a b"]
-        {
-            assert!(policy.check_host(&headers(bad, &[]), None).is_err(), "{bad:?}");
-        }
-        assert!(policy.check_host(&HeaderMap::new(), None).is_err());
-        let uri: Authority = "localhost:80".parse().unwrap();
-        assert!(policy.check_host(&HeaderMap::new(), Some(&uri)).is_ok());
-    }
-
-    proptest! {
-        #[test]
-        fn only_the_canonical_entry_passes(text in "(https?://)?[a-z.:@%/0-9]{0,20}") {
-            let policy = AccessPolicy::listed().allow_origin("https://a.b").unwrap();
-            let passes = policy.check_origin(&headers("localhost", &[&text])).is_ok();
-            prop_assert_eq!(passes, text == "https://a.b" || text == "http://localhost" || text == "https://localhost");
-        }
-    }
+/// Where a request comes from, if the server was told: through proxies that are trusted to say so.
+pub(crate) fn client_address(policy: &AccessPolicy, request: &Request) -> Option<IpAddr> {
+    let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
+    Some(address::of_client(policy.trusted_proxies(), peer.ip(), request.headers()))
 }

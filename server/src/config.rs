@@ -1,15 +1,21 @@
 //! What an embedder may set, with defaults that suit one machine and any network.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AccessPolicy, PageLimit};
+use crate::{AccessPolicy, Anonymous, Authenticator, PageLimit, Rate};
 
 /// Settings of a hub: `HubConfig { path: "/live".into(), ..HubConfig::default() }`.
 #[derive(Clone, Debug)]
 pub struct HubConfig {
-    /// Who may connect from where.
+    /// From where requests may come.
     pub access: AccessPolicy,
+    /// Who they come from, and what those may see.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// How often a live connection's token is looked at again, besides when the authenticator says
+    /// that something has changed.
+    pub authenticate_again: Duration,
     /// Path of the WebSocket endpoint.
     pub path: String,
     /// Name and version told to clients.
@@ -22,6 +28,25 @@ pub struct HubConfig {
     pub write_timeout: Duration,
     /// Connections at the same time; the next one is answered 503.
     pub max_connections: usize,
+    /// Connections of one principal at the same time; the next one is answered 429. Those who are
+    /// nobody in particular are not counted.
+    pub max_connections_per_principal: usize,
+    /// Connections from one address at the same time, or of one /64 with IPv6; the next one is
+    /// answered 429. Those of the own machine are not counted.
+    pub max_connections_per_address: usize,
+    /// New connections; who comes too fast is answered 503. Those of the own machine are not counted.
+    pub connects: Rate,
+    /// Messages from one peer; above it is closed with 4103, as with the next two.
+    pub messages: Rate,
+    /// WebSocket pings and pongs from one peer.
+    pub controls: Rate,
+    /// Bytes from one peer. At once it may send at least two messages of the largest size.
+    pub bytes: Rate,
+    /// Messages of one peer that cannot be read, in a minute, before it is closed with 4000.
+    pub bad_messages_per_minute: u32,
+    /// Reads of the log for one principal at the same time, except those who are nobody in
+    /// particular; the next one waits.
+    pub reads_per_principal: usize,
     /// Bytes of one message from a client; the original contract's figure.
     pub max_message_bytes: usize,
     /// Patterns in one `subscribe` or `unsubscribe`. As many as a connection may hold: who comes
@@ -60,12 +85,22 @@ impl Default for HubConfig {
     fn default() -> Self {
         Self {
             access: AccessPolicy::private(),
+            authenticator: Arc::new(Anonymous),
+            authenticate_again: Duration::from_secs(60),
             path: "/ws".into(),
             server_name: concat!("taskwatch/", env!("CARGO_PKG_VERSION")).into(),
             heartbeat: Duration::from_secs(20),
             silence: Duration::from_secs(45),
             write_timeout: Duration::from_secs(10),
             max_connections: 10_000,
+            max_connections_per_principal: 32,
+            max_connections_per_address: 64,
+            connects: Rate { per_second: 500, burst: 1_000 },
+            messages: Rate { per_second: 20, burst: 60 },
+            controls: Rate { per_second: 10, burst: 50 },
+            bytes: Rate { per_second: 64 << 10, burst: 1 << 20 },
+            bad_messages_per_minute: 10,
+            reads_per_principal: 2,
             max_message_bytes: 512 << 10,
             max_patterns_per_message: 128,
             max_patterns: 128,

@@ -1,5 +1,6 @@
 //! The hub: plain data behind short locks, and one task that fans out.
 
+mod admission;
 mod cache;
 mod fanout;
 mod pages;
@@ -10,28 +11,33 @@ mod snapshots;
 mod stats;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use taskwatch_protocol::{CloseCode, Pattern, Seq, Timestamp};
-use tokio::sync::Notify;
+use taskwatch_protocol::{CloseCode, Seq, Timestamp};
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+pub(crate) use admission::NotAdmitted;
+use admission::{Admission, Counted};
 pub(crate) use cache::EventCache;
 pub(crate) use fanout::FanOut;
 use pages::Pages;
-pub(crate) use queue::{SendQueue, Stop, Taken};
+pub(crate) use queue::{Order, SendQueue, Stop, Taken};
 pub(crate) use registry::{Joined, Member, Registry};
-pub(crate) use selection::Selection;
+pub(crate) use selection::{Selection, visible};
+pub(crate) use snapshots::SnapshotOf;
 use snapshots::Snapshots;
 pub(crate) use stats::Counters;
 pub use stats::HubStats;
 
+use crate::clock::now;
 use crate::{
-    EventLog, HubConfig, LogEvent, MemoryLog, Page, ReadError, SnapshotError, TaskEventPublisher,
-    TaskSnapshot,
+    EventLog, HubConfig, LogEvent, MemoryLog, Page, Principal, ReadError, SnapshotError,
+    TaskEventPublisher, TaskSnapshot,
 };
 
 /// Clients are asked to come back at no more than so many a second.
@@ -54,6 +60,9 @@ struct Shared {
     pages: Pages,
     snapshots: Snapshots,
     connections: TaskTracker,
+    admission: Mutex<Admission>,
+    /// Grows before live connections are told to authenticate again.
+    access_changes: AtomicU64,
     draining: AtomicBool,
     counters: Counters,
 }
@@ -73,6 +82,7 @@ impl Hub {
     pub fn with_log(log: Arc<dyn EventLog>, config: HubConfig) -> Self {
         let (hub, fan_out) = Self::new(log, config);
         tokio::spawn(fanout::run(hub.clone(), fan_out));
+        tokio::spawn(hub.clone().follow_access_changes());
         hub
     }
 
@@ -87,6 +97,8 @@ impl Hub {
             pages: Pages::new(log.clone(), config.page, config.concurrent_reads),
             snapshots: Snapshots::new(&config),
             connections: TaskTracker::new(),
+            admission: Mutex::new(Admission::new(&config, now().instant)),
+            access_changes: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
             log,
@@ -173,22 +185,62 @@ impl Hub {
     }
 
     /// A place for one more connection, if there is room. A shutdown waits until it is dropped.
-    pub(crate) fn admit(&self) -> Option<TaskTrackerToken> {
+    pub(crate) fn admit(
+        &self,
+        principal: &Principal,
+        address: Option<IpAddr>,
+    ) -> Result<Place, NotAdmitted> {
         // Taken before it is judged: two who come at once cannot both have the last one.
-        let place = self.shared.connections.token();
+        let token = self.shared.connections.token();
         let room = self.shared.connections.len() <= self.shared.config.max_connections;
-        (room && !self.is_draining()).then_some(place)
+        if !room || self.is_draining() {
+            return Err(NotAdmitted::Full);
+        }
+        let mut admission = lock(&self.shared.admission);
+        let counted = admission.enter(principal.subject(), address, now().instant)?;
+        Ok(Place { hub: self.clone(), counted, _token: token })
+    }
+
+    /// A number that grows when what principals may see may have changed.
+    pub(crate) fn access_changes(&self) -> u64 {
+        self.shared.access_changes.load(Ordering::SeqCst)
+    }
+
+    /// Tells live connections to authenticate again whenever the authenticator says so, until the
+    /// hub is shut down and its last connection is gone.
+    async fn follow_access_changes(self) {
+        let Some(mut changes) = self.shared.config.authenticator.changes() else { return };
+        loop {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = self.shared.connections.wait() => return,
+            }
+            self.access_changed();
+        }
+    }
+
+    /// Tells live connections to authenticate again.
+    pub(crate) fn access_changed(&self) {
+        // First: who enters after the list was taken finds another number than it began with.
+        self.shared.access_changes.fetch_add(1, Ordering::SeqCst);
+        let queues = lock(&self.shared.registry).queues();
+        queues.iter().for_each(|queue| queue.authenticate());
     }
 
     fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::SeqCst)
     }
 
-    /// Adds a connection that wants nothing yet, and the position at which it is level.
-    pub(crate) fn enter(&self) -> (Member, Seq) {
+    /// Adds a connection that wants nothing yet, and the position at which it is level. Its
+    /// principal was found out when there had been so many changes of access.
+    pub(crate) fn enter(&self, principal: Principal, access_changes: u64) -> (Member, Seq) {
         let config = &self.shared.config;
         let queue = Arc::new(SendQueue::new(config.queue_events, config.queue_bytes));
-        let member = lock(&self.shared.registry).enter(queue.clone());
+        let selection = Arc::new(Selection::of(principal));
+        let member = lock(&self.shared.registry).enter(queue.clone(), selection);
+        if self.access_changes() != access_changes {
+            queue.authenticate();
+        }
         // A shutdown that listed the queues before this one was among them has set this flag.
         if self.is_draining() {
             queue.stop(Stop::new(CloseCode::Restart));
@@ -240,12 +292,32 @@ impl Hub {
     /// The present state of some repositories, when it is its turn.
     pub(crate) async fn snapshot(
         &self,
-        repositories: Vec<Pattern>,
-        id: Option<String>,
+        of: SnapshotOf,
         at: Timestamp,
     ) -> Result<TaskSnapshot, SnapshotError> {
         let Shared { snapshots, log, config, .. } = &*self.shared;
-        snapshots.take(&**log, config, repositories, id, at).await
+        snapshots.take(&**log, config, of, at).await
+    }
+}
+
+/// A connection's place in the hub. Dropped, it is free again.
+#[derive(Debug)]
+pub(crate) struct Place {
+    hub: Hub,
+    counted: Counted,
+    _token: TaskTrackerToken,
+}
+
+impl Place {
+    /// Turns at reading the log, where they are limited.
+    pub(crate) fn reads(&self) -> Option<Arc<Semaphore>> {
+        self.counted.reads.clone()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.hub.shared.admission).leave(&self.counted);
     }
 }
 

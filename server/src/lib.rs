@@ -22,6 +22,7 @@ mod log;
 #[doc(hidden)]
 pub mod mutant;
 mod problem;
+mod rate;
 mod routes;
 mod session;
 #[cfg(any(test, feature = "simulation"))]
@@ -29,7 +30,10 @@ mod session;
 pub mod simulation;
 mod transport;
 
-pub use access::{AccessPolicy, InvalidOrigin, guard};
+pub use access::{
+    AccessPolicy, Anonymous, AuthError, AuthFuture, Authenticator, InvalidNetwork, InvalidOrigin,
+    Network, Principal, Token, authenticate, guard,
+};
 pub use config::HubConfig;
 pub use hub::{Hub, HubStats};
 pub use log::{
@@ -37,6 +41,7 @@ pub use log::{
     SnapshotError, SnapshotFuture, SnapshotSink, TaskEventPublisher, TaskSnapshot,
 };
 pub use problem::Problem;
+pub use rate::{InvalidRate, Rate};
 pub use routes::routes;
 /// The wire types, for embedders who publish.
 pub use taskwatch_protocol as protocol;

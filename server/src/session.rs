@@ -1,41 +1,46 @@
 //! The protocol of one connection as a state machine: frames in, frames out, no socket, no clock.
 
+mod access;
 mod delivery;
 mod fetch;
-mod rate;
 mod subscription;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use access::Access;
+pub(crate) use access::Identification;
 pub(crate) use delivery::{Delivery, Next, Outbox};
 pub(crate) use fetch::{Fetch, Fetched};
-use rate::TokenBucket;
 pub(crate) use subscription::{Answer, SnapshotRequest};
 use subscription::{Change, Request};
 use taskwatch_protocol::{
-    ClientFrame, ClientMessage, CloseCode, Envelope, ErrorCode, ErrorMessage, Heartbeat, Limits,
-    PROTOCOL_VERSION, Pattern, Seq, ServerFrame, ServerMessage, Subscribe, Unsubscribe, Welcome,
+    Auth, ClientFrame, ClientMessage, CloseCode, Envelope, ErrorCode, ErrorMessage, Heartbeat,
+    Limits, PROTOCOL_VERSION, Pattern, Seq, ServerFrame, ServerMessage, Subscribe, Unsubscribe,
+    Welcome,
 };
 use uuid::Uuid;
 
 use crate::clock::Now;
 use crate::hub::Selection;
 use crate::mutant::{self, Mutant};
-use crate::{EventLog, HubConfig, LogEvent};
+use crate::rate::TokenBucket;
+use crate::{EventLog, HubConfig, LogEvent, Rate, Token};
 
 /// Subscription requests that may wait for the connection to be level.
 const MAX_WAITING: usize = 8;
 /// A message that was begun must be complete after so long.
 const UNFINISHED: Duration = Duration::from_secs(10);
-const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What is to be done about something that came in.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Step {
     Nothing,
     Send(Box<ServerFrame>),
+    /// Ask the authenticator, and hand in its answer with [`Session::identified`].
+    Identify(Box<Identification>),
     Close(CloseCode),
 }
 
@@ -46,6 +51,7 @@ pub(crate) struct Session {
     heartbeat: Duration,
     silence: Duration,
     selection: Arc<Selection>,
+    access: Access,
     /// Whether a subscription has been accepted: `since` is only for the first.
     subscribed: bool,
     /// Whether one has been asked for.
@@ -67,10 +73,21 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A session that is level at `position` and wants nothing. `phase`, between 0 and 1, puts
-    /// its heartbeat apart from those of others.
-    pub(crate) fn new(config: &HubConfig, position: Seq, phase: f64, now: Instant) -> Self {
-        let burst = u32::try_from(config.max_message_bytes.saturating_mul(2)).unwrap_or(u32::MAX);
+    /// A session that is level at `position` and wants nothing yet: `selection` says whose it is,
+    /// `token` how that is known. `phase`, between 0 and 1, puts its heartbeat apart from those of
+    /// others.
+    pub(crate) fn new(
+        config: &HubConfig,
+        selection: Arc<Selection>,
+        token: Option<Token>,
+        position: Seq,
+        phase: f64,
+        now: Now,
+    ) -> Self {
+        let two_messages = u32::try_from(config.max_message_bytes.saturating_mul(2));
+        let bytes = config.bytes.burst.max(two_messages.unwrap_or(u32::MAX));
+        let Now { instant, .. } = now;
+        let bad_messages = config.bad_messages_per_minute;
         Self {
             limits: Limits {
                 max_message_bytes: config.max_message_bytes as u64,
@@ -79,20 +96,21 @@ impl Session {
             },
             heartbeat: config.heartbeat,
             silence: config.silence,
-            selection: Arc::default(),
+            access: Access::new(token, selection.principal(), config.authenticate_again, now),
+            selection,
             subscribed: false,
             asked: false,
             waiting: VecDeque::new(),
             position,
             delivered: 0,
             in_snapshot: false,
-            next_ping: now + config.heartbeat.mul_f64(0.9 + 0.2 * phase),
-            heard: now,
+            next_ping: instant + config.heartbeat.mul_f64(0.9 + 0.2 * phase),
+            heard: instant,
             unfinished: None,
-            messages: TokenBucket::new(now, 60, 20, SECOND),
-            controls: TokenBucket::new(now, 50, 10, SECOND),
-            bytes: TokenBucket::new(now, burst, 64 << 10, SECOND),
-            unreadable: TokenBucket::new(now, 10, 10, 60 * SECOND),
+            messages: TokenBucket::new(instant, config.messages),
+            controls: TokenBucket::new(instant, config.controls),
+            bytes: TokenBucket::new(instant, Rate { burst: bytes, ..config.bytes }),
+            unreadable: TokenBucket::per(instant, bad_messages, bad_messages, MINUTE),
         }
     }
 
@@ -104,7 +122,7 @@ impl Session {
             connection_id,
             heartbeat_ms: u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX),
             limits: self.limits,
-            token_expires_in_ms: None,
+            token_expires_in_ms: self.access.expires_in_ms(now),
         };
         Envelope::new(ServerMessage::Welcome(welcome)).at(now.wall)
     }
@@ -205,10 +223,7 @@ impl Session {
             ClientMessage::Unsubscribe(data) => {
                 self.enqueue(frame.id, Change::Unsubscribe(data), now)
             }
-            ClientMessage::Auth(_) => {
-                let text = "this connection has no token to renew";
-                reply(ErrorMessage::new(ErrorCode::Unsupported, text), frame.id, now)
-            }
+            ClientMessage::Auth(Auth { token }) => self.renew(frame.id, Token::new(token), now),
             other => {
                 let kind = match other {
                     ClientMessage::Unknown(unknown) => unknown.kind.chars().take(64).collect(),
@@ -260,7 +275,8 @@ impl Session {
     pub(crate) fn deadline(&self) -> Instant {
         let unfinished = self.unfinished.map(|since| since + UNFINISHED);
         let silent = self.heard + self.silence;
-        self.next_ping.min(silent).min(unfinished.unwrap_or(silent))
+        let access = self.access.deadline().unwrap_or(silent);
+        self.next_ping.min(silent).min(unfinished.unwrap_or(silent)).min(access)
     }
 
     /// Time has passed. `Send` is the heartbeat: a bookmark of what is on its way.
@@ -271,6 +287,9 @@ impl Session {
         }
         if self.unfinished.is_some_and(|since| overdue(since, UNFINISHED)) {
             return Step::Close(CloseCode::RateLimited);
+        }
+        if let Some(step) = self.access_due(now) {
+            return step;
         }
         if now.instant < self.next_ping {
             return Step::Nothing;

@@ -28,6 +28,7 @@ struct State {
     /// only if its number is above.
     tail: Seq,
     stop: Option<Stop>,
+    authenticate: bool,
     waker: Option<Waker>,
 }
 
@@ -40,6 +41,14 @@ enum Mode {
     Overflowed {
         position: Option<Seq>,
     },
+}
+
+/// What a connection is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Stop(Stop),
+    /// What the peer may see may have changed: ask again.
+    Authenticate,
 }
 
 /// An order to close the connection.
@@ -77,6 +86,7 @@ impl SendQueue {
             bytes: 0,
             tail: 0,
             stop: None,
+            authenticate: false,
             waker: None,
         };
         Self { state: Mutex::new(state), max_events, max_bytes }
@@ -177,11 +187,23 @@ impl SendQueue {
         }
     }
 
-    /// Waits for an order to close.
-    pub(crate) fn poll_stop(&self, cx: &mut Context<'_>) -> Poll<Stop> {
+    /// Orders the connection to find out anew who its peer is.
+    pub(crate) fn authenticate(&self) {
+        let mut state = lock(&self.state);
+        state.authenticate = true;
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits for an order.
+    pub(crate) fn poll_order(&self, cx: &mut Context<'_>) -> Poll<Order> {
         let mut state = lock(&self.state);
         if let Some(stop) = state.stop.take() {
-            return Poll::Ready(stop);
+            return Poll::Ready(Order::Stop(stop));
+        }
+        if std::mem::take(&mut state.authenticate) {
+            return Poll::Ready(Order::Authenticate);
         }
         state.wait(cx);
         Poll::Pending
@@ -304,6 +326,7 @@ mod tests {
         queue.stop(Stop::new(CloseCode::Restart));
         queue.stop(Stop::new(CloseCode::Slow));
         let mut cx = Context::from_waker(Waker::noop());
-        assert_eq!(queue.poll_stop(&mut cx), Poll::Ready(Stop::new(CloseCode::Restart)));
+        let order = Order::Stop(Stop::new(CloseCode::Restart));
+        assert_eq!(queue.poll_order(&mut cx), Poll::Ready(order));
     }
 }

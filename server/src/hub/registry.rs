@@ -26,6 +26,10 @@ impl Member {
         &self.queue
     }
 
+    pub(crate) fn selection(&self) -> &Arc<Selection> {
+        &self.selection
+    }
+
     /// The same connection, wanting something else.
     pub(crate) fn wanting(&self, selection: Arc<Selection>) -> Self {
         Self { id: self.id, queue: self.queue.clone(), selection }
@@ -70,10 +74,10 @@ impl Registry {
         self.queues.values().cloned().collect()
     }
 
-    pub(crate) fn enter(&mut self, queue: Arc<SendQueue>) -> Member {
+    pub(crate) fn enter(&mut self, queue: Arc<SendQueue>, selection: Arc<Selection>) -> Member {
         self.next_id += 1;
         self.queues.insert(self.next_id, queue.clone());
-        Member { id: self.next_id, queue, selection: Arc::default() }
+        Member { id: self.next_id, queue, selection }
     }
 
     /// One comparison decides: level, then insert; else read on.
@@ -82,7 +86,7 @@ impl Registry {
             return Joined::Behind;
         }
         member.queue.open(position);
-        for pattern in member.selection.patterns() {
+        for pattern in member.selection.visible() {
             let members = match pattern {
                 Pattern::All => &mut self.all,
                 Pattern::Prefix(prefix) => self.prefix.entry(prefix.clone()).or_default(),
@@ -94,7 +98,7 @@ impl Registry {
     }
 
     pub(crate) fn leave(&mut self, member: &Member) {
-        for pattern in member.selection.patterns() {
+        for pattern in member.selection.visible() {
             match pattern {
                 Pattern::All => drop(self.all.remove(&member.id)),
                 Pattern::Prefix(prefix) => remove(&mut self.prefix, prefix, member.id),
@@ -144,12 +148,13 @@ fn remove<K: Eq + Hash>(index: &mut HashMap<K, Members>, key: &K, id: Id) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Principal;
     use crate::hub::Taken;
     use crate::log::tests::event;
     use proptest::prelude::*;
 
     fn wanting(patterns: &[&str]) -> Arc<Selection> {
-        let mut selection = Selection::default();
+        let mut selection = Selection::of(Principal::anonymous());
         let patterns: Vec<Pattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
         selection.add(&patterns);
         Arc::new(selection)
@@ -157,7 +162,7 @@ mod tests {
 
     fn enter(registry: &mut Registry, patterns: &[&str]) -> Arc<Member> {
         let queue = Arc::new(SendQueue::new(64, usize::MAX));
-        Arc::new(registry.enter(queue).wanting(wanting(patterns)))
+        Arc::new(registry.enter(queue, wanting(patterns)))
     }
 
     fn fan_out(registry: &mut Registry, event: &LogEvent) {
@@ -212,7 +217,7 @@ mod tests {
         let mut registry = Registry::new(0);
         let patient = enter(&mut registry, &["foo"]);
         let queue = Arc::new(SendQueue::new(1, usize::MAX));
-        let stalled = Arc::new(registry.enter(queue).wanting(wanting(&["foo"])));
+        let stalled = Arc::new(registry.enter(queue, wanting(&["foo"])));
         registry.join(&patient, 0);
         registry.join(&stalled, 0);
         for seq in 1..=3 {

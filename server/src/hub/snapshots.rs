@@ -9,6 +9,17 @@ use tokio_util::sync::CancellationToken;
 use crate::log::{SpoolLimits, UNIT};
 use crate::{EventLog, HubConfig, SnapshotError, SnapshotSink, TaskSnapshot};
 
+/// What a snapshot is of.
+#[derive(Debug)]
+pub(crate) struct SnapshotOf {
+    /// As it was asked for, for the frames.
+    pub(crate) repositories: Vec<Pattern>,
+    /// What of it may be seen: nothing else is read.
+    pub(crate) visible: Vec<Pattern>,
+    /// The request.
+    pub(crate) id: Option<String>,
+}
+
 /// What bounds the cost of snapshots.
 #[derive(Debug)]
 pub(super) struct Snapshots {
@@ -35,8 +46,7 @@ impl Snapshots {
         &self,
         log: &dyn EventLog,
         config: &HubConfig,
-        repositories: Vec<Pattern>,
-        id: Option<String>,
+        of: SnapshotOf,
         at: Timestamp,
     ) -> Result<TaskSnapshot, SnapshotError> {
         // Nobody closes these.
@@ -50,7 +60,8 @@ impl Snapshots {
         // Whoever reads the log may do so elsewhere, and would not notice that nobody waits.
         let abandoned = CancellationToken::new();
         let _left = abandoned.clone().drop_guard();
-        let sink = SnapshotSink::new(repositories.clone(), id, at, limits, turn, abandoned);
-        log.snapshot(&repositories, sink).await
+        let visible = of.visible.clone();
+        let sink = SnapshotSink::new(of, at, limits, turn, abandoned);
+        log.snapshot(&visible, sink).await
     }
 }

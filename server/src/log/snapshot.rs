@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::spool::{Spool, SpoolLimits, SpooledFrames};
+use crate::hub::SnapshotOf;
 use crate::transport::framing;
 
 /// So many bytes of tasks make a frame, or one task that is larger.
@@ -37,6 +38,8 @@ impl From<io::Error> for SnapshotError {
 #[derive(Debug)]
 pub struct SnapshotSink {
     repositories: Vec<Pattern>,
+    /// What of them the peer may see.
+    visible: Vec<Pattern>,
     id: Option<String>,
     timestamp: Timestamp,
     spool: Spool,
@@ -56,21 +59,29 @@ pub struct TaskSnapshot {
 }
 
 impl SnapshotSink {
-    /// For the tasks of `repositories`, as the reply to the request `id`.
     pub(crate) fn new(
-        repositories: Vec<Pattern>,
-        id: Option<String>,
+        of: SnapshotOf,
         timestamp: Timestamp,
         limits: SpoolLimits<'_>,
         turn: Option<OwnedSemaphorePermit>,
         abandoned: CancellationToken,
     ) -> Self {
-        let spool = Spool::new(limits);
-        let (tasks, bytes, is_first) = (Vec::new(), 0, true);
-        Self { repositories, id, timestamp, spool, tasks, bytes, is_first, turn, abandoned }
+        let SnapshotOf { repositories, visible, id } = of;
+        Self {
+            repositories,
+            visible,
+            id,
+            timestamp,
+            spool: Spool::new(limits),
+            tasks: Vec::new(),
+            bytes: 0,
+            is_first: true,
+            turn,
+            abandoned,
+        }
     }
 
-    /// Adds a task; one of another repository is left out. May wait for the disk, so it belongs
+    /// Adds a task; one that was not asked for, or may not be seen, is left out. May wait for the disk, so it belongs
     /// on a thread that may.
     ///
     /// # Errors
@@ -80,7 +91,7 @@ impl SnapshotSink {
         if self.abandoned.is_cancelled() {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "the peer has left"));
         }
-        if !self.repositories.iter().any(|pattern| pattern.matches(&task.repository)) {
+        if !self.visible.iter().any(|pattern| pattern.matches(&task.repository)) {
             return Ok(());
         }
         let mut size = ByteCount(0);
@@ -175,7 +186,8 @@ mod tests {
         };
         let repositories = vec!["foo".parse().unwrap(), "a/*".parse().unwrap()];
         let time = Timestamp::from_unix_millis(0);
-        SnapshotSink::new(repositories, Some("7".into()), time, limits, None, Default::default())
+        let of = SnapshotOf { visible: repositories.clone(), repositories, id: Some("7".into()) };
+        SnapshotSink::new(of, time, limits, None, Default::default())
     }
 
     fn frames(snapshot: TaskSnapshot) -> Vec<(Snapshot, ServerFrame)> {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use taskwatch_protocol::{CloseCode, Mode, Seq, ServerFrame, ServerMessage};
 
+use super::fetch::Turns;
 use super::{Answer, Fetch, Fetched, Session, SnapshotRequest};
 use crate::clock::Now;
-use crate::hub::{Joined, Member, Stop, Taken};
+use crate::hub::{Joined, Member, SnapshotOf, Stop, Taken, visible};
 use crate::log::SpooledFrames;
 use crate::mutant::{self, Mutant};
 use crate::{Hub, Page, ReadError, SnapshotError, TaskSnapshot};
@@ -58,6 +59,7 @@ enum Source {
 pub(crate) struct Delivery {
     hub: Hub,
     member: Arc<Member>,
+    turns: Turns,
     source: Source,
     /// What is to be answered with a snapshot.
     asked: Option<Box<SnapshotRequest>>,
@@ -68,9 +70,9 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(hub: Hub, member: Member) -> Self {
+    pub(crate) fn new(hub: Hub, member: Member, turns: Turns) -> Self {
         let (member, source) = (Arc::new(member), Source::Behind);
-        Self { hub, member, source, asked: None, snapshot: None, overflowed: false }
+        Self { hub, member, turns, source, asked: None, snapshot: None, overflowed: false }
     }
 
     pub(crate) fn member(&self) -> &Member {
@@ -250,7 +252,7 @@ impl Delivery {
             let cached = self.hub.cached(position, upto);
             // What a snapshot has seen may not have been published yet: it is in the log.
             let Some(page) = cached.filter(|page| page.scanned_to > position) else {
-                return Some(Fetch::Page { after: position, upto });
+                return Some(Fetch::Page { after: position, upto, turns: self.turns.clone() });
             };
             self.source = Source::Page { page: Arc::new(page), next: 0, upto };
             return None;
@@ -275,8 +277,10 @@ impl Delivery {
             Some(Answer::Snapshot(request)) => {
                 self.hub.counters().reset(request.reason.as_ref());
                 let (repositories, id) = (request.repositories.clone(), request.id.clone());
+                let visible = visible(&repositories, session.principal());
                 self.asked = Some(Box::new(request));
-                return Some(Fetch::Snapshot { repositories, id });
+                let of = SnapshotOf { repositories, visible, id };
+                return Some(Fetch::Snapshot { of, turns: self.turns.clone() });
             }
             None => self.join(session),
         }

@@ -4,19 +4,24 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use taskwatch_protocol::{Pattern, Seq};
+use taskwatch_protocol::Seq;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Now;
+use crate::hub::SnapshotOf;
 use crate::log::SpooledFrames;
 use crate::{Hub, Page, ReadError, SnapshotError, TaskSnapshot};
+
+/// Turns at reading the log, where they are limited.
+pub(crate) type Turns = Option<Arc<Semaphore>>;
 
 /// What a connection asks for.
 #[derive(Debug)]
 pub(crate) enum Fetch {
     /// The events after a position, from the log.
-    Page { after: Seq, upto: Seq },
-    /// The present state, for the request `id`.
-    Snapshot { repositories: Vec<Pattern>, id: Option<String> },
+    Page { after: Seq, upto: Seq, turns: Turns },
+    /// The present state.
+    Snapshot { of: SnapshotOf, turns: Turns },
     /// The next frame of a snapshot.
     Frame(SpooledFrames),
 }
@@ -33,11 +38,20 @@ impl Fetch {
     /// Gets it.
     pub(crate) async fn run(self, hub: Hub, now: Now) -> Fetched {
         match self {
-            Self::Page { after, upto } => Fetched::Page(hub.read_log(after, upto).await),
-            Self::Snapshot { repositories, id } => {
-                Fetched::Snapshot(hub.snapshot(repositories, id, now.wall).await)
+            Self::Page { after, upto, turns } => {
+                let _turn = turn(turns).await;
+                Fetched::Page(hub.read_log(after, upto).await)
+            }
+            Self::Snapshot { of, turns } => {
+                let _turn = turn(turns).await;
+                Fetched::Snapshot(hub.snapshot(of, now.wall).await)
             }
             Self::Frame(frames) => Fetched::Frame(frames.next().await),
         }
     }
+}
+
+async fn turn(turns: Turns) -> Option<OwnedSemaphorePermit> {
+    // Nobody closes it.
+    turns?.acquire_owned().await.ok()
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use taskwatch_protocol::{
-    Cursor, Envelope, ErrorCode, ErrorMessage, Mode, OnGap, Pattern, ResetReason, ServerFrame,
-    ServerMessage, Subscribe, Subscribed, Unsubscribe, Unsubscribed,
+    Cursor, Denied, Envelope, ErrorCode, ErrorMessage, Mode, OnGap, Pattern, ResetReason,
+    ServerFrame, ServerMessage, Subscribe, Subscribed, Unsubscribe, Unsubscribed,
 };
 
 use super::Session;
@@ -39,6 +39,8 @@ pub(crate) enum Answer {
 pub(crate) struct SnapshotRequest {
     pub(crate) id: Option<String>,
     pub(crate) repositories: Vec<Pattern>,
+    /// What else was asked for, and may not be seen.
+    pub(crate) denied: Vec<Denied>,
     /// Why the position that was given is not honoured.
     pub(crate) reason: Option<ResetReason>,
 }
@@ -74,8 +76,12 @@ impl Session {
     ) -> Result<Answer, ErrorMessage> {
         self.may_subscribe(&request)?;
         let Subscribe { repositories, since, on_gap, types, snapshot, .. } = request;
+        let (repositories, denied) = self.granted(repositories);
         // The connection is level: its position is the head.
         let head = log.cursor(self.position);
+        if repositories.is_empty() {
+            return Ok(Answer::Frame(nothing_subscribed(Mode::Live, None, denied, head)));
+        }
         let start = since.as_ref().map(|cursor| log.validate(cursor));
         let (mode, reason, cursor) = match start {
             Some(Ok(position)) => {
@@ -84,26 +90,40 @@ impl Session {
                 (Mode::Resumed, None, since)
             }
             None if snapshot => {
-                return Ok(Answer::Snapshot(SnapshotRequest { id, repositories, reason: None }));
+                let reason = None;
+                return Ok(Answer::Snapshot(SnapshotRequest { id, repositories, denied, reason }));
             }
             None => (Mode::Live, None, Some(head.clone())),
             Some(Err(reason)) if snapshot || on_gap == Some(OnGap::Snapshot) => {
                 let reason = Some(reason);
-                return Ok(Answer::Snapshot(SnapshotRequest { id, repositories, reason }));
+                return Ok(Answer::Snapshot(SnapshotRequest { id, repositories, denied, reason }));
             }
             Some(Err(reason)) if on_gap == Some(OnGap::Live) => {
                 (Mode::Reset, Some(reason), Some(head.clone()))
             }
-            Some(Err(reason)) => return Ok(Answer::Frame(nothing_subscribed(reason, head))),
+            Some(Err(reason)) => {
+                let reset = nothing_subscribed(Mode::Reset, Some(reason), denied, head);
+                return Ok(Answer::Frame(reset));
+            }
         };
         if !self.subscribed {
             Arc::make_mut(&mut self.selection).set_kinds(types);
         }
         self.add(&repositories);
-        let message =
-            Subscribed { accepted: repositories, denied: vec![], mode, reason, head: Some(head) };
+        let message = Subscribed { accepted: repositories, denied, mode, reason, head: Some(head) };
         let frame = Envelope::new(ServerMessage::Subscribed(message)).cursor(cursor);
         Ok(Answer::Frame(frame))
+    }
+
+    /// What may be subscribed to, and what not. Of everything, everything that may be seen is meant.
+    fn granted(&self, repositories: Vec<Pattern>) -> (Vec<Pattern>, Vec<Denied>) {
+        let readable = self.selection.principal().readable();
+        let (granted, denied): (Vec<_>, Vec<_>) = repositories.into_iter().partition(|asked| {
+            let visible = |granted: &Pattern| granted.intersection(asked).is_some();
+            *asked == Pattern::All || readable.iter().any(visible)
+        });
+        let not_found = |repository| Denied { repository, code: ErrorCode::NotFound };
+        (granted, denied.into_iter().map(not_found).collect())
     }
 
     fn add(&mut self, repositories: &[Pattern]) {
@@ -123,7 +143,7 @@ impl Session {
         self.add(&request.repositories);
         let message = Subscribed {
             accepted: request.repositories,
-            denied: vec![],
+            denied: request.denied,
             mode: if request.reason.is_some() { Mode::Reset } else { Mode::Snapshot },
             reason: request.reason,
             head: Some(log.cursor(self.position)),
@@ -196,14 +216,14 @@ impl Session {
     }
 }
 
-/// A reset after which nothing follows: the connection's first subscription is still to come.
-fn nothing_subscribed(reason: ResetReason, head: Cursor) -> ServerFrame {
-    let message = Subscribed {
-        accepted: vec![],
-        denied: vec![],
-        mode: Mode::Reset,
-        reason: Some(reason),
-        head: Some(head),
-    };
+/// Nothing follows: the connection's first subscription is still to come. Without a cursor, since
+/// whoever saved it would not be sent what it has not seen.
+fn nothing_subscribed(
+    mode: Mode,
+    reason: Option<ResetReason>,
+    denied: Vec<Denied>,
+    head: Cursor,
+) -> ServerFrame {
+    let message = Subscribed { accepted: vec![], denied, mode, reason, head: Some(head) };
     Envelope::new(ServerMessage::Subscribed(message))
 }

@@ -1,9 +1,13 @@
+mod access;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::log::tests::event;
-use crate::{MemoryLog, PageLimit, ReadFuture, SnapshotError};
+use crate::{MemoryLog, PageLimit, Principal, ReadFuture, SnapshotError};
 use taskwatch_protocol::{Cursor, ResetReason, Timestamp};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A log of which only cursors matter: `"5"` is position 5, and 10 is its head.
 struct Positions;
@@ -36,7 +40,12 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let now = Now { instant: Instant::now(), wall: Timestamp::from_unix_millis(0) };
-        Self { session: Session::new(&HubConfig::default(), 10, 0.5, now.instant), now }
+        Self::of(Principal::anonymous(), None, now)
+    }
+
+    fn of(principal: Principal, token: Option<Token>, now: Now) -> Self {
+        let selection = Arc::new(Selection::of(principal));
+        Self { session: Session::new(&HubConfig::default(), selection, token, 10, 0.5, now), now }
     }
 
     /// What the session does about a frame, without its time.
@@ -166,8 +175,6 @@ fn what_is_not_offered_is_said_to_be_so() {
     for extra in [json!({"tail": 5}), json!({"since_time": "2026-11-22T10:00:00Z"})] {
         assert_eq!(Bench::new().ask(&subscribe(extra))["data"]["code"], "unsupported");
     }
-    let auth = json!({"type": "auth", "data": {"token": "secret"}});
-    assert_eq!(Bench::new().error_code(&auth), "unsupported");
 }
 
 #[test]

@@ -10,10 +10,11 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::wire::{ByteStream, CLOSING, Wire, violation};
-use crate::Hub;
+use crate::access::identify;
 use crate::clock::{Now, now};
-use crate::hub::{Member, Stop};
-use crate::session::{Delivery, Fetched, Next, Outbox, Session, Step};
+use crate::hub::{Order, Stop};
+use crate::session::{Delivery, Fetched, Identification, Next, Outbox, Session, Step};
+use crate::{AuthError, Hub, Principal};
 
 /// A peer whose answers pile up to so much is not read from until it takes them.
 pub(crate) const MAX_UNWRITTEN: usize = 64 << 10;
@@ -31,7 +32,7 @@ enum Ending {
 
 /// What a connection waits for.
 enum Event {
-    Stop(Stop),
+    Ordered(Order),
     Message(Result<Message, tungstenite::Error>),
     /// Bytes came in that do not make a message yet.
     Bytes,
@@ -39,8 +40,12 @@ enum Event {
     /// There is something to put into the buffer, or to write from it.
     Output,
     Fetched(Fetched),
+    Identified(Box<Identified>),
     Time,
 }
+
+/// A question to the authenticator, with its answer.
+type Identified = (Identification, Result<Principal, AuthError>);
 
 pub(super) struct Connection<S> {
     hub: Hub,
@@ -48,17 +53,19 @@ pub(super) struct Connection<S> {
     session: Session,
     delivery: Delivery,
     fetching: Option<Pin<Box<dyn Future<Output = Fetched> + Send>>>,
+    identifying: Option<Pin<Box<dyn Future<Output = Identified> + Send>>>,
     timer: Pin<Box<Sleep>>,
     write_deadline: Option<Instant>,
     progress: usize,
 }
 
 impl<S: ByteStream> Connection<S> {
-    pub(super) fn new(hub: Hub, wire: Wire<S>, session: Session, member: Member) -> Self {
+    pub(super) fn new(hub: Hub, wire: Wire<S>, session: Session, delivery: Delivery) -> Self {
         Self {
             timer: Box::pin(sleep_until(session.deadline().into())),
-            delivery: Delivery::new(hub.clone(), member),
+            delivery,
             fetching: None,
+            identifying: None,
             hub,
             wire,
             session,
@@ -122,7 +129,10 @@ impl<S: ByteStream> Connection<S> {
             self.take(|session, now| session.heard(now.instant, received))?;
         }
         match event {
-            Event::Stop(stop) => Err(Ending::Ours(stop)),
+            Event::Ordered(Order::Stop(stop)) => Err(Ending::Ours(stop)),
+            Event::Ordered(Order::Authenticate) => {
+                self.take(|session, now| session.authenticate(now.instant))
+            }
             Event::Message(message) => self.received(message),
             Event::Bytes => {
                 self.session.unfinished(now().instant);
@@ -139,14 +149,24 @@ impl<S: ByteStream> Connection<S> {
                 let Self { delivery, session, wire, .. } = self;
                 delivery.fetched(fetched, session, now(), wire).map_err(Ending::Ours)
             }
+            Event::Identified(answered) => {
+                let (asked, answer) = *answered;
+                self.take(|session, now| session.identified(asked, answer, now))
+            }
             Event::Time => self.time_passed(),
         }
     }
 
     fn poll_event(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Event> {
         let queue = self.delivery.member().queue();
-        if let Poll::Ready(stop) = queue.poll_stop(cx) {
-            return Poll::Ready(Event::Stop(stop));
+        if let Poll::Ready(order) = queue.poll_order(cx) {
+            return Poll::Ready(Event::Ordered(order));
+        }
+        if let Some(identifying) = &mut self.identifying
+            && let Poll::Ready(answered) = identifying.as_mut().poll(cx)
+        {
+            self.identifying = None;
+            return Poll::Ready(Event::Identified(Box::new(answered)));
         }
         let was_idle = self.wire.is_idle();
         if !was_idle {
@@ -236,6 +256,15 @@ impl<S: ByteStream> Connection<S> {
             Step::Nothing => Ok(()),
             Step::Send(frame) => {
                 self.wire.put(&frame);
+                Ok(())
+            }
+            Step::Identify(asked) => {
+                let hub = self.hub.clone();
+                self.identifying = Some(Box::pin(async move {
+                    let authenticator = &*hub.config().authenticator;
+                    let answer = identify(authenticator, asked.token.as_ref()).await;
+                    (*asked, answer)
+                }));
                 Ok(())
             }
             Step::Close(code) => Err(Ending::Ours(Stop::new(code))),

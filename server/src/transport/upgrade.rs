@@ -1,13 +1,13 @@
 //! From an HTTP request to a WebSocket, or to a refusal that says why.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -15,19 +15,21 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
 use socket2::SockRef;
 use taskwatch_protocol::{
-    Cursor, ErrorCode, PROTOCOL_VERSION, SUBPROTOCOL, Subscribe, VERSION_HEADER, major_version,
+    CloseCode, Cursor, ErrorCode, PROTOCOL_VERSION, SUBPROTOCOL, Subscribe, VERSION_HEADER,
+    major_version,
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::connection::Connection;
 use super::wire::{ByteStream, Wire};
+use crate::access::{client_address, identify, token_of_upgrade};
 use crate::clock::now;
-use crate::session::{Outbox, Session};
-use crate::{Hub, Problem};
+use crate::hub::{NotAdmitted, Place, Stop};
+use crate::session::{Delivery, Outbox, Session};
+use crate::{AuthError, Hub, Principal, Problem, Token};
 
 /// Bytes the kernel may hold unsent for one connection: what a stalled peer can cost.
 const NOTSENT_LOWAT: u32 = 64 << 10;
@@ -48,26 +50,38 @@ impl ByteStream for TokioIo<Upgraded> {}
 
 /// Answers an upgrade with 101 and serves the connection, or refuses it.
 pub(crate) async fn upgrade(State(hub): State<Hub>, mut request: Request) -> Response {
-    let refused = match check(&hub, &mut request) {
-        Ok(accepted) => return accept(hub, request.extensions().get(), accepted),
-        Err(refused) => refused,
+    let answer = match check(&hub, &mut request) {
+        Ok(handshake) => {
+            let address = client_address(&hub.config().access, &request);
+            admit(&hub, address, request.headers().clone(), handshake).await
+        }
+        Err(refused) => Err(refused),
     };
-    tracing::debug!(code = %refused.code(), "refused an upgrade");
-    refused.into_response()
+    answer.unwrap_or_else(|refused| {
+        tracing::debug!(code = %refused.code(), "refused an upgrade");
+        refused.into_response()
+    })
 }
 
 /// A request that may become a WebSocket.
-struct Accepted {
-    place: TaskTrackerToken,
+struct Handshake {
     upgrade: OnUpgrade,
     accept_key: HeaderValue,
     subprotocol: bool,
     subscribe: Option<Subscribe>,
 }
 
-fn check(hub: &Hub, request: &mut Request) -> Result<Accepted, Problem> {
+/// Who is at the other end, and how that is known.
+struct Visitor {
+    principal: Principal,
+    token: Option<Token>,
+    /// How often access had changed before the principal was found out.
+    access_changes: u64,
+    place: Place,
+}
+
+fn check(hub: &Hub, request: &mut Request) -> Result<Handshake, Problem> {
     let headers = request.headers();
-    hub.config().access.check_origin(headers)?;
     let subprotocol = check_version(headers)?;
     let accept_key = check_handshake(headers)?;
     let subscribe = subscription(request.uri().query().unwrap_or_default())?;
@@ -83,12 +97,59 @@ fn check(hub: &Hub, request: &mut Request) -> Result<Accepted, Problem> {
         }
     }
     let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(upgrade_required)?;
-    let Some(place) = hub.admit() else {
-        let detail = "this server takes no more connections now";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, detail)
-            .header(RETRY_AFTER, HeaderValue::from_static("5")));
+    Ok(Handshake { upgrade, accept_key, subprotocol, subscribe })
+}
+
+/// Finds out who it is, and whether there is room for one more connection of theirs.
+async fn admit(
+    hub: &Hub,
+    address: Option<IpAddr>,
+    headers: HeaderMap,
+    handshake: Handshake,
+) -> Result<Response, Problem> {
+    let access_changes = hub.access_changes();
+    let token = token_of_upgrade(&headers)?;
+    let principal = match identify(&*hub.config().authenticator, token.as_ref()).await {
+        Ok(principal) => principal,
+        // A page is not shown a status, only the code of a close.
+        Err(AuthError::Missing | AuthError::Invalid(_) | AuthError::Expired)
+            if headers.contains_key(ORIGIN) =>
+        {
+            let place = hub.admit(&Principal::anonymous(), address).map_err(not_admitted)?;
+            return Ok(turn_away(hub, place, handshake));
+        }
+        Err(error) => return Err(error.into()),
     };
-    Ok(Accepted { place, upgrade, accept_key, subprotocol, subscribe })
+    let place = hub.admit(&principal, address).map_err(not_admitted)?;
+    let peer = address.map(tracing::field::display);
+    let connection_id = Uuid::new_v4();
+    let span = tracing::info_span!(
+        "connection", id = %connection_id, peer, principal = principal.subject(),
+    );
+    let visitor = Visitor { principal, token, access_changes, place };
+    Ok(accept(hub.clone(), visitor, connection_id, handshake, span))
+}
+
+fn not_admitted(reason: NotAdmitted) -> Problem {
+    let (status, code, detail) = match reason {
+        NotAdmitted::Full => {
+            let detail = "this server takes no more connections now".to_owned();
+            (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, detail)
+        }
+        NotAdmitted::TooFast => {
+            let detail = "too many connections are being made; come back in a moment".to_owned();
+            (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, detail)
+        }
+        NotAdmitted::Principal(limit) => {
+            let detail = format!("a principal may have {limit} connections; close one first");
+            (StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, detail)
+        }
+        NotAdmitted::Address(limit) => {
+            let detail = format!("an address may have {limit} connections; close one first");
+            (StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, detail)
+        }
+    };
+    Problem::new(status, code, detail).header(RETRY_AFTER, HeaderValue::from_static("5"))
 }
 
 /// Whether the version was named by the subprotocol, which then has to be echoed.
@@ -196,37 +257,54 @@ fn subscription(query: &str) -> Result<Option<Subscribe>, Problem> {
     Ok(meant.then_some(subscribe))
 }
 
-fn accept(hub: Hub, peer: Option<&ConnectInfo<SocketAddr>>, accepted: Accepted) -> Response {
-    let Accepted { place, upgrade, accept_key, subprotocol, subscribe } = accepted;
-    let connection_id = Uuid::new_v4();
-    let span = tracing::info_span!(
-        "connection",
-        id = %connection_id,
-        peer = peer.map(|ConnectInfo(address)| tracing::field::display(address)),
-    );
+fn accept(
+    hub: Hub,
+    visitor: Visitor,
+    connection_id: Uuid,
+    handshake: Handshake,
+    span: Span,
+) -> Response {
+    let Handshake { upgrade, accept_key, subprotocol, subscribe } = handshake;
     tokio::spawn(async move {
-        let Ok(upgraded) = upgrade.await else { return };
-        let (io, early) = match downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(parts) => (Some(parts.io.into_inner()), parts.read_buf),
-            Err(other) => {
-                let stream = TokioIo::new(other);
-                let task = serve(hub, stream, Bytes::new(), connection_id, subscribe);
-                task.instrument(span).await;
-                drop(place);
-                return;
+        match Stream::of(upgrade).await {
+            Some(Stream::Tcp(stream, early)) => {
+                let task = serve(hub, stream, early, connection_id, visitor, subscribe);
+                // A task of its own: this one still holds what hyper needed for the request.
+                tokio::spawn(task.instrument(span));
             }
-        };
-        let Some(stream) = io else { return };
-        let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_LOWAT);
-        let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
-        // A task of its own: this one still holds what hyper needed for the request.
-        let task = serve(hub, stream, early, connection_id, subscribe);
-        tokio::spawn(async move {
-            task.instrument(span).await;
-            drop(place);
-        });
+            Some(Stream::Other(stream)) => {
+                let early = Bytes::new();
+                let task = serve(hub, stream, early, connection_id, visitor, subscribe);
+                task.instrument(span).await;
+            }
+            None => {}
+        }
     });
+    switching_protocols(accept_key, subprotocol)
+}
+
+/// Takes the upgrade and closes at once: the way to tell a page that its token was refused.
+fn turn_away(hub: &Hub, place: Place, handshake: Handshake) -> Response {
+    let Handshake { upgrade, accept_key, subprotocol, .. } = handshake;
+    let max_message_bytes = hub.config().max_message_bytes;
+    let stop = Stop::new(CloseCode::Unauthorized);
+    hub.counters().closed(stop.code);
+    tokio::spawn(async move {
+        match Stream::of(upgrade).await {
+            Some(Stream::Tcp(stream, early)) => {
+                Wire::new(stream, early, max_message_bytes).close(stop).await;
+            }
+            Some(Stream::Other(stream)) => {
+                Wire::new(stream, Bytes::new(), max_message_bytes).close(stop).await;
+            }
+            None => {}
+        }
+        drop(place);
+    });
+    switching_protocols(accept_key, subprotocol)
+}
+
+fn switching_protocols(accept_key: HeaderValue, subprotocol: bool) -> Response {
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -238,23 +316,54 @@ fn accept(hub: Hub, peer: Option<&ConnectInfo<SocketAddr>>, accepted: Accepted) 
     response
 }
 
+/// What is left when HTTP is done with a connection.
+enum Stream {
+    /// A plain socket, and what came in early.
+    Tcp(TcpStream, Bytes),
+    Other(TokioIo<Upgraded>),
+}
+
+impl Stream {
+    async fn of(upgrade: OnUpgrade) -> Option<Self> {
+        let upgraded = upgrade.await.ok()?;
+        match downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => {
+                let stream = parts.io.into_inner();
+                let _ = stream.set_nodelay(true);
+                let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_LOWAT);
+                let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
+                Some(Self::Tcp(stream, parts.read_buf))
+            }
+            Err(other) => Some(Self::Other(TokioIo::new(other))),
+        }
+    }
+}
+
 fn serve<S: ByteStream>(
     hub: Hub,
     stream: S,
     early: Bytes,
     connection_id: Uuid,
+    visitor: Visitor,
     subscribe: Option<Subscribe>,
 ) -> impl Future<Output = ()> {
-    let (member, position) = hub.enter();
+    let Visitor { principal, token, access_changes, place } = visitor;
+    let (member, position) = hub.enter(principal, access_changes);
     let config = hub.config();
     let now = now();
-    let mut session = Session::new(config, position, rand::random(), now.instant);
+    let selection = member.selection().clone();
+    let mut session = Session::new(config, selection, token, position, rand::random(), now);
     let mut wire = Wire::new(stream, early, config.max_message_bytes);
     wire.put(&session.welcome(&config.server_name, connection_id, now));
     if let Some(subscribe) = subscribe {
         session.request(subscribe);
     }
-    Box::new(Connection::new(hub, wire, session, member)).run()
+    let delivery = Delivery::new(hub.clone(), member, place.reads());
+    let connection = Box::new(Connection::new(hub, wire, session, delivery)).run();
+    async move {
+        connection.await;
+        drop(place);
+    }
 }
 
 #[cfg(test)]

@@ -75,6 +75,7 @@ impl App {
         let (store, writer) = open.await.map_err(|error| StartError::Thread(stopped(error)))??;
 
         let config = HubConfig { access: access.clone(), spool_dir, ..HubConfig::default() };
+        let authenticator = config.authenticator.clone();
         let hub = Hub::with_log(Arc::new(store.clone()), config);
         let publisher = hub.clone();
         writer.start(move |event| publisher.publish(event)).map_err(StartError::Thread)?;
@@ -82,7 +83,7 @@ impl App {
         tokio::spawn(async move { journal.keep_journal_short().await });
 
         let service = TaskService::new(store.clone());
-        let router = rest::router(service, hub.clone(), Arc::new(access));
+        let router = rest::router(service, hub.clone(), Arc::new(access), authenticator);
         let handle = Handle::new();
         let server = tokio::spawn(listener::serve(socket, router, handle.clone()));
         Ok(Self { addr, hub, store, handle, server })

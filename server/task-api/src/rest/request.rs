@@ -11,12 +11,12 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::Value;
 use taskwatch_protocol::{ErrorCode, Status};
-use taskwatch_server::Problem;
+use taskwatch_server::{Principal, Problem};
 use tokio::time::timeout;
 use url::form_urlencoded::Serializer;
 use uuid::Uuid;
 
-use crate::change::{CHANGED_BY, IfMatch};
+use crate::change::{IfMatch, changed_by};
 use crate::idempotency::{Fingerprint, IdempotencyKey, Once};
 use crate::store::ListQuery;
 
@@ -42,6 +42,7 @@ fn bad(detail: impl Into<String>) -> Problem {
 /// `Idempotency-Key`.
 pub(super) async fn change(
     request: Request,
+    principal: &Principal,
     accepted: &[&'static str],
 ) -> Result<(Value, Option<Once>), Problem> {
     let (parts, body) = request.into_parts();
@@ -58,14 +59,18 @@ pub(super) async fn change(
         return Err(Problem::new(status, ErrorCode::UnsupportedMediaType, detail));
     }
     let body = read(body, parts.headers.contains_key(EXPECT)).await?;
-    let once = once(&parts, &body)?;
+    let once = once(&parts, principal, &body)?;
     let value =
         serde_json::from_slice(&body).map_err(|problem| bad(format!("not JSON: {problem}")));
     Ok((value?, once))
 }
 
 /// `Idempotency-Key`, with what it stands for: method, path, and the content that is acted on.
-pub(super) fn once(parts: &Parts, content: &[u8]) -> Result<Option<Once>, Problem> {
+pub(super) fn once(
+    parts: &Parts,
+    principal: &Principal,
+    content: &[u8],
+) -> Result<Option<Once>, Problem> {
     let mut keys = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     if keys.next().is_some() {
@@ -74,7 +79,7 @@ pub(super) fn once(parts: &Parts, content: &[u8]) -> Result<Option<Once>, Proble
     let key =
         IdempotencyKey::try_from(key.as_bytes()).map_err(|problem| bad(problem.to_string()))?;
     let fingerprint = Fingerprint::of(parts.method.as_str(), parts.uri.path(), content);
-    Ok(Some(Once { principal: CHANGED_BY.into(), key, fingerprint }))
+    Ok(Some(Once { principal: changed_by(principal).into(), key, fingerprint }))
 }
 
 /// The bytes of a body that keeps the limits of size and time.
@@ -189,6 +194,7 @@ impl<S: Send + Sync> FromRequestParts<S> for List {
             status: params.status,
             after: after.transpose()?,
             limit,
+            principal: Principal::from_request_parts(parts, state).await?,
         };
         Ok(Self { query })
     }

@@ -1,0 +1,202 @@
+//! Who may open one more connection. Plain data: no sockets, no clock.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+
+use crate::HubConfig;
+use crate::rate::TokenBucket;
+
+/// Connections, counted by who made them and from where.
+#[derive(Debug)]
+pub(super) struct Admission {
+    per_principal: usize,
+    per_address: usize,
+    reads_per_principal: usize,
+    connects: TokenBucket,
+    principals: HashMap<Arc<str>, Principal>,
+    addresses: HashMap<IpAddr, usize>,
+}
+
+#[derive(Debug)]
+struct Principal {
+    connections: usize,
+    reads: Arc<Semaphore>,
+}
+
+/// What a connection counts as.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counted {
+    principal: Option<Arc<str>>,
+    address: Option<IpAddr>,
+    /// Turns at reading the log, shared by the connections of one principal.
+    pub(super) reads: Option<Arc<Semaphore>>,
+}
+
+/// Why there may not be one more connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAdmitted {
+    /// There are as many as there may be, or the server is stopping.
+    Full,
+    /// They come too fast.
+    TooFast,
+    /// This principal has as many as it may have.
+    Principal(usize),
+    /// This address has as many as it may have.
+    Address(usize),
+}
+
+impl Admission {
+    pub(super) fn new(config: &HubConfig, now: Instant) -> Self {
+        Self {
+            per_principal: config.max_connections_per_principal,
+            per_address: config.max_connections_per_address,
+            reads_per_principal: config.reads_per_principal,
+            connects: TokenBucket::new(now, config.connects),
+            principals: HashMap::new(),
+            addresses: HashMap::new(),
+        }
+    }
+
+    /// Counts one more connection, of nobody in particular or of a principal.
+    pub(super) fn enter(
+        &mut self,
+        subject: Option<&str>,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<Counted, NotAdmitted> {
+        let address = address.map(counted_as).filter(|address| !address.is_loopback());
+        if address.is_some() && !self.connects.take(now, 1) {
+            return Err(NotAdmitted::TooFast);
+        }
+        let from_there = address.and_then(|address| self.addresses.get(&address));
+        if from_there.is_some_and(|&count| count >= self.per_address) {
+            return Err(NotAdmitted::Address(self.per_address));
+        }
+        let known = subject.and_then(|subject| self.principals.get(subject));
+        if known.is_some_and(|principal| principal.connections >= self.per_principal) {
+            return Err(NotAdmitted::Principal(self.per_principal));
+        }
+        let mut counted = Counted { address, ..Counted::default() };
+        if let Some(address) = address {
+            *self.addresses.entry(address).or_default() += 1;
+        }
+        if let Some(subject) = subject {
+            let subject: Arc<str> = subject.into();
+            let principal = self.principals.entry(subject.clone()).or_insert_with(|| Principal {
+                connections: 0,
+                reads: Arc::new(Semaphore::new(self.reads_per_principal)),
+            });
+            principal.connections += 1;
+            counted.reads = Some(principal.reads.clone());
+            counted.principal = Some(subject);
+        }
+        Ok(counted)
+    }
+
+    /// That connection is gone.
+    pub(super) fn leave(&mut self, counted: &Counted) {
+        if let Some(address) = counted.address
+            && let Some(count) = self.addresses.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.addresses.remove(&address);
+            }
+        }
+        if let Some(subject) = &counted.principal
+            && let Some(principal) = self.principals.get_mut(subject)
+        {
+            principal.connections -= 1;
+            if principal.connections == 0 {
+                self.principals.remove(subject);
+            }
+        }
+    }
+}
+
+/// With IPv6 whoever has an address has a whole /64 of them.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Rate;
+
+    fn admission(now: Instant) -> Admission {
+        let config = HubConfig {
+            max_connections_per_principal: 2,
+            max_connections_per_address: 3,
+            connects: Rate { per_second: 1, burst: 5 },
+            ..HubConfig::default()
+        };
+        Admission::new(&config, now)
+    }
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_principal_has_so_many_connections_from_wherever() {
+        let now = Instant::now();
+        let mut admission = admission(now);
+        let first = admission.enter(Some("ana"), address("192.0.2.1"), now).unwrap();
+        admission.enter(Some("ana"), address("192.0.2.2"), now).unwrap();
+        let refused = admission.enter(Some("ana"), address("127.0.0.1"), now).unwrap_err();
+        assert_eq!(refused, NotAdmitted::Principal(2));
+        admission.enter(Some("ben"), None, now).unwrap();
+        admission.leave(&first);
+        admission.enter(Some("ana"), None, now).unwrap();
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_except_those_of_this_machine() {
+        let now = Instant::now();
+        let mut admission = admission(now);
+        for last in 1..=3 {
+            admission.enter(None, address(&format!("2001:db8::{last}")), now).unwrap();
+        }
+        let refused = admission.enter(None, address("2001:db8::9"), now).unwrap_err();
+        assert_eq!(refused, NotAdmitted::Address(3));
+        admission.enter(None, address("2001:db8:0:1::9"), now).unwrap();
+        for own in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            for _ in 0..9 {
+                admission.enter(None, address(own), now).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn who_comes_too_fast_waits() {
+        let now = Instant::now();
+        let mut admission = admission(now);
+        for last in 1..=5 {
+            admission.enter(None, address(&format!("192.0.2.{last}")), now).unwrap();
+        }
+        let sixth = address("192.0.2.6");
+        assert_eq!(admission.enter(None, sixth, now).unwrap_err(), NotAdmitted::TooFast);
+        admission.enter(None, sixth, now + Duration::from_secs(1)).unwrap();
+    }
+
+    #[test]
+    fn who_is_gone_is_forgotten() {
+        let now = Instant::now();
+        let mut admission = admission(now);
+        let counted = admission.enter(Some("ana"), address("192.0.2.1"), now).unwrap();
+        admission.leave(&counted);
+        assert!(admission.principals.is_empty() && admission.addresses.is_empty());
+    }
+}
