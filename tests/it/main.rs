@@ -15,5 +15,6 @@ mod reconnect;
 mod resume;
 mod slow;
 mod snapshot;
+mod tls;
 mod upgrade;
 mod view;

@@ -68,7 +68,10 @@ pub(super) fn certificate_fault(problem: &io::Error) -> Option<String> {
     let problem = problem.get_ref()?.downcast_ref()?;
     let rustls::Error::InvalidCertificate(fault) = problem else { return None };
     Some(match fault {
-        CertificateError::UnknownIssuer => "nobody who is trusted has issued it".to_owned(),
+        // The signature is wrong if an authority was made anew under its old name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "nobody who is trusted has issued it".to_owned()
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "it has expired".to_owned()
         }
