@@ -3,8 +3,10 @@
 //! A library only so that the demo can run the watcher inside its own process.
 
 mod args;
-mod escape;
 mod exit;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod output;
 mod paint;
@@ -18,6 +20,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use taskwatch_client::protocol::escape;
 use tokio::runtime;
 
 use crate::args::{Args, Format};

@@ -5,6 +5,8 @@ mod authenticator;
 mod bearer;
 mod origin;
 mod principal;
+mod reloading;
+mod tokens;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,6 +24,8 @@ pub use authenticator::{Anonymous, AuthError, AuthFuture, Authenticator, Token};
 pub(crate) use bearer::from_upgrade as token_of_upgrade;
 pub use origin::{AccessPolicy, InvalidOrigin};
 pub use principal::Principal;
+pub use reloading::{FileError, Reloading};
+pub use tokens::{TokenGrant, TokensFile};
 
 use crate::Problem;
 use crate::clock::now;

@@ -26,6 +26,7 @@ pub use self::truth::{Entry, Filter, Truth};
 use crate::clock::Now;
 use crate::hub::{FanOut, Order, Stop};
 use crate::session::{Delivery, Fetch, Fetched, Identification, Next, Outbox, Session, Step};
+pub use crate::transport::echo::echo;
 use crate::transport::{MAX_UNWRITTEN, PROGRESS};
 use crate::{EventLog, Hub, HubConfig, HubStats, LogEvent, Principal, Token};
 

@@ -1,6 +1,8 @@
 //! From bytes to frames and back.
 
 mod connection;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) mod echo;
 pub(crate) mod framing;
 pub(crate) mod upgrade;
 mod wire;

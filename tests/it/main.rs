@@ -10,6 +10,7 @@ mod fan_out;
 mod frames;
 mod lifecycle;
 mod network;
+mod permission;
 mod property;
 mod reconnect;
 mod resume;

@@ -8,6 +8,7 @@ mod database;
 mod proxy;
 mod raw;
 mod rest;
+mod tokens;
 mod tunnel;
 
 pub use daemon::{Daemon, LineReader, Watcher, binary, example};
@@ -15,6 +16,7 @@ pub use database::{LoggedEvent, read_log};
 pub use proxy::{End, Faults, Plan, Proxy};
 pub use raw::RawClient;
 pub use rest::Rest;
+pub use tokens::{Grant, TokensFile};
 pub use tunnel::TunnelProxy;
 
 use std::time::Duration;

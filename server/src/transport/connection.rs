@@ -6,10 +6,10 @@ use std::task::Poll;
 use std::time::Instant;
 
 use taskwatch_protocol::CloseCode;
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::wire::{ByteStream, CLOSING, Wire, violation};
+use super::wire::{ByteStream, Wire, violation};
 use crate::access::identify;
 use crate::clock::{Now, now};
 use crate::hub::{Order, Stop};
@@ -90,7 +90,7 @@ impl<S: ByteStream> Connection<S> {
                 Some(stop.code.code())
             }
             Ending::Theirs => {
-                let _ = timeout(CLOSING, self.wire.flush()).await;
+                self.wire.finish().await;
                 None
             }
         };

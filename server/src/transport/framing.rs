@@ -5,6 +5,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 const FIN: u8 = 0x80;
 /// Opcode of a text message.
 pub(crate) const TEXT: u8 = 0x1;
+/// Opcode of a binary message; this protocol sends none.
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) const BINARY: u8 = 0x2;
 /// Opcode of a ping.
 pub(crate) const PING: u8 = 0x9;
 

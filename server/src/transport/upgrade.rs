@@ -184,7 +184,7 @@ fn check_version(headers: &HeaderMap) -> Result<bool, Problem> {
 }
 
 /// The answer to the client's key, if this is a WebSocket handshake (RFC 6455 §4.2.1).
-fn check_handshake(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
+pub(super) fn check_handshake(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
     let names =
         |header, name| tokens(headers, header).any(|token| token.eq_ignore_ascii_case(name));
     if !names(UPGRADE, "websocket") || !names(CONNECTION, "upgrade") {
@@ -209,7 +209,7 @@ fn check_handshake(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
     HeaderValue::from_str(&derive_accept_key(key)).map_err(|_| bad_key())
 }
 
-fn upgrade_required() -> Problem {
+pub(super) fn upgrade_required() -> Problem {
     let detail = "this is a WebSocket endpoint; the request came without Upgrade: websocket, \
                   which something between may have removed";
     Problem::new(StatusCode::UPGRADE_REQUIRED, ErrorCode::UpgradeRequired, detail)
@@ -304,7 +304,8 @@ fn turn_away(hub: &Hub, place: Place, handshake: Handshake) -> Response {
     switching_protocols(accept_key, subprotocol)
 }
 
-fn switching_protocols(accept_key: HeaderValue, subprotocol: bool) -> Response {
+/// The answer behind which the connection is a WebSocket.
+pub(super) fn switching_protocols(accept_key: HeaderValue, subprotocol: bool) -> Response {
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -317,14 +318,14 @@ fn switching_protocols(accept_key: HeaderValue, subprotocol: bool) -> Response {
 }
 
 /// What is left when HTTP is done with a connection.
-enum Stream {
+pub(super) enum Stream {
     /// A plain socket, and what came in early.
     Tcp(TcpStream, Bytes),
     Other(TokioIo<Upgraded>),
 }
 
 impl Stream {
-    async fn of(upgrade: OnUpgrade) -> Option<Self> {
+    pub(super) async fn of(upgrade: OnUpgrade) -> Option<Self> {
         let upgraded = upgrade.await.ok()?;
         match downcast::<TokioIo<TcpStream>>(upgraded) {
             Ok(parts) => {

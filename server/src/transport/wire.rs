@@ -23,7 +23,7 @@ use crate::session::Outbox;
 const READ_BUFFER: usize = 4 << 10;
 
 /// How long a closing peer may take to answer.
-pub(super) const CLOSING: Duration = Duration::from_secs(1);
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// A byte stream under a WebSocket.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {
@@ -150,6 +150,15 @@ impl<S: ByteStream> Wire<S> {
             return;
         }
         self.put_close(stop.code, &stop.reason());
+        let answered = self.finish().await;
+        if !answered && stop.code == CloseCode::NoPong {
+            // Nobody is there: the kernel need not keep what waits for them.
+            self.stream.reset_on_drop();
+        }
+    }
+
+    /// Writes what waits and ends the stream; whether the peer took it and ended its own.
+    pub(super) async fn finish(&mut self) -> bool {
         let farewell = async {
             if self.flush().await.is_ok() {
                 let _ = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
@@ -158,10 +167,10 @@ impl<S: ByteStream> Wire<S> {
             }
         };
         let answered = timeout(CLOSING, farewell).await.is_ok();
-        if !answered && (stop.code == CloseCode::NoPong || !self.is_idle()) {
-            // Nobody is there: the kernel need not keep what waits for them.
+        if !self.is_idle() {
             self.stream.reset_on_drop();
         }
+        answered
     }
 
     /// Puts a close frame at the end of what waits; after it, only the peer's answer matters.

@@ -1,6 +1,6 @@
 //! REST: parses, calls the service, and maps what comes back.
 
-mod request;
+pub(crate) mod request;
 #[cfg(test)]
 mod tests;
 

@@ -29,7 +29,7 @@ impl TaskService {
         task: NewTask,
         once: Option<Once>,
     ) -> Result<Changed, ChangeError> {
-        self.store.change(principal, Change::Create { id: Uuid::now_v7(), task }, once).await
+        self.change(principal, Change::Create { id: Uuid::now_v7(), task }, once).await
     }
 
     /// Changes some fields of a task; none, if they have these values already.
@@ -41,7 +41,7 @@ impl TaskService {
         if_match: IfMatch,
         once: Option<Once>,
     ) -> Result<Changed, ChangeError> {
-        self.store.change(principal, Change::Update { id, patch, if_match }, once).await
+        self.change(principal, Change::Update { id, patch, if_match }, once).await
     }
 
     /// Deletes a task.
@@ -52,7 +52,20 @@ impl TaskService {
         if_match: IfMatch,
         once: Option<Once>,
     ) -> Result<Changed, ChangeError> {
-        self.store.change(principal, Change::Delete { id, if_match }, once).await
+        self.change(principal, Change::Delete { id, if_match }, once).await
+    }
+
+    async fn change(
+        &self,
+        principal: Principal,
+        change: Change,
+        once: Option<Once>,
+    ) -> Result<Changed, ChangeError> {
+        let changed = self.store.change(principal, change, once).await?;
+        let Changed { task, cursor } = &changed;
+        let Task { id, repository, title, .. } = task;
+        tracing::trace!(%cursor, %id, %repository, ?title, "answers a change");
+        Ok(changed)
     }
 
     /// A task, if there is one that may be read.

@@ -20,8 +20,8 @@ use crate::change::{IfMatch, changed_by};
 use crate::idempotency::{Fingerprint, IdempotencyKey, Once};
 use crate::store::ListQuery;
 
-pub(super) const JSON: &str = "application/json";
-pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -40,7 +40,7 @@ fn bad(detail: impl Into<String>) -> Problem {
 
 /// A change that is asked for: the body as JSON of one of the media types, and its
 /// `Idempotency-Key`.
-pub(super) async fn change(
+pub(crate) async fn change(
     request: Request,
     principal: &Principal,
     accepted: &[&'static str],
@@ -66,7 +66,7 @@ pub(super) async fn change(
 }
 
 /// `Idempotency-Key`, with what it stands for: method, path, and the content that is acted on.
-pub(super) fn once(
+pub(crate) fn once(
     parts: &Parts,
     principal: &Principal,
     content: &[u8],
@@ -120,7 +120,7 @@ async fn read(body: Body, waits_for_continue: bool) -> Result<Vec<u8>, Problem> 
 
 /// `If-Match`: the versions a change may start from. `*` is any; a tag that this server never
 /// gave, or a weak one, is none.
-pub(super) fn if_match(headers: &HeaderMap) -> IfMatch {
+pub(crate) fn if_match(headers: &HeaderMap) -> IfMatch {
     let mut versions = Vec::new();
     for value in headers.get_all(IF_MATCH) {
         for tag in value.to_str().unwrap_or_default().split(',').map(str::trim) {
@@ -136,7 +136,7 @@ pub(super) fn if_match(headers: &HeaderMap) -> IfMatch {
 
 /// The `{id}` of the path. What is no UUID is the id of no task.
 #[derive(Debug)]
-pub(super) struct TaskId(pub(super) Uuid);
+pub(crate) struct TaskId(pub(super) Uuid);
 
 impl<S: Send + Sync> FromRequestParts<S> for TaskId {
     type Rejection = Problem;
@@ -152,8 +152,8 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskId {
 
 /// The query of a list.
 #[derive(Debug)]
-pub(super) struct List {
-    pub(super) query: ListQuery,
+pub(crate) struct List {
+    pub(crate) query: ListQuery,
 }
 
 #[derive(Deserialize)]
@@ -202,7 +202,7 @@ impl<S: Send + Sync> FromRequestParts<S> for List {
 
 impl List {
     /// The query of the page behind `last`.
-    pub(super) fn next_query(&self, last: Uuid) -> String {
+    pub(crate) fn next_query(&self, last: Uuid) -> String {
         let mut query = Serializer::new(String::new());
         if let Some(repository) = &self.query.repository {
             query.append_pair("repository", repository.as_str());
@@ -218,7 +218,7 @@ impl List {
 const PAGE_PREFIX: &str = "p1-";
 
 /// The token of the page behind a task.
-pub(super) fn page_token(last: Uuid) -> String {
+pub(crate) fn page_token(last: Uuid) -> String {
     format!("{PAGE_PREFIX}{}", last.simple())
 }
 

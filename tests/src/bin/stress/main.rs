@@ -9,10 +9,12 @@ mod counters;
 mod dead_reader;
 mod dead_readers;
 mod fanout;
+mod handshakes;
 mod http;
 mod idle;
 mod kill9;
 mod load;
+mod misbehave;
 mod paused;
 mod process;
 mod quiet;
@@ -20,6 +22,7 @@ mod report;
 mod returns;
 mod snapshots;
 mod socket;
+mod withdrawn;
 
 use std::process::ExitCode;
 
@@ -54,6 +57,12 @@ enum Run {
     Returns(returns::Args),
     /// The present state amid changes and cuts is that of its position
     Snapshots(snapshots::Args),
+    /// Sockets that never finish a handshake are closed, and keep nobody out
+    Handshakes(handshakes::Args),
+    /// Half of the connections misbehave in all ways, and leave no trace
+    Misbehave(misbehave::Args),
+    /// A permission that is withdrawn ends what it gave
+    Withdrawn(withdrawn::Args),
     /// All of them
     All {
         /// Smaller, for every change: a minute or two
@@ -80,6 +89,9 @@ async fn main() -> ExitCode {
         Run::Quiet(args) => quiet::run(&args, &mut report).await,
         Run::Returns(args) => returns::run(&args, &mut report).await,
         Run::Snapshots(args) => snapshots::run(&args, &mut report).await,
+        Run::Handshakes(args) => handshakes::run(&args, &mut report).await,
+        Run::Misbehave(args) => misbehave::run(&args, &mut report).await,
+        Run::Withdrawn(args) => withdrawn::run(&args, &mut report).await,
         Run::All { short } => {
             kill9::run(&kill9::Args::sized(short), &mut report).await;
             dead_readers::run(&dead_readers::Args::sized(short), &mut report).await;
@@ -89,6 +101,9 @@ async fn main() -> ExitCode {
             dead_reader::run(&dead_reader::Args::sized(short), &mut report).await;
             returns::run(&returns::Args::sized(short), &mut report).await;
             snapshots::run(&snapshots::Args::sized(short), &mut report).await;
+            handshakes::run(&handshakes::Args::sized(short), &mut report).await;
+            misbehave::run(&misbehave::Args::sized(short), &mut report).await;
+            withdrawn::run(&withdrawn::Args::sized(short), &mut report).await;
             // Bookmarks come every 20 s, so that no short form would show anything; what it shows
             // is shown in small by tests/it/network.rs.
             if !short {

@@ -1,10 +1,11 @@
 //! A WebSocket client in a few lines: little memory, and what it reads is known to the byte.
 
 use std::io;
+use std::net::Ipv4Addr;
 
 use taskwatch_protocol::{Position, Seq};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const TEXT: u8 = 1;
 const PING: u8 = 9;
@@ -35,13 +36,17 @@ pub(crate) enum Frame {
 impl Socket {
     /// Connects, subscribes to a repository, and reads up to the acknowledgement.
     pub(crate) async fn subscribed(addr: &str, repository: &str) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(addr).await?;
+        Self::subscribed_over(TcpStream::connect(addr).await?, addr, repository).await
+    }
+
+    /// The same over a stream that is there.
+    pub(crate) async fn subscribed_over(
+        mut stream: TcpStream,
+        addr: &str,
+        repository: &str,
+    ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        let request = format!(
-            "GET /ws?repo={repository} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Version: 1\r\n\r\n"
-        );
+        let request = upgrade(addr, &format!("/ws?repo={repository}"));
         stream.write_all(request.as_bytes()).await?;
         let mut socket = Self { stream, received: vec![], taken: 0 };
         let head = socket.head().await?;
@@ -139,6 +144,24 @@ impl Socket {
         let frame = [&[0x80 | opcode, 0x80 | length, 0, 0, 0, 0], payload].concat();
         self.stream.write_all(&frame).await
     }
+}
+
+/// The head of a request that becomes a WebSocket.
+pub(crate) fn upgrade(addr: &str, path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         X-Version: 1\r\n\r\n"
+    )
+}
+
+/// Connects from one of many addresses of loopback: one alone has too few ports for many
+/// connections that come and go.
+pub(crate) async fn connect_from(number: usize, addr: &str) -> io::Result<TcpStream> {
+    let source = Ipv4Addr::new(127, 0, 1, (number % 200) as u8 + 1);
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    socket.connect(addr.parse().expect("an address")).await
 }
 
 /// The number in a cursor.
