@@ -17,5 +17,6 @@ mod resume;
 mod slow;
 mod snapshot;
 mod tls;
+mod tokens;
 mod upgrade;
 mod view;
