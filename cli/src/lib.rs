@@ -3,13 +3,16 @@
 //! A library only so that the demo can run the watcher inside its own process.
 
 mod args;
-mod escape;
 mod exit;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod output;
 mod paint;
 mod status;
 mod stop;
+mod token;
 mod watch;
 
 use std::ffi::OsString;
@@ -17,6 +20,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use taskwatch_client::protocol::escape;
 use tokio::runtime;
 
 use crate::args::{Args, Format};
@@ -45,6 +49,11 @@ pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>) -> Exit
 }
 
 fn run_to_end(args: &Args, status: &mut Status) -> Result<End, Failure> {
+    if let Some(path) = &args.token_file
+        && let Some(mode) = token::open_to_others(path)?
+    {
+        let _ = writeln!(io::stderr(), "{}", status.open_to_others(path, mode));
+    }
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
     let end = runtime.block_on(watch(args, status));

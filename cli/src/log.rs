@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::escape::Visible;
+use crate::escape::LogLine;
 
 /// Starts to log: `-v` what happens, `-vv` why, `-vvv` every step. Without `-v` there is no log.
 ///
@@ -24,19 +24,15 @@ pub(crate) fn start(verbose: u8) {
         .init();
 }
 
-/// Passes lines on as they are, except for what could drive a terminal: a log quotes the server.
-struct Harmless<W>(W);
+/// Passes each event on as one line, without what could drive a terminal or pass for another line:
+/// a log quotes the server.
+pub(crate) struct Harmless<W>(pub(crate) W);
 
 impl<W: Write> Write for Harmless<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // The subscriber hands over whole lines, so no character is cut in two.
-        for line in String::from_utf8_lossy(bytes).split_inclusive('\n') {
-            match line.strip_suffix('\n') {
-                Some(line) => writeln!(self.0, "{}", Visible(line))?,
-                None => write!(self.0, "{}", Visible(line))?,
-            }
-        }
-        Ok(bytes.len())
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        // The subscriber hands over whole events, so no character is cut in two.
+        write!(self.0, "{}", LogLine(&String::from_utf8_lossy(event)))?;
+        Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -49,11 +45,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_line_is_harmless() {
+    fn an_event_is_one_harmless_line() {
         let mut log = Harmless(Vec::new());
-        log.write_all("reason=\u{1b}[2J ü\n\u{9b}".as_bytes()).unwrap();
+        log.write_all("reason=\u{1b}[2J ü\nERROR \u{9b}\n".as_bytes()).unwrap();
         log.write_all(b"\xff\n").unwrap();
         log.flush().unwrap();
-        assert_eq!(String::from_utf8(log.0).unwrap(), "reason=\\u{1b}[2J ü\n\\u{9b}\u{fffd}\n");
+        let shown = "reason=\\u{1b}[2J ü\\u{a}ERROR \\u{9b}\n\u{fffd}\n";
+        assert_eq!(String::from_utf8(log.0).unwrap(), shown);
     }
 }

@@ -12,6 +12,7 @@ mod close;
 mod cursor;
 mod envelope;
 mod error;
+pub mod escape;
 mod message;
 mod repository;
 mod task;

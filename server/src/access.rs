@@ -5,6 +5,8 @@ mod authenticator;
 mod bearer;
 mod origin;
 mod principal;
+mod reloading;
+mod tokens;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{StatusCode, Version};
 use taskwatch_protocol::{ErrorCode, Timestamp};
 use tokio::time::timeout;
 
@@ -22,6 +24,8 @@ pub use authenticator::{Anonymous, AuthError, AuthFuture, Authenticator, Token};
 pub(crate) use bearer::from_upgrade as token_of_upgrade;
 pub use origin::{AccessPolicy, InvalidOrigin};
 pub use principal::Principal;
+pub use reloading::{FileError, Reloading};
+pub use tokens::{TokenGrant, TokensFile};
 
 use crate::Problem;
 use crate::clock::now;
@@ -56,6 +60,13 @@ pub async fn guard(
 
 fn check_source(policy: &AccessPolicy, request: &Request) -> Result<(), Problem> {
     policy.check(request.headers(), request.uri().authority())?;
+    // What speaks so to its own machine is a proxy with the settings it came with, which say
+    // nothing of where a request comes from.
+    if policy.is_private() && request.version() < Version::HTTP_11 {
+        let detail = "this server is for its own machine, and clients there speak HTTP/1.1; \
+                      a server behind a proxy must be told so, and ask for tokens";
+        return Err(Problem::new(StatusCode::FORBIDDEN, ErrorCode::Host, detail));
+    }
     let query = request.uri().query().unwrap_or_default().as_bytes();
     let secret = |name: &str| SECRET_PARAMETERS.iter().any(|word| name.eq_ignore_ascii_case(word));
     if url::form_urlencoded::parse(query).any(|(name, _)| secret(&name)) {

@@ -219,7 +219,8 @@ impl Hub {
         }
     }
 
-    fn access_changed(&self) {
+    /// Tells live connections to authenticate again.
+    pub(crate) fn access_changed(&self) {
         // First: who enters after the list was taken finds another number than it began with.
         self.shared.access_changes.fetch_add(1, Ordering::SeqCst);
         let queues = lock(&self.shared.registry).queues();

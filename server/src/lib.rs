@@ -31,8 +31,9 @@ pub mod simulation;
 mod transport;
 
 pub use access::{
-    AccessPolicy, Anonymous, AuthError, AuthFuture, Authenticator, InvalidNetwork, InvalidOrigin,
-    Network, Principal, Token, authenticate, guard,
+    AccessPolicy, Anonymous, AuthError, AuthFuture, Authenticator, FileError, InvalidNetwork,
+    InvalidOrigin, Network, Principal, Reloading, Token, TokenGrant, TokensFile, authenticate,
+    guard,
 };
 pub use config::HubConfig;
 pub use hub::{Hub, HubStats};

@@ -25,10 +25,10 @@ pub use self::seeds::{Held, Seeds};
 pub use self::truth::{Entry, Filter, Truth};
 use crate::clock::Now;
 use crate::hub::{FanOut, Order, Stop};
-use crate::session::{Delivery, Fetch, Fetched, Next, Outbox, Session, Step};
+use crate::session::{Delivery, Fetch, Fetched, Identification, Next, Outbox, Session, Step};
 pub use crate::transport::echo::echo;
 use crate::transport::{MAX_UNWRITTEN, PROGRESS};
-use crate::{EventLog, Hub, HubConfig, HubStats, LogEvent, Principal};
+use crate::{EventLog, Hub, HubConfig, HubStats, LogEvent, Principal, Token};
 
 /// A hub whose fan-out goes on when it is told to.
 #[derive(Debug)]
@@ -94,12 +94,28 @@ impl Server {
         self.hub.stats()
     }
 
-    /// A connection after its upgrade.
+    /// What principals may see has changed.
+    pub fn access_changed(&self) {
+        self.hub.access_changed();
+    }
+
+    /// A connection after its upgrade, of nobody in particular.
     pub fn accept(&self, now: Duration, phase: f64) -> Connection {
-        let (member, position) = self.hub.enter(Principal::anonymous(), self.hub.access_changes());
+        self.accept_of(Principal::anonymous(), None, now, phase)
+    }
+
+    /// A connection of somebody whom their token has shown to be the principal.
+    pub fn accept_of(
+        &self,
+        principal: Principal,
+        token: Option<Token>,
+        now: Duration,
+        phase: f64,
+    ) -> Connection {
+        let (member, position) = self.hub.enter(principal, self.hub.access_changes());
         let now = self.clock.at(now);
         let selection = member.selection().clone();
-        let session = Session::new(self.hub.config(), selection, None, position, phase, now);
+        let session = Session::new(self.hub.config(), selection, token, position, phase, now);
         let mut connection = Connection {
             delivery: Delivery::new(self.hub.clone(), member, None),
             session,
@@ -107,6 +123,7 @@ impl Server {
             clock: self.clock,
             runtime: self.runtime.clone(),
             fetching: None,
+            identifying: None,
             again: false,
             out: Out::default(),
             write_deadline: None,
@@ -160,6 +177,7 @@ pub struct Connection {
     clock: Clock,
     runtime: Arc<Runtime>,
     fetching: Option<Fetching>,
+    identifying: Option<Box<Identification>>,
     /// It has given others a turn.
     again: bool,
     out: Out,
@@ -208,13 +226,31 @@ impl Connection {
     pub fn turn(&mut self, now: Duration) {
         let cx = &mut Context::from_waker(Waker::noop());
         let queue = self.delivery.member().queue();
-        if let Poll::Ready(Order::Stop(stop)) = queue.poll_order(cx) {
-            self.ending = self.ending.or(Some(stop));
+        match queue.poll_order(cx) {
+            Poll::Ready(Order::Stop(stop)) => self.ending = self.ending.or(Some(stop)),
+            Poll::Ready(Order::Authenticate) => self.happens(now, |it, now| {
+                let step = it.session.authenticate(now.instant);
+                it.obey(step);
+            }),
+            Poll::Pending => self.identify(now),
         }
+        let queue = self.delivery.member().queue();
         let queued = self.delivery.is_level() && queue.poll_ready(cx).is_ready();
         if queued || std::mem::take(&mut self.again) {
             self.happens(now, |_, _| {});
         }
+    }
+
+    /// The authenticator answers what it was asked.
+    fn identify(&mut self, now: Duration) {
+        let Some(asked) = self.identifying.take() else { return };
+        let hub = self.hub.clone();
+        let question = hub.config().authenticator.authenticate(asked.token.as_ref());
+        let answer = self.runtime.block_on(question);
+        self.happens(now, |it, now| {
+            let step = it.session.identified(*asked, answer, now);
+            it.obey(step);
+        });
     }
 
     /// What it waits for comes one step nearer: what is asked for, read, or handed in.
@@ -278,6 +314,7 @@ impl Connection {
             && self.delivery.member().queue().is_drained()
             && self.out.texts.is_empty()
             && !self.session.has_waiting()
+            && self.identifying.is_none()
     }
 
     /// Something happens; then it puts together what comes next, as its task would.
@@ -309,8 +346,7 @@ impl Connection {
         match step {
             Step::Nothing => {}
             Step::Send(frame) => self.out.put(&frame),
-            // Nobody brings a token here.
-            Step::Identify(_) => {}
+            Step::Identify(asked) => self.identifying = Some(asked),
             Step::Close(code) => self.ending = self.ending.or(Some(Stop::new(code))),
         }
     }

@@ -39,7 +39,7 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     pub(crate) fn new(patterns: Vec<String>, on_gap: OnGap, with_state: bool) -> Self {
-        let filter = |patterns| Filter { patterns, kinds: None };
+        let filter = |patterns| Filter { patterns, ..Filter::default() };
         Self {
             on_gap,
             with_state,

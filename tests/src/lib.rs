@@ -8,12 +8,16 @@ mod database;
 mod proxy;
 mod raw;
 mod rest;
+mod tokens;
+mod tunnel;
 
 pub use daemon::{Daemon, LineReader, Watcher, binary, example};
 pub use database::{LoggedEvent, read_log};
 pub use proxy::{End, Faults, Plan, Proxy};
 pub use raw::RawClient;
 pub use rest::Rest;
+pub use tokens::{Grant, TokensFile};
+pub use tunnel::TunnelProxy;
 
 use std::time::Duration;
 

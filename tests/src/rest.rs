@@ -8,18 +8,30 @@ use taskwatch_protocol::Task;
 pub struct Rest {
     http: reqwest::Client,
     url: String,
+    token: Option<String>,
 }
 
 impl Rest {
     /// For the server at `http://ADDR`.
     #[must_use]
     pub fn new(url: &str) -> Self {
-        Self { http: reqwest::Client::new(), url: url.to_owned() }
+        Self { http: reqwest::Client::new(), url: url.to_owned(), token: None }
+    }
+
+    /// Brings this token from now on.
+    #[must_use]
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
     }
 
     /// Any request to a path of the server.
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method.parse().unwrap(), format!("{}{path}", self.url))
+        let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.url));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Makes a task, or says why not.

@@ -14,18 +14,20 @@ const SUBPROTOCOL_PREFIX: &str = "bearer.";
 /// A longer token is not looked at.
 const MAX_BYTES: usize = 8 << 10;
 
-/// The token of `Authorization: Bearer`, if there is one.
+/// The token of `Authorization: Bearer`, if there is one. What is said in another scheme is said to
+/// somebody else, such as a proxy.
 pub(crate) fn from_header(headers: &HeaderMap) -> Result<Option<Token>, Problem> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(twice());
     }
-    let text = value.to_str().ok().and_then(|value| {
-        let (scheme, text) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(text.trim())
-    });
-    token(text).map(Some)
+    let value = value.to_str().unwrap_or_default();
+    let (scheme, text) = value.split_once(' ').unwrap_or((value, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(None);
+    }
+    token(Some(text.trim())).map(Some)
 }
 
 /// The token of an upgrade, which may also be among the subprotocols.
@@ -91,8 +93,11 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_refused() {
-        for bad in ["", "Bearer", "Bearer ", "Basic abc", "abc", "Bearerabc"] {
+        for bad in ["Bearer", "Bearer ", "bearer  "] {
             assert_eq!(upgrade(&[(AUTHORIZATION, bad)]), Err(401), "{bad:?}");
+        }
+        for other in ["", "Basic abc", "abc", "Bearerabc"] {
+            assert_eq!(upgrade(&[(AUTHORIZATION, other)]), Ok(None), "{other:?}");
         }
         let long = format!("Bearer {}", "a".repeat(MAX_BYTES + 1));
         assert_eq!(upgrade(&[(AUTHORIZATION, &long)]), Err(401));

@@ -1,7 +1,7 @@
 //! Where a request may come from: `Host` against DNS rebinding, `Origin` against foreign pages.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, header};
@@ -127,10 +127,12 @@ impl AccessPolicy {
             _ => return Err(refused()),
         };
         let host = authority.host().to_ascii_lowercase();
-        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        let passes = ip.is_ok() || host == "localhost" || self.hosts.contains(&host);
-        let bare = !authority.as_str().contains('@');
-        if passes && bare { Ok(()) } else { Err(refused()) }
+        let is_ip = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) => host.parse::<Ipv6Addr>().is_ok(),
+            None => host.parse::<Ipv4Addr>().is_ok(),
+        };
+        let passes = is_ip || host == "localhost" || self.hosts.contains(&host);
+        if passes && is_bare(&authority) { Ok(()) } else { Err(refused()) }
     }
 
     /// Whether a page may open a connection. Compares whole origins, never their beginnings.
@@ -168,6 +170,13 @@ impl AccessPolicy {
         };
         own || self.origins.contains(text) || (self.private && is_loopback(host))
     }
+}
+
+/// Nothing but a host and a port, which a parsed authority need not be.
+fn is_bare(authority: &Authority) -> bool {
+    let Some(rest) = authority.as_str().strip_prefix(authority.host()) else { return false };
+    let Some(port) = rest.strip_prefix(':') else { return rest.is_empty() };
+    port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
 fn authority_of(scheme: &str, host: &Host, port: u16) -> String {
@@ -292,8 +301,18 @@ mod tests {
         ] {
             assert!(policy.check_host(&headers(good, &[]), None).is_ok(), "{good}");
         }
-        for bad in ["evil.com", "localhost.evil.com", "x@localhost", "", "127.0.0.1.nip.io", "a b"]
-        {
+        for bad in [
+            "evil.com",
+            "localhost.evil.com",
+            "x@localhost",
+            "",
+            "127.0.0.1.nip.io",
+            "a b",
+            "[127.0.0.1]",
+            "localhost:",
+            "localhost:x",
+            "127.0.0.1:27.0.0.1.nip.io",
+        ] {
             assert!(policy.check_host(&headers(bad, &[]), None).is_err(), "{bad:?}");
         }
         assert!(policy.check_host(&HeaderMap::new(), None).is_err());

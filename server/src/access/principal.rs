@@ -28,6 +28,21 @@ struct Grant {
     metrics: bool,
 }
 
+/// A subject stands in events and in logs.
+const MAX_SUBJECT_BYTES: usize = 128;
+
+/// Whether a name that came from elsewhere may be a subject.
+pub(super) fn check_subject(subject: &str) -> Result<(), &'static str> {
+    if subject.is_empty() || subject.len() > MAX_SUBJECT_BYTES {
+        return Err("a name has 1 to 128 bytes");
+    }
+    let printable = |c: char| c == ' ' || !(c.is_control() || c.is_whitespace());
+    if !subject.chars().all(printable) {
+        return Err("a name has no control characters and no white space but blanks");
+    }
+    Ok(())
+}
+
 impl Principal {
     /// Somebody with a name, which goes into the events of what they change and into logs.
     #[must_use]

@@ -29,12 +29,20 @@ pub struct Entry {
 pub struct Filter {
     pub patterns: Vec<String>,
     pub kinds: Option<Vec<String>>,
+    /// What they may see; `None` is everything.
+    pub granted: Option<Vec<String>>,
 }
 
 impl Filter {
     pub fn wants(&self, entry: &Entry) -> bool {
         self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&entry.kind))
             && self.patterns.iter().any(|pattern| matches(pattern, &entry.repository))
+            && self.may_see(&entry.repository)
+    }
+
+    pub fn may_see(&self, repository: &str) -> bool {
+        let granted = self.granted.as_ref();
+        granted.is_none_or(|granted| granted.iter().any(|pattern| matches(pattern, repository)))
     }
 }
 
@@ -135,6 +143,18 @@ impl Truth {
         self.entries
             .iter()
             .filter(move |entry| entry.seq > after && entry.seq <= upto && filter.wants(entry))
+    }
+
+    /// The tasks of some repositories at a position, as far as they may be seen: the log, folded.
+    pub fn visible_state(
+        &self,
+        patterns: &[String],
+        filter: &Filter,
+        at: u64,
+    ) -> BTreeMap<String, Value> {
+        let mut tasks = self.state(patterns, at);
+        tasks.retain(|_, task| filter.may_see(task["repository"].as_str().unwrap_or_default()));
+        tasks
     }
 
     /// The tasks of some repositories at a position: the log, folded.

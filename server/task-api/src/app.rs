@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::Handle;
-use taskwatch_server::{Hub, HubConfig};
+use taskwatch_server::{FileError, Hub, HubConfig};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 
@@ -26,6 +26,9 @@ pub enum StartError {
     /// The settings do not go together.
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
+    /// A file that says who may do what cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -62,6 +65,7 @@ impl App {
     /// If the settings do not go together, or what they name cannot be used.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let access = settings.access()?;
+        let authenticator = settings.auth.authenticator()?;
         let addr = settings.listen;
         let unusable = |source| StartError::Listen { addr, source };
         // The port first: a second server on it then leaves the first one's store alone.
@@ -74,7 +78,12 @@ impl App {
         let open = tokio::task::spawn_blocking(move || Store::open(&dir, retention));
         let (store, writer) = open.await.map_err(|error| StartError::Thread(stopped(error)))??;
 
-        let config = HubConfig { access: access.clone(), spool_dir, ..HubConfig::default() };
+        let config = HubConfig {
+            access: access.clone(),
+            authenticator: authenticator.clone(),
+            spool_dir,
+            ..HubConfig::default()
+        };
         let hub = Hub::with_log(Arc::new(store.clone()), config);
         let publisher = hub.clone();
         writer.start(move |event| publisher.publish(event)).map_err(StartError::Thread)?;
@@ -82,7 +91,7 @@ impl App {
         tokio::spawn(async move { journal.keep_journal_short().await });
 
         let service = TaskService::new(store.clone());
-        let router = rest::router(service, hub.clone(), Arc::new(access));
+        let router = rest::router(service, hub.clone(), Arc::new(access), authenticator);
         let handle = Handle::new();
         let server = tokio::spawn(listener::serve(socket, router, handle.clone()));
         Ok(Self { addr, hub, store, handle, server })

@@ -3,12 +3,18 @@
 mod fields;
 
 use taskwatch_protocol::{Priority, RepositoryName, Status, Task, TaskEvent, Timestamp};
+use taskwatch_server::Principal;
 use uuid::Uuid;
 
 pub(crate) use fields::InvalidTask;
 
-/// Who is named in events while nobody is told apart.
-pub(crate) const CHANGED_BY: &str = "api";
+/// Who is named in events when it was nobody in particular.
+const ANYBODY: &str = "api";
+
+/// Who is named in the events of a principal's changes.
+pub(crate) fn changed_by(principal: &Principal) -> &str {
+    principal.subject().unwrap_or(ANYBODY)
+}
 
 /// A task that somebody wants; every field is within its limits.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +64,8 @@ pub(crate) enum Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     NotFound,
+    /// The repository may be read, but not changed.
+    Forbidden,
     VersionConflict {
         current: u64,
     },
@@ -73,30 +81,55 @@ impl Change {
         }
     }
 
-    /// What becomes of it, given the task as it is and the time of the event.
-    pub(crate) fn decide(&self, before: Option<Task>, now: Timestamp) -> Result<Decision, Refusal> {
+    /// What becomes of it, given who wants it, the task as it is, and the time of the event.
+    pub(crate) fn decide(
+        &self,
+        principal: &Principal,
+        before: Option<Task>,
+        now: Timestamp,
+    ) -> Result<Decision, Refusal> {
+        let by = changed_by(principal);
         match self {
-            Self::Create { id, task } => Ok(Decision::Event(TaskEvent::created(
-                task.clone().into_task(*id, now),
-                CHANGED_BY,
-            ))),
+            Self::Create { id, task } => {
+                may_write(principal, &task.repository)?;
+                let task = task.clone().into_task(*id, now);
+                Ok(Decision::Event(TaskEvent::created(task, by)))
+            }
             Self::Update { patch, if_match, .. } => {
-                let before = current(before, if_match)?;
+                let before = current(principal, before, if_match)?;
                 let Some(after) = patch.applied_to(&before, now) else {
                     return Ok(Decision::Unchanged(before));
                 };
-                Ok(Decision::Event(TaskEvent::updated(&before, after, CHANGED_BY)))
+                Ok(Decision::Event(TaskEvent::updated(&before, after, by)))
             }
             Self::Delete { if_match, .. } => {
-                let before = current(before, if_match)?;
-                Ok(Decision::Event(TaskEvent::deleted(before, CHANGED_BY)))
+                let before = current(principal, before, if_match)?;
+                Ok(Decision::Event(TaskEvent::deleted(before, by)))
             }
         }
     }
 }
 
-fn current(before: Option<Task>, if_match: &IfMatch) -> Result<Task, Refusal> {
+/// Whether tasks of this repository may be changed. Whoever may not even read it is not told that it
+/// is there.
+pub(crate) fn may_write(principal: &Principal, repository: &RepositoryName) -> Result<(), Refusal> {
+    if principal.may_write(repository) {
+        Ok(())
+    } else if principal.may_read(repository) {
+        Err(Refusal::Forbidden)
+    } else {
+        Err(Refusal::NotFound)
+    }
+}
+
+fn current(
+    principal: &Principal,
+    before: Option<Task>,
+    if_match: &IfMatch,
+) -> Result<Task, Refusal> {
     let before = before.ok_or(Refusal::NotFound)?;
+    // Before its version is looked at, which is nobody else's business.
+    may_write(principal, &before.repository)?;
     match if_match {
         Some(versions) if !versions.contains(&before.version) => {
             Err(Refusal::VersionConflict { current: before.version })
@@ -160,6 +193,10 @@ mod tests {
         Timestamp::from_unix_millis(NOW + offset)
     }
 
+    fn anybody() -> Principal {
+        Principal::anonymous()
+    }
+
     fn task() -> Task {
         let task = NewTask {
             repository: "acme/api".parse().unwrap(),
@@ -180,7 +217,9 @@ mod tests {
     #[test]
     fn a_patch_makes_one_version_more_and_leaves_the_rest() {
         let patch = TaskPatch { assignee: Some(None), ..TaskPatch::default() };
-        let Ok(Decision::Event(event)) = update(patch, None).decide(Some(task()), at(5)) else {
+        let Ok(Decision::Event(event)) =
+            update(patch, None).decide(&anybody(), Some(task()), at(5))
+        else {
             panic!("an event");
         };
         let expected = Task { assignee: None, version: 2, updated_at: at(5), ..task() };
@@ -193,11 +232,11 @@ mod tests {
     fn a_patch_that_changes_nothing_is_no_event() {
         let patch = TaskPatch { title: Some("One".into()), ..TaskPatch::default() };
         assert_eq!(
-            update(patch, None).decide(Some(task()), at(5)),
+            update(patch, None).decide(&anybody(), Some(task()), at(5)),
             Ok(Decision::Unchanged(task()))
         );
         let empty = update(TaskPatch::default(), Some(vec![1]));
-        assert_eq!(empty.decide(Some(task()), at(5)), Ok(Decision::Unchanged(task())));
+        assert_eq!(empty.decide(&anybody(), Some(task()), at(5)), Ok(Decision::Unchanged(task())));
     }
 
     #[test]
@@ -208,7 +247,7 @@ mod tests {
             let update = update(TaskPatch::default(), Some(versions.clone()));
             let delete = Change::Delete { id: Uuid::from_u128(7), if_match: Some(versions) };
             for change in [update, delete] {
-                let answer = change.decide(Some(task()), at(0));
+                let answer = change.decide(&anybody(), Some(task()), at(0));
                 assert_eq!(answer.is_ok(), met, "{change:?}");
                 if !met {
                     assert_eq!(answer, Err(Refusal::VersionConflict { current: 1 }));
@@ -220,9 +259,9 @@ mod tests {
     #[test]
     fn what_is_not_there_cannot_change() {
         let delete = Change::Delete { id: Uuid::from_u128(7), if_match: None };
-        assert_eq!(delete.decide(None, at(0)), Err(Refusal::NotFound));
+        assert_eq!(delete.decide(&anybody(), None, at(0)), Err(Refusal::NotFound));
         assert_eq!(
-            update(TaskPatch::default(), Some(vec![1])).decide(None, at(0)),
+            update(TaskPatch::default(), Some(vec![1])).decide(&anybody(), None, at(0)),
             Err(Refusal::NotFound)
         );
     }
@@ -230,7 +269,7 @@ mod tests {
     #[test]
     fn a_deletion_carries_the_next_version_and_the_task_unchanged() {
         let delete = Change::Delete { id: Uuid::from_u128(7), if_match: None };
-        let Ok(Decision::Event(event)) = delete.decide(Some(task()), at(9)) else {
+        let Ok(Decision::Event(event)) = delete.decide(&anybody(), Some(task()), at(9)) else {
             panic!("an event")
         };
         assert_eq!((event.version, event.task()), (2, &task()));

@@ -19,6 +19,10 @@
 
 mod app;
 mod change;
+mod command;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod idempotency;
 mod listener;
 mod metrics;
@@ -28,5 +32,6 @@ mod settings;
 mod store;
 
 pub use app::{App, StartError};
-pub use settings::{InvalidSettings, Settings};
+pub use command::{Command, CommandLine, Granted, NewToken, TokenCommand};
+pub use settings::{AuthSettings, InvalidSettings, Settings};
 pub use store::OpenError;

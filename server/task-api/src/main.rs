@@ -1,30 +1,46 @@
 //! `taskwatchd`: the task API as a server.
 
+mod log;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use taskwatch_task_api::{App, Settings, StartError};
+use taskwatch_task_api::{App, Command, CommandLine, NewToken, Settings, StartError, TokenCommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 /// The settings contradict each other, as clap's own refusals.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let settings = Settings::parse();
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_env_filter(filter.from_env_lossy())
-        .init();
+    let CommandLine { settings, command } = CommandLine::parse();
+    if let Some(Command::Token(TokenCommand::New(new))) = command {
+        return make_token(new);
+    }
+    log::start();
     match run(settings) {
         Ok(code) => code,
         Err(error) => {
             say(&format!("taskwatchd: {error}"));
             let usage = matches!(error, StartError::Settings(_));
             if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn make_token(new: NewToken) -> ExitCode {
+    let made = match new.make() {
+        Ok(token) => writeln!(io::stdout(), "{}", token.expose()),
+        Err(error) => {
+            say(&format!("taskwatchd: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match made {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("taskwatchd: the token could not be printed, and is lost: {error}"));
+            ExitCode::FAILURE
         }
     }
 }

@@ -3,15 +3,24 @@
 use std::fmt::{Display, Write};
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use taskwatch_server::{Hub, HubStats};
+use taskwatch_protocol::ErrorCode;
+use taskwatch_server::{Hub, HubStats, Principal, Problem};
 
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// `GET /metrics`.
-pub(crate) async fn metrics(State(hub): State<Hub>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, FORMAT)], text(&hub.stats()))
+pub(crate) async fn metrics(
+    State(hub): State<Hub>,
+    principal: Principal,
+) -> Result<impl IntoResponse, Problem> {
+    if !principal.may_read_metrics() {
+        let detail = "this token does not give leave to read metrics";
+        return Err(Problem::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, detail));
+    }
+    Ok(([(CONTENT_TYPE, FORMAT)], text(&hub.stats())))
 }
 
 fn text(stats: &HubStats) -> String {

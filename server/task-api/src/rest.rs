@@ -1,6 +1,6 @@
 //! REST: parses, calls the service, and maps what comes back.
 
-mod request;
+pub(crate) mod request;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +15,7 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 use serde::Serialize;
 use taskwatch_protocol::{ErrorCode, Task};
-use taskwatch_server::{AccessPolicy, Hub, Problem, guard};
+use taskwatch_server::{AccessPolicy, Authenticator, Hub, Principal, Problem, authenticate, guard};
 
 use crate::change::{InvalidTask, NewTask, TaskPatch};
 use crate::metrics::metrics;
@@ -27,16 +27,26 @@ const TASKS: &str = "/api/v1/tasks";
 /// The position behind a change, for those who wait for it in their stream.
 const TASK_CURSOR: HeaderName = HeaderName::from_static("task-cursor");
 
-/// All routes of the server, the hub's included, behind one look at `Host`.
-pub(crate) fn router(service: TaskService, hub: Hub, access: Arc<AccessPolicy>) -> Router {
+/// All routes of the server, the hub's included, behind one look at `Host` and `Origin`.
+pub(crate) fn router(
+    service: TaskService,
+    hub: Hub,
+    access: Arc<AccessPolicy>,
+    authenticator: Arc<dyn Authenticator>,
+) -> Router {
     let tasks = Router::new()
         .route(TASKS, get(list).post(create))
         .route("/api/v1/tasks/{id}", get(read).patch(update).delete(delete))
         .with_state(service);
     let metrics = Router::new().route("/metrics", get(metrics)).with_state(hub.clone());
-    Router::new()
+    // Everything but a sign of life asks who it is. The hub asks by itself, since a browser brings
+    // its token to an upgrade in another way.
+    let guarded = Router::new()
         .merge(tasks)
         .merge(metrics)
+        .layer(middleware::from_fn_with_state(authenticator, authenticate));
+    Router::new()
+        .merge(guarded)
         .merge(taskwatch_server::routes(hub))
         .route("/healthz", get(async || "ok\n"))
         .fallback(no_route)
@@ -44,38 +54,49 @@ pub(crate) fn router(service: TaskService, hub: Hub, access: Arc<AccessPolicy>) 
         .layer(middleware::from_fn_with_state(access, guard))
 }
 
-async fn create(State(service): State<TaskService>, request: Request) -> Result<Response, Problem> {
-    let (body, once) = request::change(request, &[request::JSON]).await?;
-    let changed = service.create(NewTask::try_from(body)?, once).await?;
+async fn create(
+    State(service): State<TaskService>,
+    principal: Principal,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (body, once) = request::change(request, &principal, &[request::JSON]).await?;
+    let changed = service.create(principal, NewTask::try_from(body)?, once).await?;
     let location = header(&format!("{TASKS}/{}", changed.task.id));
     Ok((StatusCode::CREATED, [(LOCATION, location)], Answer(changed)).into_response())
 }
 
-async fn read(State(service): State<TaskService>, TaskId(id): TaskId) -> Result<Response, Problem> {
-    let task = service.get(id).await?.ok_or(ChangeError::NotFound)?;
+async fn read(
+    State(service): State<TaskService>,
+    principal: Principal,
+    TaskId(id): TaskId,
+) -> Result<Response, Problem> {
+    let task = service.get(&principal, id).await?.ok_or(ChangeError::NotFound)?;
     Ok(([(ETAG, etag(&task))], Json(task)).into_response())
 }
 
 async fn update(
     State(service): State<TaskService>,
+    principal: Principal,
     TaskId(id): TaskId,
     request: Request,
 ) -> Result<Response, Problem> {
     let if_match = request::if_match(request.headers());
-    let (body, once) = request::change(request, &[request::MERGE_PATCH, request::JSON]).await?;
-    let changed = service.update(id, TaskPatch::try_from(body)?, if_match, once).await?;
+    let accepted = [request::MERGE_PATCH, request::JSON];
+    let (body, once) = request::change(request, &principal, &accepted).await?;
+    let changed = service.update(principal, id, TaskPatch::try_from(body)?, if_match, once).await?;
     Ok(Answer(changed).into_response())
 }
 
 async fn delete(
     State(service): State<TaskService>,
+    principal: Principal,
     TaskId(id): TaskId,
     request: Parts,
 ) -> Result<Response, Problem> {
     let if_match = request::if_match(&request.headers);
     // A deletion does not read its body.
-    let once = request::once(&request, b"")?;
-    let Changed { cursor, .. } = service.delete(id, if_match, once).await?;
+    let once = request::once(&request, &principal, b"")?;
+    let Changed { cursor, .. } = service.delete(principal, id, if_match, once).await?;
     Ok((StatusCode::NO_CONTENT, [(TASK_CURSOR, header(cursor.as_str()))]).into_response())
 }
 
@@ -139,6 +160,7 @@ impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         let (status, code) = match error {
             ChangeError::NotFound => (StatusCode::NOT_FOUND, ErrorCode::NotFound),
+            ChangeError::Forbidden => (StatusCode::FORBIDDEN, ErrorCode::Forbidden),
             ChangeError::VersionConflict { .. } => {
                 (StatusCode::PRECONDITION_FAILED, ErrorCode::VersionConflict)
             }

@@ -2,6 +2,7 @@
 //! errors.
 
 use taskwatch_protocol::Task;
+use taskwatch_server::Principal;
 use uuid::Uuid;
 
 use crate::change::{Change, IfMatch, NewTask, TaskPatch};
@@ -24,39 +25,60 @@ impl TaskService {
     /// Makes a task.
     pub(crate) async fn create(
         &self,
+        principal: Principal,
         task: NewTask,
         once: Option<Once>,
     ) -> Result<Changed, ChangeError> {
-        self.store.change(Change::Create { id: Uuid::now_v7(), task }, once).await
+        self.change(principal, Change::Create { id: Uuid::now_v7(), task }, once).await
     }
 
     /// Changes some fields of a task; none, if they have these values already.
     pub(crate) async fn update(
         &self,
+        principal: Principal,
         id: Uuid,
         patch: TaskPatch,
         if_match: IfMatch,
         once: Option<Once>,
     ) -> Result<Changed, ChangeError> {
-        self.store.change(Change::Update { id, patch, if_match }, once).await
+        self.change(principal, Change::Update { id, patch, if_match }, once).await
     }
 
     /// Deletes a task.
     pub(crate) async fn delete(
         &self,
+        principal: Principal,
         id: Uuid,
         if_match: IfMatch,
         once: Option<Once>,
     ) -> Result<Changed, ChangeError> {
-        self.store.change(Change::Delete { id, if_match }, once).await
+        self.change(principal, Change::Delete { id, if_match }, once).await
     }
 
-    /// A task, if there is one.
-    pub(crate) async fn get(&self, id: Uuid) -> Result<Option<Task>, Unavailable> {
-        self.store.get(id).await
+    async fn change(
+        &self,
+        principal: Principal,
+        change: Change,
+        once: Option<Once>,
+    ) -> Result<Changed, ChangeError> {
+        let changed = self.store.change(principal, change, once).await?;
+        let Changed { task, cursor } = &changed;
+        let Task { id, repository, title, .. } = task;
+        tracing::trace!(%cursor, %id, %repository, ?title, "answers a change");
+        Ok(changed)
     }
 
-    /// Some tasks, in the order of their ids.
+    /// A task, if there is one that may be read.
+    pub(crate) async fn get(
+        &self,
+        principal: &Principal,
+        id: Uuid,
+    ) -> Result<Option<Task>, Unavailable> {
+        let task = self.store.get(id).await?;
+        Ok(task.filter(|task| principal.may_read(&task.repository)))
+    }
+
+    /// Some tasks that may be read, in the order of their ids.
     pub(crate) async fn list(&self, query: ListQuery) -> Result<TaskPage, Unavailable> {
         self.store.list(query).await
     }

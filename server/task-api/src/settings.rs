@@ -1,12 +1,18 @@
 //! What the operator may choose: flags, each also a `TASKWATCH_*` variable.
 
+mod auth;
+mod duration;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 use etcetera::BaseStrategy;
-use taskwatch_server::{AccessPolicy, InvalidOrigin};
+use taskwatch_server::{AccessPolicy, InvalidOrigin, Network};
+
+pub use auth::AuthSettings;
+pub(crate) use duration::duration;
 
 /// A task API with live updates.
 #[derive(Clone, Debug, Parser)]
@@ -40,10 +46,6 @@ pub struct Settings {
     )]
     pub retention_age: Duration,
 
-    /// Serve without authentication although others than this machine can reach the server
-    #[arg(long, env = "TASKWATCH_ANONYMOUS")]
-    pub anonymous: bool,
-
     /// Origin of web pages that may connect, such as `https://tasks.example.com` (repeatable)
     #[arg(long, env = "TASKWATCH_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
@@ -51,6 +53,19 @@ pub struct Settings {
     /// Name under which the server may be addressed, such as tasks.example.com (repeatable)
     #[arg(long, env = "TASKWATCH_ALLOW_HOST", value_delimiter = ',', value_name = "HOST")]
     pub allow_host: Vec<String>,
+
+    /// Address or network of a proxy that says, by X-Forwarded-For, where a request comes from (repeatable)
+    #[arg(
+        long,
+        env = "TASKWATCH_TRUSTED_PROXY",
+        value_delimiter = ',',
+        value_name = "ADDR|NETWORK"
+    )]
+    pub trusted_proxy: Vec<Network>,
+
+    /// Who may do what.
+    #[command(flatten)]
+    pub auth: AuthSettings,
 }
 
 /// How much of the log is kept, whichever is less.
@@ -66,10 +81,14 @@ pub(crate) struct Retention {
 pub enum InvalidSettings {
     /// Everybody who can reach the server could change every task.
     #[error(
-        "others could reach this server, and it has no authentication: give --anonymous to serve \
-         everybody, or listen on 127.0.0.1 without --allow-host and --allow-origin"
+        "others could reach this server, and it asks nobody who they are: give --tokens FILE, or \
+         --anonymous to serve everybody, or listen on 127.0.0.1 without --allow-host, \
+         --allow-origin and --trusted-proxy"
     )]
     NotPrivate,
+    /// Whoever brings no token would be let in too.
+    #[error("--anonymous serves everybody; leave it out, or leave out --tokens")]
+    AnonymousAndMore,
     /// `--allow-origin` is not an origin.
     #[error("--allow-origin {origin}: {source}")]
     Origin {
@@ -87,18 +106,19 @@ impl Settings {
     /// Whether only this machine reaches the server, and under no name that others could give it.
     #[must_use]
     pub fn is_private(&self) -> bool {
-        self.listen.ip().is_loopback() && self.allow_host.is_empty() && self.allow_origin.is_empty()
+        self.listen.ip().is_loopback()
+            && self.allow_host.is_empty()
+            && self.allow_origin.is_empty()
+            && self.trusted_proxy.is_empty()
     }
 
     /// Who may come from where.
     pub(crate) fn access(&self) -> Result<AccessPolicy, InvalidSettings> {
+        self.auth.check(self.is_private())?;
         if self.is_private() {
             return Ok(AccessPolicy::private());
         }
-        if !self.anonymous {
-            return Err(InvalidSettings::NotPrivate);
-        }
-        let hosts = AccessPolicy::listed();
+        let hosts = AccessPolicy::listed().trust_proxies(self.trusted_proxy.iter().copied());
         let hosts = self.allow_host.iter().fold(hosts, |policy, host| policy.allow_host(host));
         self.allow_origin.iter().try_fold(hosts, |policy, origin| {
             policy
@@ -119,24 +139,6 @@ impl Settings {
     pub(crate) fn retention(&self) -> Retention {
         Retention { events: self.retention_events, age: self.retention_age }
     }
-}
-
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a duration such as 60s, 5m, 2h or 7d")]
-struct InvalidDuration;
-
-fn duration(text: &str) -> Result<Duration, InvalidDuration> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or(InvalidDuration)?;
-    let (number, unit) = text.split_at(split);
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
-        _ => return Err(InvalidDuration),
-    };
-    let number: u64 = number.parse().map_err(|_| InvalidDuration)?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or(InvalidDuration)
 }
 
 #[cfg(test)]
@@ -168,33 +170,18 @@ mod tests {
             (&["--listen", "192.0.2.1:80"], false),
             (&["--allow-host", "tasks.example.com"], false),
             (&["--allow-origin", "http://localhost:3000"], false),
+            (&["--trusted-proxy", "127.0.0.1"], false),
         ] {
             let mut settings = settings(flags);
             assert_eq!(settings.is_private(), private, "{flags:?}");
             assert_eq!(settings.access().is_ok(), private, "{flags:?}");
-            settings.anonymous = true;
+            settings.auth.anonymous = true;
             assert!(settings.access().is_ok(), "{flags:?}");
-        }
-    }
-
-    #[test]
-    fn durations_have_a_unit() {
-        for (text, seconds) in [
-            ("60s", Some(60)),
-            ("5m", Some(300)),
-            ("2h", Some(7200)),
-            ("7d", Some(604_800)),
-            ("0s", Some(0)),
-            ("7", None),
-            ("d", None),
-            ("", None),
-            ("-1s", None),
-            ("1 s", None),
-            ("1w", None),
-            ("99999999999999999999s", None),
-            ("18446744073709551615d", None),
-        ] {
-            assert_eq!(duration(text).ok(), seconds.map(Duration::from_secs), "{text}");
+            settings.auth.tokens = Some("tokens".into());
+            let refused = settings.access().unwrap_err();
+            assert!(matches!(refused, InvalidSettings::AnonymousAndMore), "{flags:?}");
+            settings.auth.anonymous = false;
+            assert!(settings.access().is_ok(), "{flags:?}");
         }
     }
 }

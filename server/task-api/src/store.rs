@@ -22,8 +22,8 @@ use rusqlite::Connection;
 use taskwatch_protocol::{Cursor, Incarnation, Pattern, ResetReason, Seq, Task, Timestamp};
 use taskwatch_server::mutant::{self, Mutant};
 use taskwatch_server::{
-    EventLog, Incarnations, PageLimit, ReadError, ReadFuture, SnapshotError, SnapshotFuture,
-    SnapshotSink,
+    EventLog, Incarnations, PageLimit, Principal, ReadError, ReadFuture, SnapshotError,
+    SnapshotFuture, SnapshotSink,
 };
 use tokio::sync::{Notify, Semaphore, oneshot};
 use uuid::Uuid;
@@ -97,8 +97,10 @@ pub enum OpenError {
 /// Why a change was not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ChangeError {
-    #[error("there is no such task")]
+    #[error("there is no such task or repository")]
     NotFound,
+    #[error("this repository may be read with this token, but not changed")]
+    Forbidden,
     #[error("the task has version {current} by now; read it again and repeat the change")]
     VersionConflict { current: u64 },
     #[error("this Idempotency-Key was used for another request; take a new one for each change")]
@@ -115,6 +117,7 @@ impl From<Refusal> for ChangeError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NotFound => Self::NotFound,
+            Refusal::Forbidden => Self::Forbidden,
             Refusal::VersionConflict { current } => Self::VersionConflict { current },
             Refusal::KeyOfAnother => Self::IdempotencyMismatch,
         }
@@ -206,18 +209,19 @@ impl Store {
         Ok((store, writer))
     }
 
-    /// Makes a change. It is durable, and published, when this returns; a caller that stops
+    /// Makes a change that the principal may make. It is durable, and published, when this returns; a caller that stops
     /// waiting does not undo it. With `once`, a change that was made before is not made again, and
     /// what was returned then is returned.
     pub(crate) async fn change(
         &self,
+        principal: Principal,
         change: Change,
         once: Option<Once>,
     ) -> Result<Changed, ChangeError> {
         let acquired = Arc::clone(&self.room).acquire_owned().await;
         let room = acquired.map_err(|_| ChangeError::Unavailable)?;
         let (reply, answer) = oneshot::channel();
-        let job = Job { change, once, reply, room };
+        let job = Job { principal, change, once, reply, room };
         self.requests.send(Request::Change(Box::new(job))).map_err(|_| ChangeError::Unavailable)?;
         // A writer that closed before it came to this job has dropped it.
         answer.await.unwrap_or(Err(ChangeError::Unavailable))

@@ -181,13 +181,68 @@ async fn a_disk_that_fails_ends_the_server_before_it_acknowledges() {
 #[test]
 fn who_could_serve_strangers_must_be_told_to() {
     let dir = TempDir::new().unwrap();
-    for flags in [["--allow-host", "tasks.example.com"], ["--allow-origin", "https://example.com"]]
-    {
+    for flags in [
+        ["--allow-host", "tasks.example.com"],
+        ["--allow-origin", "https://example.com"],
+        ["--trusted-proxy", "127.0.0.1"],
+    ] {
         let (code, said) = refusal(taskwatchd(dir.path(), &flags));
         assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("give --anonymous"), "{said}");
+        assert!(said.contains("give --tokens FILE, or --anonymous"), "{said}");
     }
+    let (code, said) = refusal(taskwatchd(dir.path(), &["--anonymous", "--tokens", "x"]));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("leave out --tokens"), "{said}");
     assert_eq!(refusal(taskwatchd(dir.path(), &["--retention-age", "7"])).0, Some(2));
+}
+
+/// `taskwatchd token new`, with these flags.
+fn token_new(file: &Path, flags: &[&str]) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taskwatchd"));
+    command.args(["token", "new", "--tokens"]).arg(file).args(flags).output().unwrap()
+}
+
+#[tokio::test]
+async fn a_token_is_made_by_one_command_and_known_by_the_server() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("tokens");
+    let made = token_new(&file, &["--id", "ana", "--write", "a", "--expires", "1d"]);
+    assert!(made.status.success() && made.stderr.is_empty(), "{made:?}");
+    let token = String::from_utf8(made.stdout).unwrap();
+    let token = token.trim_end();
+    assert!(token.starts_with("tw_") && token.lines().count() == 1, "{token}");
+
+    let daemon =
+        Daemon::spawn(taskwatchd(&dir.path().join("data"), &["--tokens", file.to_str().unwrap()]));
+    let client = reqwest::Client::new();
+    let task = json!({"repository": "a", "title": "One"});
+    let refused = daemon.post(&client, task.clone()).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    let request = client.post(format!("{}/api/v1/tasks", daemon.url)).bearer_auth(token);
+    assert_eq!(request.json(&task).send().await.unwrap().status(), StatusCode::CREATED);
+    daemon.signal("-TERM");
+    let (code, said) = daemon.end();
+    assert_eq!(code, Some(0));
+    assert!(!said.contains(token), "{said}");
+}
+
+#[test]
+fn a_tokens_file_that_is_wrong_is_named_with_the_line() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("tokens");
+    let flags = ["--tokens", file.to_str().unwrap()];
+    let (code, said) = refusal(taskwatchd(dir.path(), &flags));
+    assert_eq!(code, Some(1));
+    assert!(said.contains("tokens: cannot be read: No such file"), "{said}");
+
+    std::fs::write(&file, "# none yet\nana\n").unwrap();
+    let (code, said) = refusal(taskwatchd(dir.path(), &flags));
+    assert_eq!(code, Some(1));
+    assert!(said.contains("tokens: line 2: "), "{said}");
+    let refused = token_new(&file, &["--id", "ana", "--read", "*"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.stdout.is_empty(), "{refused:?}");
+    assert_eq!(token_new(&file, &["--id", "ana"]).status.code(), Some(2));
 }
 
 #[test]

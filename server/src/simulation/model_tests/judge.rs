@@ -61,10 +61,11 @@ pub(super) struct Moment<'a> {
 }
 
 impl Judge {
-    /// For a connection that was made when the hub was at `position`.
-    pub(super) fn new(position: u64) -> Self {
+    /// For a connection that was made when the hub was at `position`, of a peer who may see what
+    /// is granted.
+    pub(super) fn new(position: u64, granted: Vec<String>) -> Self {
         Self {
-            filter: Filter::default(),
+            filter: Filter { granted: Some(granted), ..Filter::default() },
             is_subscribed: false,
             has_asked: false,
             position,
@@ -77,6 +78,10 @@ impl Judge {
             last_id: 0,
             has_joined: false,
         }
+    }
+
+    pub(super) fn granted(&self) -> Option<&[String]> {
+        self.filter.granted.as_deref()
     }
 
     pub(super) fn is_subscribed(&self) -> bool {
@@ -248,6 +253,19 @@ impl Judge {
         let (data, answer) = (&asked["data"], &frame["data"]);
         assert_eq!(asked["type"], "subscribe");
         assert_eq!(self.expected_error(data), None, "{asked} was accepted");
+        let granted = self.filter.granted.clone().unwrap_or_default();
+        let (repositories, denied): (Vec<_>, Vec<_>) = strings(&data["repositories"])
+            .into_iter()
+            .partition(|asked| asked == "*" || granted.iter().any(|one| overlap(one, asked)));
+        let denied = denied.iter().map(|name| json!({"repository": name, "code": "not_found"}));
+        must!(answer["denied"] == json!(denied.collect::<Vec<_>>()), "I4 filter", "{frame}");
+        if repositories.is_empty() {
+            assert_eq!((&answer["accepted"], &answer["mode"]), (&json!([]), &json!("live")));
+            must!(frame["cursor"].is_null(), "I6 bookmark", "nothing was subscribed: {frame}");
+            self.is_level(at, frame);
+            held.note("all denied");
+            return;
+        }
         let resume = data["since"].as_str().map(|since| at.truth.resume(since));
         let mode = answer["mode"].as_str().unwrap();
         let with_snapshot = mode == "snapshot"
@@ -282,7 +300,6 @@ impl Judge {
             }
             other => panic!("no such mode: {other}"),
         }
-        let repositories = strings(&data["repositories"]);
         if mode == "reset" && !with_snapshot && data["on_gap"] != "live" {
             assert_eq!(answer["accepted"], json!([]));
             assert!(frame["cursor"].is_null());
@@ -327,10 +344,20 @@ impl Judge {
         }
         let seq = frame["cursor"].as_str().and_then(|cursor| at.truth.seq(cursor));
         must!(seq == Some(snapshot.seq), "I7 snapshot", "at {}: {frame}", snapshot.seq);
-        let expected = at.truth.state(&snapshot.repositories, snapshot.seq);
+        let expected = at.truth.visible_state(&snapshot.repositories, &self.filter, snapshot.seq);
         must!(snapshot.tasks == expected, "I7 snapshot", "the state is {expected:?}: {frame}");
         self.snapshot = None;
         self.after_snapshot = true;
+    }
+}
+
+/// Whether some name matches both: one of them begins with what the other stands for.
+fn overlap(one: &str, other: &str) -> bool {
+    match (one.strip_suffix('*'), other.strip_suffix('*')) {
+        (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),
+        (Some(prefix), None) => other.starts_with(prefix),
+        (None, Some(prefix)) => one.starts_with(prefix),
+        (None, None) => one == other,
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) enum Step {
     Fetch,
     /// Time passes.
     Tick,
+    /// What a peer may see changes.
+    Grant,
     /// The log cannot be read, or can be again.
     Break,
     /// The server is told to stop,
@@ -38,7 +40,7 @@ pub(super) enum Step {
 }
 
 /// The steps, and how often each is taken: at least and at most so many times in a thousand or so.
-pub(super) const STEPS: [(Step, u32, u32); 18] = [
+pub(super) const STEPS: [(Step, u32, u32); 19] = [
     (Step::Commit, 40, 200),
     (Step::Publish, 40, 200),
     (Step::FanOut, 40, 300),
@@ -52,6 +54,7 @@ pub(super) const STEPS: [(Step, u32, u32); 18] = [
     (Step::Turn, 50, 300),
     (Step::Fetch, 50, 300),
     (Step::Tick, 0, 15),
+    (Step::Grant, 0, 5),
     (Step::Break, 0, 2),
     (Step::Stop, 0, 2),
     (Step::Restart, 0, 2),

@@ -1,7 +1,7 @@
 //! What can happen, and the dice that decide.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -13,11 +13,37 @@ use taskwatch_protocol::{CloseCode, Timestamp};
 use super::super::{Change, Connection, Content, Disk, Held, Server, Truth};
 use super::judge::{Judge, Moment};
 use super::step::{STEPS, Step};
-use crate::{EventLog, HubConfig, LogEvent, PageLimit};
+use crate::{
+    AuthError, AuthFuture, Authenticator, EventLog, HubConfig, LogEvent, PageLimit, Principal,
+    Token,
+};
 
 const REPOSITORIES: [&str; 5] = ["a", "b", "team/a", "team/b", "team/b/c"];
 const PATTERNS: [&str; 7] = ["a", "b", "team/a", "team/*", "team/b/*", "*", "nobody"];
 const KINDS: [&str; 3] = ["task.created", "task.updated", "task.deleted"];
+
+/// What each peer may see; `None` is nobody whom the server knows. A peer's token is its number.
+#[derive(Clone, Debug, Default)]
+struct Grants(Arc<Mutex<Vec<Option<Vec<&'static str>>>>>);
+
+impl Grants {
+    fn of(&self, at: usize) -> Option<Vec<&'static str>> {
+        self.0.lock().unwrap()[at].clone()
+    }
+
+    fn principal(&self, at: usize) -> Option<Principal> {
+        let patterns = self.of(at)?.into_iter().map(|pattern| pattern.parse().unwrap());
+        Some(Principal::new(at.to_string()).reading(patterns))
+    }
+}
+
+impl Authenticator for Grants {
+    fn authenticate<'a>(&'a self, token: Option<&'a Token>) -> AuthFuture<'a> {
+        let at = token.unwrap().expose().parse().unwrap();
+        let unknown = || AuthError::Invalid("nobody's".to_owned());
+        Box::pin(std::future::ready(self.principal(at).ok_or_else(unknown)))
+    }
+}
 
 /// Somebody who connects again and again.
 #[derive(Default)]
@@ -58,6 +84,7 @@ pub(super) struct World<'a> {
     committed: VecDeque<LogEvent>,
     published: u64,
     peers: Vec<Peer>,
+    grants: Grants,
 }
 
 impl<'a> World<'a> {
@@ -66,7 +93,9 @@ impl<'a> World<'a> {
         // Each case has its own idea of what is frequent, so that all together have every mixture.
         let weights = STEPS.map(|(step, least, most)| (step, rng.random_range(least..=most)));
         // Small, so that queues overflow and memory ends.
+        let grants = Grants::default();
         let config = HubConfig {
+            authenticator: Arc::new(grants.clone()),
             queue_events: rng.random_range(1..8),
             cache_events: rng.random_range(1..16),
             page: PageLimit { events: rng.random_range(1..8), bytes: rng.random_range(1..4_000) },
@@ -81,7 +110,8 @@ impl<'a> World<'a> {
         disk.open(1);
         truth.open(1);
         let server = Server::start(Arc::new(disk.clone()), config.clone());
-        let peers = (0..rng.random_range(1..5)).map(|_| Peer::default()).collect();
+        let peers: Vec<_> = (0..rng.random_range(1..5)).map(|_| Peer::default()).collect();
+        grants.0.lock().unwrap().resize(peers.len(), Some(vec!["*"]));
         Self {
             held,
             rng,
@@ -100,6 +130,7 @@ impl<'a> World<'a> {
             committed: VecDeque::new(),
             published: head,
             peers,
+            grants,
         }
     }
 
@@ -143,6 +174,14 @@ impl<'a> World<'a> {
             // Without a subscription nothing says how far it is.
             let is_level = link.judge.position() == self.truth.head();
             assert!(is_level || !link.judge.is_subscribed(), "liveness: {:?}", link.judge);
+            let held = link.judge.granted().map(|granted| granted.iter().map(String::as_str));
+            let granted =
+                self.grants.of(at).is_some_and(|now| held.is_some_and(|held| held.eq(now)));
+            assert!(
+                granted,
+                "I4 filter: a permission is gone, not the connection: {:?}",
+                link.judge
+            );
         }
     }
 
@@ -181,6 +220,7 @@ impl<'a> World<'a> {
                 self.now += Duration::from_secs(seconds);
                 self.with(at, |connection, _, now| connection.tick(now));
             }
+            Step::Grant => self.grant(at),
             Step::Break => self.mend(!self.is_broken),
             Step::Stop => {
                 self.is_stopped = true;
@@ -249,11 +289,27 @@ impl<'a> World<'a> {
         if self.peers[at].link.is_some() {
             return;
         }
-        let connection = self.server.accept(self.now, self.rng.random());
-        let judge = Judge::new(self.server.head());
+        let Some(principal) = self.grants.principal(at) else { return };
+        let (token, phase) = (Some(Token::new(at.to_string())), self.rng.random());
+        let connection = self.server.accept_of(principal, token, self.now, phase);
+        let granted = self.grants.of(at).unwrap_or_default();
+        let granted = granted.into_iter().map(str::to_owned).collect();
+        let judge = Judge::new(self.server.head(), granted);
         let (spoke, took) = (self.now, vec![]);
         self.peers[at].link = Some(Link { connection, judge, judged: 0, spoke, took });
         self.with(at, |_, _, _| {});
+    }
+
+    fn grant(&mut self, at: usize) {
+        let grant = match self.rng.random_range(0..8) {
+            0 => None,
+            1..4 => Some(vec!["*"]),
+            _ => Some(self.some(&PATTERNS, 3)),
+        };
+        self.held.tell(|| format!("{at} may see {grant:?}"));
+        self.held.note("permission changed");
+        self.grants.0.lock().unwrap()[at] = grant;
+        self.server.access_changed();
     }
 
     fn cut(&mut self, at: usize) {
@@ -352,6 +408,8 @@ impl<'a> World<'a> {
                 CloseCode::NoPong => self.now - link.spoke >= self.config.silence,
                 CloseCode::Slow => taken < 16 << 10 && link.judged > 0,
                 CloseCode::Restart => self.is_stopped,
+                CloseCode::AccessChanged => self.grants.of(at).is_some(),
+                CloseCode::Unauthorized => self.grants.of(at).is_none(),
                 CloseCode::Unavailable => self.was_broken,
                 _ => false,
             };

@@ -11,17 +11,17 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::Value;
 use taskwatch_protocol::{ErrorCode, Status};
-use taskwatch_server::Problem;
+use taskwatch_server::{Principal, Problem};
 use tokio::time::timeout;
 use url::form_urlencoded::Serializer;
 use uuid::Uuid;
 
-use crate::change::{CHANGED_BY, IfMatch};
+use crate::change::{IfMatch, changed_by};
 use crate::idempotency::{Fingerprint, IdempotencyKey, Once};
 use crate::store::ListQuery;
 
-pub(super) const JSON: &str = "application/json";
-pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -40,8 +40,9 @@ fn bad(detail: impl Into<String>) -> Problem {
 
 /// A change that is asked for: the body as JSON of one of the media types, and its
 /// `Idempotency-Key`.
-pub(super) async fn change(
+pub(crate) async fn change(
     request: Request,
+    principal: &Principal,
     accepted: &[&'static str],
 ) -> Result<(Value, Option<Once>), Problem> {
     let (parts, body) = request.into_parts();
@@ -58,14 +59,18 @@ pub(super) async fn change(
         return Err(Problem::new(status, ErrorCode::UnsupportedMediaType, detail));
     }
     let body = read(body, parts.headers.contains_key(EXPECT)).await?;
-    let once = once(&parts, &body)?;
+    let once = once(&parts, principal, &body)?;
     let value =
         serde_json::from_slice(&body).map_err(|problem| bad(format!("not JSON: {problem}")));
     Ok((value?, once))
 }
 
 /// `Idempotency-Key`, with what it stands for: method, path, and the content that is acted on.
-pub(super) fn once(parts: &Parts, content: &[u8]) -> Result<Option<Once>, Problem> {
+pub(crate) fn once(
+    parts: &Parts,
+    principal: &Principal,
+    content: &[u8],
+) -> Result<Option<Once>, Problem> {
     let mut keys = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     if keys.next().is_some() {
@@ -74,7 +79,7 @@ pub(super) fn once(parts: &Parts, content: &[u8]) -> Result<Option<Once>, Proble
     let key =
         IdempotencyKey::try_from(key.as_bytes()).map_err(|problem| bad(problem.to_string()))?;
     let fingerprint = Fingerprint::of(parts.method.as_str(), parts.uri.path(), content);
-    Ok(Some(Once { principal: CHANGED_BY.into(), key, fingerprint }))
+    Ok(Some(Once { principal: changed_by(principal).into(), key, fingerprint }))
 }
 
 /// The bytes of a body that keeps the limits of size and time.
@@ -115,7 +120,7 @@ async fn read(body: Body, waits_for_continue: bool) -> Result<Vec<u8>, Problem> 
 
 /// `If-Match`: the versions a change may start from. `*` is any; a tag that this server never
 /// gave, or a weak one, is none.
-pub(super) fn if_match(headers: &HeaderMap) -> IfMatch {
+pub(crate) fn if_match(headers: &HeaderMap) -> IfMatch {
     let mut versions = Vec::new();
     for value in headers.get_all(IF_MATCH) {
         for tag in value.to_str().unwrap_or_default().split(',').map(str::trim) {
@@ -131,7 +136,7 @@ pub(super) fn if_match(headers: &HeaderMap) -> IfMatch {
 
 /// The `{id}` of the path. What is no UUID is the id of no task.
 #[derive(Debug)]
-pub(super) struct TaskId(pub(super) Uuid);
+pub(crate) struct TaskId(pub(super) Uuid);
 
 impl<S: Send + Sync> FromRequestParts<S> for TaskId {
     type Rejection = Problem;
@@ -147,8 +152,8 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskId {
 
 /// The query of a list.
 #[derive(Debug)]
-pub(super) struct List {
-    pub(super) query: ListQuery,
+pub(crate) struct List {
+    pub(crate) query: ListQuery,
 }
 
 #[derive(Deserialize)]
@@ -189,6 +194,7 @@ impl<S: Send + Sync> FromRequestParts<S> for List {
             status: params.status,
             after: after.transpose()?,
             limit,
+            principal: Principal::from_request_parts(parts, state).await?,
         };
         Ok(Self { query })
     }
@@ -196,7 +202,7 @@ impl<S: Send + Sync> FromRequestParts<S> for List {
 
 impl List {
     /// The query of the page behind `last`.
-    pub(super) fn next_query(&self, last: Uuid) -> String {
+    pub(crate) fn next_query(&self, last: Uuid) -> String {
         let mut query = Serializer::new(String::new());
         if let Some(repository) = &self.query.repository {
             query.append_pair("repository", repository.as_str());
@@ -212,7 +218,7 @@ impl List {
 const PAGE_PREFIX: &str = "p1-";
 
 /// The token of the page behind a task.
-pub(super) fn page_token(last: Uuid) -> String {
+pub(crate) fn page_token(last: Uuid) -> String {
     format!("{PAGE_PREFIX}{}", last.simple())
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, ToSql, Transaction};
 use taskwatch_protocol::{EventKind, Pattern, RepositoryName, Seq, Status, Task};
-use taskwatch_server::{LogEvent, Page, PageLimit, ReadError};
+use taskwatch_server::{LogEvent, Page, PageLimit, Principal, ReadError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
@@ -27,12 +27,14 @@ pub(super) struct Readers {
 }
 
 /// Which tasks a list holds, and where it goes on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListQuery {
     pub(crate) repository: Option<RepositoryName>,
     pub(crate) status: Option<Status>,
     pub(crate) after: Option<Uuid>,
     pub(crate) limit: usize,
+    /// Whose list it is: what they may not read is not in it.
+    pub(crate) principal: Principal,
 }
 
 /// Some tasks in the order of their ids.
@@ -121,11 +123,14 @@ pub(super) fn list(tx: &Transaction<'_>, query: &ListQuery) -> rusqlite::Result<
     let mut rows = statement.query(values.as_slice())?;
     let (mut page, mut bytes) = (TaskPage::default(), 0);
     while let Some(row) = rows.next()? {
+        let task = schema::task_from_row(row)?;
+        if !query.principal.may_read(&task.repository) {
+            continue;
+        }
         if page.tasks.len() == query.limit || bytes > LIST_BYTES {
             page.more = true;
             break;
         }
-        let task = schema::task_from_row(row)?;
         bytes += task.title.len() + task.description.len();
         page.tasks.push(task);
     }

@@ -7,7 +7,7 @@ use taskwatch_server::LogEvent;
 use super::schema::LogState;
 use super::writer::{Changed, Job};
 use super::{ChangeError, Shared, answers, schema};
-use crate::change::{Change, Decision, Refusal};
+use crate::change::{self, Decision, Refusal};
 
 /// An event on the wire, at most.
 const MAX_EVENT_BYTES: usize = 256 * 1024;
@@ -45,13 +45,14 @@ pub(super) fn write_once(
     shared: &Shared,
 ) -> Result<Written, WriteError> {
     let Some(once) = &job.once else {
-        return write_change(savepoint, &job.change, now, state, shared);
+        return write_change(savepoint, job, now, state, shared);
     };
     // Before the change is looked at: its If-Match may have failed by now, its task may be gone.
     if let Some(changed) = once.recall(answers::load(savepoint, once)?, now)? {
+        change::may_write(&job.principal, &changed.task.repository)?;
         return Ok(Written { changed, event: None, state });
     }
-    let written = write_change(savepoint, &job.change, now, state, shared)?;
+    let written = write_change(savepoint, job, now, state, shared)?;
     answers::save(savepoint, once, now, &written.changed)?;
     Ok(written)
 }
@@ -59,13 +60,13 @@ pub(super) fn write_once(
 /// Appends the event of one change to the log and applies it to the tasks.
 fn write_change(
     savepoint: &Savepoint<'_>,
-    change: &Change,
+    Job { principal, change, .. }: &Job,
     now: Timestamp,
     state: LogState,
     shared: &Shared,
 ) -> Result<Written, WriteError> {
     let before = schema::load_task(savepoint, change.id())?;
-    let event = match change.decide(before, now)? {
+    let event = match change.decide(principal, before, now)? {
         Decision::Unchanged(task) => {
             let cursor = shared.incarnations.cursor(state.head);
             return Ok(Written { changed: Changed { task, cursor }, event: None, state });

@@ -24,6 +24,11 @@ const EVERYTHING: PageLimit = PageLimit { events: usize::MAX, bytes: usize::MAX 
 
 type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Changed, ChangeError>> + 'a>>;
 
+fn list_of(limit: usize) -> ListQuery {
+    let principal = Principal::anonymous();
+    ListQuery { repository: None, status: None, after: None, limit, principal }
+}
+
 struct Bench {
     dir: TempDir,
     store: Store,
@@ -105,7 +110,7 @@ fn ask(store: &Store, change: Change) -> Waiting<'_> {
 }
 
 fn ask_once(store: &Store, change: Change, once: Option<Once>) -> Waiting<'_> {
-    let mut waiting: Waiting<'_> = Box::pin(store.change(change, once));
+    let mut waiting: Waiting<'_> = Box::pin(store.change(Principal::anonymous(), change, once));
     assert!(waiting.as_mut().now_or_never().is_none(), "nothing is answered before its commit");
     waiting
 }
@@ -201,7 +206,7 @@ async fn a_change_that_fails_sinks_no_other() {
     assert!(matches!(answers[2], Err(ChangeError::TooLarge { bytes }) if bytes > 300_000));
     assert_eq!(answers[3], Err(ChangeError::NotFound));
     assert_eq!(bench.seqs(), [1, 2]);
-    let page = bench.store.list(ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
+    let page = bench.store.list(list_of(10)).await.unwrap();
     assert_eq!(page.tasks.len(), 2);
 }
 
@@ -474,7 +479,7 @@ async fn the_journal_stays_short_though_somebody_always_reads() {
         task.description = text.clone();
         let store = bench.store.clone();
         let change = Change::Create { id: Uuid::now_v7(), task };
-        let mut waiting = std::pin::pin!(store.change(change, None));
+        let mut waiting = std::pin::pin!(store.change(Principal::anonymous(), change, None));
         // The journal's turn may come first.
         while waiting.as_mut().now_or_never().is_none() {
             bench.turn();
@@ -536,7 +541,10 @@ async fn closing_makes_what_waits_and_leaves_one_file() {
     for answer in waiting {
         assert!(answer.await.is_ok());
     }
-    assert_eq!(store.change(create("acme/api"), None).await, Err(ChangeError::Unavailable));
+    assert_eq!(
+        store.change(Principal::anonymous(), create("acme/api"), None).await,
+        Err(ChangeError::Unavailable)
+    );
     assert_eq!(store.get(Uuid::now_v7()).await, Err(Unavailable));
     let mut left: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -617,7 +625,7 @@ proptest! {
                 }
             }
         }
-        let query = ListQuery { limit: 1000, ..ListQuery::default() };
+        let query = list_of(1000);
         let listed = runtime.block_on(bench.store.list(query)).unwrap();
         prop_assert_eq!(folded.into_values().collect::<Vec<_>>(), listed.tasks);
     }

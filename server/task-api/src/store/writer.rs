@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, DropBehavior, ErrorCode, TransactionBehavior};
 use taskwatch_protocol::{Cursor, Task};
-use taskwatch_server::LogEvent;
 use taskwatch_server::mutant::{self, Mutant};
+use taskwatch_server::{LogEvent, Principal};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::rows::{self, WriteError, Written};
@@ -54,6 +54,8 @@ pub(super) enum Order {
 /// A change with whom to tell. The caller may be gone by then; the change is made all the same.
 #[derive(Debug)]
 pub(super) struct Job {
+    /// Who wants it.
+    pub(super) principal: Principal,
     pub(super) change: Change,
     pub(super) once: Option<Once>,
     pub(super) reply: oneshot::Sender<Result<Changed, ChangeError>>,

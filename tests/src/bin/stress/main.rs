@@ -22,6 +22,7 @@ mod report;
 mod returns;
 mod snapshots;
 mod socket;
+mod withdrawn;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,8 @@ enum Run {
     Handshakes(handshakes::Args),
     /// Half of the connections misbehave in all ways, and leave no trace
     Misbehave(misbehave::Args),
+    /// A permission that is withdrawn ends what it gave
+    Withdrawn(withdrawn::Args),
     /// All of them
     All {
         /// Smaller, for every change: a minute or two
@@ -88,6 +91,7 @@ async fn main() -> ExitCode {
         Run::Snapshots(args) => snapshots::run(&args, &mut report).await,
         Run::Handshakes(args) => handshakes::run(&args, &mut report).await,
         Run::Misbehave(args) => misbehave::run(&args, &mut report).await,
+        Run::Withdrawn(args) => withdrawn::run(&args, &mut report).await,
         Run::All { short } => {
             kill9::run(&kill9::Args::sized(short), &mut report).await;
             dead_readers::run(&dead_readers::Args::sized(short), &mut report).await;
@@ -99,6 +103,7 @@ async fn main() -> ExitCode {
             snapshots::run(&snapshots::Args::sized(short), &mut report).await;
             handshakes::run(&handshakes::Args::sized(short), &mut report).await;
             misbehave::run(&misbehave::Args::sized(short), &mut report).await;
+            withdrawn::run(&withdrawn::Args::sized(short), &mut report).await;
             // Bookmarks come every 20 s, so that no short form would show anything; what it shows
             // is shown in small by tests/it/network.rs.
             if !short {

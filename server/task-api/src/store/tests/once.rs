@@ -45,7 +45,7 @@ async fn one_key_makes_one_change_in_one_commit_in_a_later_one_and_after_a_kill(
     assert!(answers.into_iter().all(|answer| answer.as_ref() == Ok(&first)));
     assert_eq!(bench.seqs(), [2]);
     assert_eq!(bench.store.validate(&first.cursor), Ok(1));
-    let page = bench.store.list(ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
+    let page = bench.store.list(list_of(10)).await.unwrap();
     assert_eq!(page.tasks.len(), 2);
 }
 

@@ -1,6 +1,6 @@
-//! Makes text from a server harmless: what would drive a terminal, hide, or fake a line is shown.
+//! Makes text of others harmless: what would drive a terminal, hide, or fake a line is shown.
 //!
-//! Nothing that came over the wire may reach stdout or stderr except through here.
+//! Nothing that came over the wire may reach a terminal or a log except through here.
 
 use std::fmt::{self, Write};
 
@@ -10,7 +10,7 @@ use std::fmt::{self, Write};
 /// that Unicode lets change or hide its neighbours: bidi controls, zero-width characters, fillers,
 /// annotations and tags. U+FE00 to U+FE0F stay, since they only choose the look of an emoji.
 #[must_use]
-pub(crate) fn is_hazardous(c: char) -> bool {
+pub fn is_hazardous(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -22,7 +22,7 @@ pub(crate) fn is_hazardous(c: char) -> bool {
 
 /// Text for a person: each hazardous character is written as `\u{1b}`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Visible<'a>(pub(crate) &'a str);
+pub struct Visible<'a>(pub &'a str);
 
 impl fmt::Display for Visible<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,7 +36,7 @@ impl fmt::Display for Visible<'_> {
 ///
 /// In JSON such characters stand only in strings, except for the whitespace between tokens.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct JsonLine<'a>(pub(crate) &'a str);
+pub struct JsonLine<'a>(pub &'a str);
 
 impl fmt::Display for JsonLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,6 +47,20 @@ impl fmt::Display for JsonLine<'_> {
             }
             c => f.write_char(c),
         })
+    }
+}
+
+/// What is logged at once, as one line: a line break within it cannot fake another one. The line
+/// break at its end stays.
+#[derive(Clone, Copy, Debug)]
+pub struct LogLine<'a>(pub &'a str);
+
+impl fmt::Display for LogLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.strip_suffix('\n') {
+            Some(line) => writeln!(f, "{}", Visible(line)),
+            None => Visible(self.0).fmt(f),
+        }
     }
 }
 
@@ -94,6 +108,18 @@ mod tests {
             (r#""\u001b[2J \"x\" ü""#, r#""\u001b[2J \"x\" ü""#),
         ] {
             assert_eq!(JsonLine(json).to_string(), line);
+        }
+    }
+
+    #[test]
+    fn a_log_line_is_one() {
+        for (logged, line) in [
+            ("reason=\u{1b}[2J ü\nERROR \u{9b}\n", "reason=\\u{1b}[2J ü\\u{a}ERROR \\u{9b}\n"),
+            ("a\r\n", "a\\u{d}\n"),
+            ("a\nb", "a\\u{a}b"),
+            ("", ""),
+        ] {
+            assert_eq!(LogLine(logged).to_string(), line);
         }
     }
 

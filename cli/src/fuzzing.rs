@@ -1,0 +1,63 @@
+//! Doors for tests that look at the lines of the watcher without a watcher.
+#![expect(clippy::expect_used, reason = "a harness fails by panicking")]
+
+use std::io::Write;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use taskwatch_client::protocol::{CloseCode, Denied, ErrorCode, Pattern, TaskEvent, Timestamp};
+use taskwatch_client::{Update, WatchError};
+
+use crate::escape::Visible;
+use crate::exit::Failure;
+use crate::log::Harmless;
+use crate::output::{self, TextFormat};
+use crate::paint::Paint;
+use crate::status::Status;
+
+pub fn visible(text: &str) -> String {
+    Visible(text).to_string()
+}
+
+pub fn json_line(envelope: &str) -> String {
+    output::json_line(envelope)
+}
+
+pub fn event_line(event: &TaskEvent, at: Option<Timestamp>) -> String {
+    let now = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+    TextFormat::new(Paint(false), &[Pattern::All]).line(event, at, false, &now)
+}
+
+/// What the log makes of one line.
+pub fn log_line(line: &[u8]) -> Vec<u8> {
+    let mut log = Harmless(Vec::new());
+    log.write_all(line).expect("memory takes all");
+    log.0
+}
+
+/// What is said of a connection to a server that answers everything with the same text.
+pub fn status_lines(said: &str) -> Vec<String> {
+    let mut status = Status::new(Paint(false), false, said);
+    let (code, reason) = (ErrorCode::from(said), said.to_owned());
+    let denied = Denied { repository: Pattern::All, code: code.clone() };
+    let updates = [
+        Update::Connecting { attempt: 1 },
+        Update::Connected { resumed: false, server: reason.clone() },
+        Update::Interrupted { reason: reason.clone(), retry_in: Duration::ZERO },
+        Update::Denied(vec![denied.clone()]),
+    ];
+    let failures: [WatchError; 5] = [
+        WatchError::Rejected { status: 400, code: Some(code.clone()), reason: reason.clone() },
+        WatchError::Closed { code: CloseCode::from(4000), reason: reason.clone() },
+        WatchError::Refused { code, reason: reason.clone() },
+        WatchError::Gap { reason: said.into() },
+        WatchError::Unreachable { attempts: 1, reason },
+    ];
+    let mut lines: Vec<_> = updates.iter().filter_map(|update| status.line(update)).collect();
+    for failure in failures {
+        // A hint is a line of its own, and the watcher's own words.
+        let failure = status.failure(&Failure::from(failure));
+        lines.push(failure.split("\nhint:").next().unwrap_or_default().to_owned());
+    }
+    lines
+}

@@ -1,0 +1,135 @@
+//! What `taskwatchd` can be told to do: serve, unless it is something else.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Parser, Subcommand};
+use taskwatch_protocol::{Pattern, Timestamp};
+use taskwatch_server::{FileError, Token, TokenGrant, TokensFile};
+
+use crate::settings::{Settings, duration};
+
+/// The command line of `taskwatchd`.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "taskwatchd",
+    version,
+    about = "A task API with live updates",
+    args_conflicts_with_subcommands = true
+)]
+pub struct CommandLine {
+    /// For serving.
+    #[command(flatten)]
+    pub settings: Settings,
+
+    /// Anything else.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What is done instead of serving.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Work on the tokens of a server
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+/// What is done with tokens.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token, print it, and add its hash to a file
+    ///
+    /// The token is on stdout and nowhere else. A server that was started with --tokens FILE knows
+    /// it within a second. To take it back, delete its line.
+    New(NewToken),
+}
+
+/// The token to make.
+#[derive(Clone, Debug, Args)]
+pub struct NewToken {
+    /// File to add it to; made if there is none
+    #[arg(long, env = "TASKWATCH_TOKENS", value_name = "FILE")]
+    pub tokens: PathBuf,
+
+    /// Whose it is: the name in events and logs
+    #[arg(long, value_name = "NAME")]
+    pub id: String,
+
+    /// What it is for.
+    #[command(flatten)]
+    pub granted: Granted,
+
+    /// How long it is good, such as 12h or 90d [default: until its line is deleted]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub expires: Option<Duration>,
+}
+
+/// What a token is for: something at least.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct Granted {
+    /// Repositories that may be read, such as `github.com/acme/*` (repeatable)
+    #[arg(long, value_delimiter = ',', value_name = "PATTERN")]
+    pub read: Vec<Pattern>,
+
+    /// Repositories whose tasks may be changed (repeatable)
+    #[arg(long, value_delimiter = ',', value_name = "PATTERN")]
+    pub write: Vec<Pattern>,
+
+    /// Let it read /metrics
+    #[arg(long)]
+    pub metrics: bool,
+}
+
+impl NewToken {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// If the file has a line that cannot be used, or cannot be written.
+    pub fn make(self) -> Result<Token, FileError> {
+        let Granted { read, write, metrics } = self.granted;
+        let expires = self.expires.map(from_now);
+        TokensFile::add(&self.tokens, TokenGrant { id: self.id, read, write, metrics, expires })
+    }
+}
+
+fn from_now(span: Duration) -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at = now.saturating_add(span).as_millis();
+    Timestamp::from_unix_millis(i64::try_from(at).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_sound() {
+        CommandLine::command().debug_assert();
+        assert!(CommandLine::parse_from(["taskwatchd"]).command.is_none());
+    }
+
+    #[test]
+    fn a_token_is_for_somebody_and_something() {
+        let parse = |flags: &[&str]| {
+            let new = ["taskwatchd", "token", "new", "--tokens", "t"];
+            CommandLine::try_parse_from([&new, flags].concat())
+        };
+        let both = parse(&["--id", "a", "--read", "a,b/*", "--read", "*", "--write", "c"]).unwrap();
+        let Some(Command::Token(TokenCommand::New(new))) = both.command else { panic!() };
+        assert_eq!((new.granted.read.len(), new.granted.write.len()), (3, 1));
+        assert!(parse(&["--id", "a", "--metrics", "--expires", "90d"]).is_ok());
+        for bad in [
+            &["--id", "a"][..],
+            &["--read", "a"],
+            &["--id", "a", "--read", "a*"],
+            &["--id", "a", "--read", "a", "--expires", "90"],
+            &["--id", "a", "--read", "a", "--listen", "127.0.0.1:0"],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

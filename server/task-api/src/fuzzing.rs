@@ -1,0 +1,91 @@
+//! Doors for tests that read requests without a server: what a request of somebody who may do
+//! anything asks for, and what it would make of a task.
+#![expect(clippy::expect_used, reason = "a harness fails by panicking")]
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::Method;
+use taskwatch_protocol::{RepositoryName, Status, Task, TaskEvent, Timestamp};
+use taskwatch_server::{Principal, Problem};
+use tokio::runtime::Builder;
+use uuid::Uuid;
+
+use crate::change::{Change, Decision, NewTask, Refusal, TaskPatch};
+use crate::rest::request::{self, List};
+use crate::store::ListQuery;
+
+/// What a request comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    Event(Box<TaskEvent>),
+    Unchanged,
+    /// `If-Match` names other versions.
+    Conflict,
+    List(Listed),
+}
+
+/// The parts of a list's query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub repository: Option<RepositoryName>,
+    pub status: Option<Status>,
+    pub after: Option<Uuid>,
+    pub limit: usize,
+}
+
+/// What a request asks for, and its `Idempotency-Key`. `POST`, `PATCH` and `DELETE` change `task`,
+/// or make it; anything else lists.
+pub fn ask(
+    mut request: Request<Vec<u8>>,
+    task: Task,
+    now: Timestamp,
+) -> Result<(Asked, Option<String>), Problem> {
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let (id, principal) = (task.id, Principal::anonymous());
+        request.extensions_mut().insert(principal.clone());
+        let if_match = request::if_match(request.headers());
+        let (change, once) = match *request.method() {
+            Method::POST => {
+                let (request, accepted) = (request.map(Body::from), &[request::JSON]);
+                let (body, once) = request::change(request, &principal, accepted).await?;
+                (Change::Create { id, task: NewTask::try_from(body)? }, once)
+            }
+            Method::PATCH => {
+                let accepted = &[request::MERGE_PATCH, request::JSON];
+                let request = request.map(Body::from);
+                let (body, once) = request::change(request, &principal, accepted).await?;
+                (Change::Update { id, patch: TaskPatch::try_from(body)?, if_match }, once)
+            }
+            Method::DELETE => {
+                let once = request::once(&request.into_parts().0, &principal, b"")?;
+                (Change::Delete { id, if_match }, once)
+            }
+            _ => {
+                let list = List::from_request_parts(&mut request.into_parts().0, &()).await?;
+                return Ok((Asked::List(list.into()), None));
+            }
+        };
+        let asked = match change.decide(&principal, Some(task), now) {
+            Ok(Decision::Event(event)) => Asked::Event(Box::new(event)),
+            Ok(Decision::Unchanged(_)) => Asked::Unchanged,
+            Err(Refusal::VersionConflict { .. }) => Asked::Conflict,
+            Err(other) => unreachable!("the task is there: {other:?}"),
+        };
+        Ok((asked, once.map(|once| once.key.as_str().to_owned())))
+    })
+}
+
+/// The query of the page behind a task.
+pub fn next_query(listed: &Listed, last: Uuid) -> String {
+    let Listed { repository, status, after, limit } = listed.clone();
+    let principal = Principal::anonymous();
+    List { query: ListQuery { repository, status, after, limit, principal } }.next_query(last)
+}
+
+impl From<List> for Listed {
+    fn from(List { query }: List) -> Self {
+        let ListQuery { repository, status, after, limit, .. } = query;
+        Self { repository, status, after, limit }
+    }
+}
