@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
@@ -23,11 +24,15 @@ With -o json each line is a frame as the server sent it: `task.created`, `task.u
 `task.deleted`, and with --snapshot first one or more of the type `snapshot`, with some tasks each and
 `last: true` in the last one. A gap is a line of the type `gap`, with its reason, in its place.
 
+A token never stands on the command line, where others could see it: it comes from --token-file,
+or else from the variable TASKWATCH_TOKEN. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are obeyed.
+
 Exit codes:
     0  done: --count was reached, or nobody reads stdout any more
     1  failure
     2  the command line is wrong
-    3  the server refuses: the token, the version or the permission
+    3  refused: the token, the version, the permission, the server's certificate, or the password
+       of the proxy
     4  none of the repositories exists, or none may be read
     5  events were missed that the server no longer keeps, and --on-gap did not say to go on
   130  interrupted (Ctrl-C)
@@ -51,6 +56,14 @@ pub(crate) struct Args {
         default_value = "http://127.0.0.1:8787"
     )]
     pub(crate) url: String,
+
+    /// A file with the token to show; it is read at each connect, so it may be replaced
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// Trust the certificates in this PEM file as well as those of the system
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
 
     /// Begin after this position, as found in `cursor` of the JSON output
     #[arg(long, value_name = "CURSOR", value_parser = NonEmptyStringValueParser::new())]
@@ -177,7 +190,7 @@ mod tests {
     fn everything_can_be_said() {
         let args = parse(
             "-r foo --repo github.com/acme/* --repo * --url https://x:1/tasks -o json --count 3 \
-             --since c1-0-7 --snapshot --on-gap snapshot --color never -q -vv",
+             --token-file /run/token --cacert ca.pem --since c1-0-7 --snapshot --on-gap snapshot --color never -q -vv",
         )
         .unwrap();
         assert_eq!(args.repositories.len(), 3);
@@ -186,6 +199,8 @@ mod tests {
         assert_eq!(args.count, NonZeroU64::new(3));
         assert_eq!((args.output, args.on_gap), (Format::Json, OnGap::Snapshot));
         assert!(args.snapshot);
+        assert_eq!(args.token_file.as_deref(), Some("/run/token".as_ref()));
+        assert_eq!(args.cacert.as_deref(), Some("ca.pem".as_ref()));
         assert_eq!((args.quiet, args.verbose), (true, 2));
         assert!(!args.color.on(&std::io::stdout()));
     }
@@ -226,7 +241,14 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for words in ["", "--repo", "--repo foo --count 0", "--repo foo -o xml", "--repo foo bar"] {
+        for words in [
+            "",
+            "--repo",
+            "--repo foo --count 0",
+            "--repo foo -o xml",
+            "--repo foo bar",
+            "--repo foo --token secret",
+        ] {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words}");
         }
     }

@@ -5,7 +5,7 @@
 //! | 0 | done: `--count` was reached, or nobody reads stdout any more |
 //! | 1 | failure |
 //! | 2 | the command line is wrong; clap's own errors have the same code |
-//! | 3 | the server refuses: the token, the version or the permission |
+//! | 3 | refused: the token, the version, the permission, the server's certificate, or the proxy's password |
 //! | 4 | none of the repositories exists, or none may be read |
 //! | 5 | events were missed that the server no longer keeps, and `--on-gap` did not say to go on |
 //! | 130 | interrupted |
@@ -13,7 +13,9 @@
 
 use std::io;
 
-use taskwatch_client::{BuildError, CloseCode, ErrorCode, InvalidName, WatchError};
+use taskwatch_client::{BuildError, CloseCode, ErrorCode, InvalidName, InvalidToken, WatchError};
+
+use crate::token::TOKEN_VARIABLE;
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -37,9 +39,20 @@ pub(crate) enum End {
 /// An end that nobody asked for: it has a reason and a code that is not 0.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// `--url` is not the address of a server.
+    /// `--url`, `--cacert` or the proxy of the environment makes no sense.
     #[error(transparent)]
-    Address(#[from] BuildError),
+    Settings(#[from] BuildError),
+    /// `--token-file` cannot be read.
+    #[error("cannot read the token file {path}: {error}")]
+    TokenFile {
+        /// Its name.
+        path: String,
+        /// What is wrong with it.
+        error: io::Error,
+    },
+    /// The variable does not hold a token.
+    #[error("{TOKEN_VARIABLE}: {0}")]
+    TokenVariable(InvalidToken),
     /// `--repo` is not a name.
     #[error(transparent)]
     Name(#[from] InvalidName),
@@ -71,7 +84,9 @@ impl End {
 impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Address(_) | Self::Name(_) => USAGE,
+            Self::Settings(_) | Self::TokenFile { .. } | Self::TokenVariable(_) | Self::Name(_) => {
+                USAGE
+            }
             Self::Watch(error) => watch_code(error),
             Self::Ended | Self::Output(_) | Self::Start(_) => FAILURE,
         }
@@ -79,10 +94,22 @@ impl Failure {
 
     /// What to do about it, if that is plain.
     pub(crate) fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Watch(WatchError::Gap { .. }) => Some(
+        let Self::Watch(error) = self else { return None };
+        match error {
+            WatchError::Gap { .. } => Some(
                 "without --since it begins with what comes now; --on-gap live and --on-gap snapshot \
                  go on by themselves",
+            ),
+            WatchError::Rejected { status: 401, .. }
+            | WatchError::Closed { code: CloseCode::Unauthorized, .. } => {
+                Some("a token is given with --token-file FILE, or in the variable TASKWATCH_TOKEN")
+            }
+            WatchError::Certificate { .. } => {
+                Some("--cacert FILE trusts the certificates in FILE as well")
+            }
+            WatchError::Proxy { .. } => Some(
+                "user and password stand in the address of the proxy, as in \
+                 HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
             ),
             _ => None,
         }
@@ -99,6 +126,9 @@ fn watch_code(error: &WatchError) -> u8 {
             code: CloseCode::Unauthorized | CloseCode::Forbidden | CloseCode::Version,
             ..
         } => REFUSED,
+        WatchError::Token { .. } | WatchError::Certificate { .. } | WatchError::Proxy { .. } => {
+            REFUSED
+        }
         WatchError::Denied { .. } => NOT_FOUND,
         WatchError::Gap { .. } => HISTORY_GONE,
         _ => FAILURE,
@@ -171,6 +201,14 @@ mod tests {
     #[test]
     fn the_other_ends_of_a_stream() {
         assert_eq!(code(WatchError::Denied { denied: Vec::new() }), 4);
+        for refused in [
+            WatchError::Token { reason: String::new() },
+            WatchError::Certificate { reason: String::new() },
+            WatchError::Proxy { proxy: String::new() },
+        ] {
+            assert_eq!(code(refused), 3);
+        }
+        assert_eq!(Failure::TokenVariable(InvalidToken::Empty).code(), 2);
         assert_eq!(code(WatchError::Gap { reason: ResetReason::Expired }), 5);
         assert_eq!(code(WatchError::Unreachable { attempts: 3, reason: String::new() }), 1);
         assert_eq!(Failure::Ended.code(), 1);

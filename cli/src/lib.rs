@@ -12,6 +12,7 @@ mod output;
 mod paint;
 mod status;
 mod stop;
+mod token;
 mod watch;
 
 use std::ffi::OsString;
@@ -48,6 +49,11 @@ pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>) -> Exit
 }
 
 fn run_to_end(args: &Args, status: &mut Status) -> Result<End, Failure> {
+    if let Some(path) = &args.token_file
+        && let Some(mode) = token::open_to_others(path)?
+    {
+        let _ = writeln!(io::stderr(), "{}", status.open_to_others(path, mode));
+    }
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
     let end = runtime.block_on(watch(args, status));

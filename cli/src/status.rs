@@ -1,8 +1,9 @@
 //! What goes to stderr about the connection. Pure: updates in, lines out.
 
+use std::path::Path;
 use std::time::Duration;
 
-use taskwatch_client::{Denied, ErrorCode, Gap, Update};
+use taskwatch_client::{Denied, ErrorCode, Gap, Pattern, Update};
 
 use crate::escape::Visible;
 use crate::exit::Failure;
@@ -39,9 +40,16 @@ impl Status {
     pub(crate) fn line(&mut self, update: &Update) -> Option<String> {
         match update {
             Update::Denied(denied) => Some(self.warning(&format!("not found: {}", names(denied)))),
+            Update::Granted(granted) => Some(self.warning(&granted_text(granted))),
             Update::Gap(gap) => Some(self.warning(&gap_text(gap))),
             connection => self.connection(connection).filter(|_| !self.quiet),
         }
+    }
+
+    /// The line about a token file that others may read.
+    pub(crate) fn open_to_others(&self, path: &Path, mode: u32) -> String {
+        let path = path.display().to_string();
+        self.warning(&format!("others may read the token in {} (mode {mode:o})", Visible(&path)))
     }
 
     /// The last line, if the watcher ends otherwise than it was asked to.
@@ -127,6 +135,11 @@ fn names(denied: &[Denied]) -> String {
         code => format!("{} ({})", denied.repository, Visible(code.as_str())),
     };
     denied.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn granted_text(granted: &[Pattern]) -> String {
+    let names: Vec<_> = granted.iter().map(ToString::to_string).collect();
+    format!("found again: {}; what happened before is missing", names.join(", "))
 }
 
 fn gap_text(gap: &Gap) -> String {
@@ -236,10 +249,15 @@ mod tests {
     #[test]
     fn quiet_leaves_what_is_refused() {
         let quiet = Status::new(Paint(false), true, "http://x");
-        let story = [connected(false), denied(), interrupted("restart", 800), Update::Parked];
+        let granted = Update::Granted(vec!["acme/*".parse().unwrap()]);
+        let story =
+            [connected(false), denied(), interrupted("restart", 800), Update::Parked, granted];
         assert_eq!(
             told(quiet, &story),
-            ["warning: not found: acme/secret, acme/* (on_\\u{9b}moon)"]
+            [
+                "warning: not found: acme/secret, acme/* (on_\\u{9b}moon)",
+                "warning: found again: acme/*; what happened before is missing",
+            ]
         );
     }
 

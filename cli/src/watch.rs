@@ -18,6 +18,7 @@ use crate::args::{self, Args};
 use crate::exit::{End, Failure};
 use crate::output::{self, TextFormat};
 use crate::status::Status;
+use crate::token::{TOKEN_VARIABLE, with_token};
 
 /// For a polite end; after it the connection is just dropped.
 const CLOSE_LIMIT: Duration = Duration::from_millis(1_500);
@@ -35,7 +36,7 @@ pub(crate) enum Printer {
 /// The stream that the arguments ask for. Nothing is dialled yet.
 ///
 /// # Errors
-/// If the address is not one of a server.
+/// If they make no sense.
 pub(crate) fn open(args: &Args) -> Result<Updates, Failure> {
     let on_gap = match args.on_gap {
         args::OnGap::Error => OnGap::Error,
@@ -43,7 +44,12 @@ pub(crate) fn open(args: &Args) -> Result<Updates, Failure> {
         args::OnGap::Snapshot => OnGap::Snapshot,
     };
     let names = args.repositories.iter().map(ToString::to_string);
-    let mut events = Client::builder(&args.url).build()?.subscribe(names)?;
+    let variable = std::env::var_os(TOKEN_VARIABLE);
+    let mut client = with_token(Client::builder(&args.url), args.token_file.as_deref(), variable)?;
+    if let Some(path) = &args.cacert {
+        client = client.cacert(path);
+    }
+    let mut events = client.build()?.subscribe(names)?;
     if args.snapshot {
         events = events.snapshot();
     }

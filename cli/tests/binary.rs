@@ -7,12 +7,18 @@ use std::process::{Command, Output, Stdio};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
 
 /// The binary with these arguments, and nothing of the environment that could change it.
 fn taskwatch(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_taskwatch"));
-    command.args(arguments).env_remove("TASKWATCH_URL").stdin(Stdio::null());
+    command.args(arguments).stdin(Stdio::null());
+    for name in
+        ["TASKWATCH_URL", "TASKWATCH_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
+    {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -50,6 +56,75 @@ fn a_wrong_command_line_exits_with_2_and_says_why_on_stderr() {
         assert_eq!((code, stdout.as_str()), (Some(2), ""), "{arguments:?}: {stderr}");
         assert!(stderr.contains(why), "{arguments:?}: {stderr}");
     }
+}
+
+#[test]
+fn a_token_or_a_certificate_that_cannot_be_read_exits_with_2() {
+    for (arguments, why) in [
+        (["--token-file", "/no/token"], "cannot read the token file /no/token"),
+        (["--cacert", "/no/ca.pem"], "cannot take certificates from /no/ca.pem"),
+        (["--cacert", "/dev/null"], "no certificate"),
+    ] {
+        let (code, stdout, stderr) = run(&[&["--repo", "foo"][..], &arguments].concat());
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(why), "{arguments:?}: {stderr}");
+    }
+}
+
+/// A server that takes no token, and what the watcher shows it.
+async fn refuses_twice(server: &tokio::net::TcpListener) -> [String; 2] {
+    let mut shown = [String::new(), String::new()];
+    for request in &mut shown {
+        let (mut tcp, _) = server.accept().await.unwrap();
+        while !request.ends_with("\r\n\r\n") {
+            request.push(char::from(tcp.read_u8().await.unwrap()));
+        }
+        let answer = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        tcp.write_all(answer.as_bytes()).await.unwrap();
+    }
+    shown
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_refused_token_exits_with_3_and_is_shown_nowhere() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "from-the-file\n").unwrap();
+    let path = file.to_str().unwrap();
+    for (mode, arguments, token) in [
+        (0o644, &["--token-file", path][..], "from-the-file"),
+        (0o600, &["--token-file", path], "from-the-file"),
+        (0o644, &[], "from-the-variable"),
+    ] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut command =
+            taskwatch(&[&["--repo", "foo", "-vvv", "--url", &url], arguments].concat());
+        command.env("TASKWATCH_TOKEN", "from-the-variable").stdout(Stdio::piped());
+        let watcher = command.stderr(Stdio::piped()).spawn().unwrap();
+        for request in refuses_twice(&server).await {
+            assert!(
+                request.contains(&format!("\r\nauthorization: Bearer {token}\r\n")),
+                "{request}"
+            );
+        }
+        let Output { status, stdout, stderr } = watcher.wait_with_output().unwrap();
+        let told = String::from_utf8([stdout, stderr].concat()).unwrap();
+        assert_eq!(status.code(), Some(3), "{told}");
+        assert!(
+            told.contains("error: ") && told.contains("hint: ") && !told.contains(token),
+            "{told}"
+        );
+        let is_warned = mode == 0o644 && !arguments.is_empty();
+        assert_eq!(told.contains("warning: others may read the token in "), is_warned, "{told}");
+    }
+    let help = taskwatch(&["--help"]).env("TASKWATCH_TOKEN", "from-the-variable").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("TASKWATCH_TOKEN") && !help.contains("from-the-variable"), "{help}");
 }
 
 /// Nothing has to come through the pipe for its end to be noticed.

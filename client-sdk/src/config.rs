@@ -1,12 +1,16 @@
 //! Where to connect, and how hard to try.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use taskwatch_protocol::{InvalidName, Pattern};
-use url::Url;
+use tracing::warn;
+use url::{Host, Url};
 
-use crate::dial::Dialer;
-use crate::{EventStream, OnGap, TaskView};
+use crate::dial::{Dialer, Proxy, tls_config};
+use crate::token::{TokenFile, Tokens};
+use crate::{EventStream, InvalidToken, OnGap, TaskView, Token, TokenProvider};
 
 /// Watches the tasks of one server. A clone is cheap.
 #[derive(Clone, Debug)]
@@ -30,6 +34,9 @@ pub struct ClientBuilder {
     backoff_initial: Duration,
     backoff_cap: Duration,
     max_elapsed: Option<Duration>,
+    tokens: Option<Result<Tokens, InvalidToken>>,
+    cacert: Option<PathBuf>,
+    no_proxy: bool,
 }
 
 /// The address or another setting of a client makes no sense.
@@ -63,6 +70,25 @@ pub enum BuildError {
     #[error("cannot prepare TLS: {reason}")]
     Tls {
         /// What is wrong.
+        reason: String,
+    },
+    /// The file of further roots is not one.
+    #[error("cannot take certificates from {}: {reason}", path.display())]
+    Cacert {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The text given as a token cannot be one.
+    #[error(transparent)]
+    Token(#[from] InvalidToken),
+    /// The environment names a proxy that cannot be used.
+    #[error("cannot use the proxy {proxy}: {reason}")]
+    Proxy {
+        /// Its address, without user and password.
+        proxy: String,
+        /// What is wrong with it.
         reason: String,
     },
 }
@@ -103,6 +129,9 @@ impl Client {
             backoff_initial: Duration::from_millis(500),
             backoff_cap: Duration::from_secs(30),
             max_elapsed: None,
+            tokens: None,
+            cacert: None,
+            no_proxy: false,
         }
     }
 
@@ -204,23 +233,86 @@ impl ClientBuilder {
         self
     }
 
+    /// Who is asked for tokens: before every connection, before a token runs out, and once more when
+    /// the server has refused one. A second refusal in a row ends the stream with
+    /// [`WatchError::Rejected`](crate::WatchError::Rejected) or
+    /// [`WatchError::Closed`](crate::WatchError::Closed).
+    ///
+    /// A token that is about to run out is renewed while the connection goes on: after four fifths of
+    /// its life, or 30 s before its end, whichever is sooner.
+    pub fn token(mut self, provider: impl TokenProvider) -> Self {
+        self.tokens = Some(Ok(Tokens::new(provider)));
+        self
+    }
+
+    /// A token that stays the same.
+    pub fn bearer(mut self, token: impl Into<String>) -> Self {
+        self.tokens = Some(Token::new(token.into()).map(Tokens::new));
+        self
+    }
+
+    /// A file that holds a token, and is read whenever one is needed; it may be replaced. The end of
+    /// its last line does not count.
+    pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tokens = Some(Ok(Tokens::new(TokenFile(path.into()))));
+        self
+    }
+
+    /// Trusts the certificates in this PEM file as well as the roots of the machine: that of a private
+    /// authority, or one that a server has made for itself. The file is read by
+    /// [`build`](Self::build).
+    pub fn cacert(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cacert = Some(path.into());
+        self
+    }
+
+    /// Connects directly, whatever the environment says.
+    ///
+    /// Otherwise `HTTPS_PROXY` (for `https` and `wss`), `HTTP_PROXY` (for `http` and `ws`) and
+    /// `ALL_PROXY` name an HTTP proxy, with user and password if it wants them, and `NO_PROXY` the
+    /// hosts that need none; also in lower case. They are read by [`build`](Self::build). As with
+    /// curl, an address of this machine is no exception unless `NO_PROXY` names it. A proxy that wants
+    /// another password ends the stream with [`WatchError::Proxy`](crate::WatchError::Proxy); whatever
+    /// else it answers is waited out.
+    pub fn no_proxy(mut self) -> Self {
+        self.no_proxy = true;
+        self
+    }
+
     /// Checks the settings. Nothing is dialled yet.
     ///
     /// # Errors
-    /// [`BuildError`] if the address is not one of a server.
+    /// [`BuildError`] if the address is not one of a server, or another setting makes no sense.
     pub fn build(self) -> Result<Client, BuildError> {
         if self.backoff_initial.is_zero() || self.backoff_cap.is_zero() {
             return Err(BuildError::Backoff);
         }
-        let dialer = Dialer::new(endpoint(&self.url)?)
-            .map_err(|problem| BuildError::Tls { reason: problem.to_string() })?;
+        let url = endpoint(&self.url)?;
+        let tokens = self.tokens.transpose()?;
+        if tokens.is_some() && url.scheme() == "ws" && !is_loopback(&url) {
+            warn!("the token goes to {} unencrypted", url.authority());
+        }
+        let tls = || tls_config(self.cacert.as_deref());
+        let proxy = if self.no_proxy { None } else { Proxy::of(&url, &Matcher::from_env(), tls)? };
+        // A file that is wrong is told also where it is not needed.
+        let is_encrypted = url.scheme() == "wss";
+        let tls = (is_encrypted || self.cacert.is_some()).then(tls).transpose()?;
         let settings = Settings {
-            dialer,
+            dialer: Dialer::new(url, tls.filter(|_| is_encrypted), proxy, tokens),
             backoff_initial: self.backoff_initial,
             backoff_cap: self.backoff_cap,
             max_elapsed: self.max_elapsed,
         };
         Ok(Client { settings })
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
     }
 }
 

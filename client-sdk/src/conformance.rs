@@ -9,10 +9,14 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::dial::Dialer;
 use crate::link::Received;
 
+fn dialer(url: &str) -> Result<Dialer, Box<dyn Error>> {
+    Ok(Dialer::new(url.parse()?, None, None, None))
+}
+
 /// Sends back every message, of up to `max_message` bytes, until the peer closes or breaks the
 /// protocol.
 pub async fn echo(url: &str, max_message: usize) -> Result<(), Box<dyn Error>> {
-    let mut dialer = Dialer::new(url.parse()?)?;
+    let mut dialer = dialer(url)?;
     dialer.max_message = max_message;
     let mut link = dialer.dial().await.map_err(|problem| format!("{problem:?}"))?;
     loop {
@@ -36,8 +40,7 @@ pub async fn echo(url: &str, max_message: usize) -> Result<(), Box<dyn Error>> {
 
 /// Takes one text, such as the number of cases, and says goodbye.
 pub async fn ask(url: &str) -> Result<String, Box<dyn Error>> {
-    let dialer = Dialer::new(url.parse()?)?;
-    let mut link = dialer.dial().await.map_err(|problem| format!("{problem:?}"))?;
+    let mut link = dialer(url)?.dial().await.map_err(|problem| format!("{problem:?}"))?;
     loop {
         match link.next().await {
             Received::Message(Message::Text(text)) => {

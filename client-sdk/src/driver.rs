@@ -8,11 +8,11 @@ use taskwatch_protocol::{ClientFrame, CloseCode};
 use tokio::time::{sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::WatchError;
 use crate::dial::{DialError, Dialer};
 use crate::feed::Feed;
 use crate::link::{Link, Received};
 use crate::machine::{Action, Generation, Input, LinkInput, Machine, Now, Wish};
+use crate::{Token, TokenError, WatchError};
 
 /// The machine sees the clocks at least this often, so that it notices when the computer slept.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -20,6 +20,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
 type Dialling = Pin<Box<dyn Future<Output = Result<Link, DialError>> + Send>>;
+type Asking = Pin<Box<dyn Future<Output = Result<Token, TokenError>> + Send>>;
 
 enum Line {
     Down,
@@ -35,7 +36,7 @@ pub(crate) fn run(
     first: Wish,
 ) -> impl Future<Output = ()> + Send {
     // Made before the first poll: also a task that never runs tells its stream.
-    let mut driver = Driver { machine, dialer, feed, line: Line::Down };
+    let mut driver = Driver { machine, dialer, feed, line: Line::Down, asking: None };
     async move {
         driver.handle(Input::Wish(first));
         while driver.perform().await {
@@ -50,6 +51,8 @@ struct Driver {
     dialer: Dialer,
     feed: Arc<Feed>,
     line: Line,
+    /// For a token while the connection goes on.
+    asking: Option<(Generation, Asking)>,
 }
 
 impl Driver {
@@ -67,6 +70,7 @@ impl Driver {
         let input = tokio::select! {
             () = self.feed.changed() => return self.caller_changed(),
             input = self.line.next(), if self.machine.is_reading() => input,
+            input = answer(&mut self.asking) => input,
             () = sleep_until(wake.into()) => Input::Tick,
         };
         self.handle(input);
@@ -91,6 +95,11 @@ impl Driver {
                     self.line = Line::Dialling(generation, dialling);
                 }
                 Action::Send(frame) => self.send(&frame).await,
+                Action::AskToken(generation) => {
+                    let dialer = self.dialer.clone();
+                    let asking = Box::pin(async move { dialer.token().await });
+                    self.asking = Some((generation, asking));
+                }
                 Action::Yield(update, position) => self.feed.push(update, position),
                 Action::Bookmark(cursor) => self.feed.bookmark(cursor),
                 Action::Ready => self.feed.ready(),
@@ -126,6 +135,14 @@ impl Driver {
             link.close(CloseCode::Bye).await;
         }
     }
+}
+
+/// The answer of the provider, if it was asked.
+async fn answer(asking: &mut Option<(Generation, Asking)>) -> Input {
+    let Some((generation, token)) = asking else { return std::future::pending().await };
+    let input = Input::Link(*generation, LinkInput::Token(token.await));
+    *asking = None;
+    input
 }
 
 impl Drop for Driver {

@@ -56,6 +56,25 @@ pub enum WatchError {
         /// What the last attempt met, for people.
         reason: String,
     },
+    /// The [provider](crate::TokenProvider) says that it will never have a token.
+    #[error("there is no token: {reason}")]
+    Token {
+        /// Its own words.
+        reason: String,
+    },
+    /// The server, or who answered in its place, has a certificate that is not trusted. More can be
+    /// trusted with [`cacert`](crate::ClientBuilder::cacert).
+    #[error("the server's certificate is not accepted: {reason}")]
+    Certificate {
+        /// What is wrong with it, for people.
+        reason: String,
+    },
+    /// The HTTP proxy wants a user and a password, or others than those it was given.
+    #[error("the proxy {proxy} refuses: it wants a user and a password that it knows (407)")]
+    Proxy {
+        /// Its address, without user and password.
+        proxy: String,
+    },
     /// The runtime that kept the stream going has ended.
     #[error("the runtime of the stream has ended")]
     Aborted,

@@ -43,6 +43,7 @@ pub mod simulation;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod token;
 mod update;
 mod view;
 
@@ -56,5 +57,6 @@ pub use config::{BuildError, Client, ClientBuilder};
 pub use error::WatchError;
 pub use fold::Tasks;
 pub use stream::{EventStream, Updates};
+pub use token::{InvalidToken, Token, TokenError, TokenFuture, TokenProvider};
 pub use update::{Event, Gap, OnGap, Snapshot, Update};
 pub use view::TaskView;

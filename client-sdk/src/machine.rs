@@ -3,26 +3,29 @@
 //! The contract: [`Machine::handle`] one input, then [`Machine::poll_action`] until `None`, then
 //! the next input, at the latest at [`Machine::deadline`].
 
+mod comeback;
 mod frames;
 #[cfg(test)]
 mod model;
+mod renewal;
 mod session;
 mod snapshot;
 mod step;
+mod subscription;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use taskwatch_protocol::{Advice, CloseCode, CloseReason, Denied, EventKind, Pattern, Subscribe};
-use tracing::{debug, trace};
+use taskwatch_protocol::{Denied, EventKind, Pattern, Subscribe};
+use tracing::trace;
 
+use self::comeback::BACK_OFF;
 use self::session::Session;
 use self::snapshot::Owed;
 pub(crate) use self::step::{Action, Generation, Input, LinkInput, Now, Plan, Wish};
 use crate::backoff::Delays;
-use crate::dial::DialError;
 use crate::ledger::Ledger;
 use crate::{OnGap, Update, WatchError};
 
@@ -30,14 +33,8 @@ use crate::{OnGap, Update, WatchError};
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
 /// For how long a full buffer keeps the link before giving it back.
 const PARK_AFTER: Duration = Duration::from_secs(5);
-/// A link that was live for so long has proven itself: waits begin small again.
-const PROVEN_AFTER: Duration = Duration::from_secs(30);
 /// A wall clock ahead of the steady one by more than this means that the machine slept.
 const SLEPT: Duration = Duration::from_secs(5);
-/// A restarting server that does not say when to come back meets its clients spread over this.
-const RESTART_SPREAD: Duration = Duration::from_secs(5);
-/// No advice keeps a client away for longer.
-const MAX_ADVICE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 enum Phase {
@@ -54,15 +51,6 @@ enum Phase {
     Parked,
     Stopped,
 }
-
-/// When a lost link is made again.
-#[derive(Clone, Copy, Debug)]
-enum Comeback {
-    AtOnce,
-    BackOff { at_least: Duration },
-}
-
-const BACK_OFF: Comeback = Comeback::BackOff { at_least: Duration::ZERO };
 
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -92,6 +80,10 @@ pub(crate) struct Machine {
     full_since: Option<Instant>,
     /// The denials that the caller knows of.
     denied: Vec<Denied>,
+    /// Whether there is somebody to ask for tokens.
+    has_tokens: bool,
+    /// The server has refused a token since a subscription was last acknowledged.
+    is_refused: bool,
 }
 
 impl Machine {
@@ -117,6 +109,8 @@ impl Machine {
             hurried: false,
             full_since: None,
             denied: Vec::new(),
+            has_tokens: plan.has_tokens,
+            is_refused: false,
         }
     }
 
@@ -171,13 +165,16 @@ impl Machine {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
-        match &self.phase {
+        match &mut self.phase {
             Phase::Waiting { .. } => self.dial(now),
             Phase::Dialling { .. } => {
                 self.lost(now, format!("no connection within {DIAL_LIMIT:?}"), BACK_OFF);
             }
             Phase::Open(_) if self.full_since.is_some() => self.park(now),
             Phase::Open(session) => {
+                if session.renewal.starts(now) {
+                    return self.actions.push_back(Action::AskToken(self.generation));
+                }
                 let reason = session.what_is_late(now);
                 self.lost(now, reason, BACK_OFF);
             }
@@ -189,6 +186,7 @@ impl Machine {
         match input {
             LinkInput::Opened => self.opened(now),
             LinkInput::DialFailed(error) => self.dial_failed(now, error),
+            LinkInput::Token(token) => self.renew(now, token),
             LinkInput::Text(text) => self.receive(now, text),
             LinkInput::Alive => {
                 if let Phase::Open(session) = &mut self.phase {
@@ -269,83 +267,6 @@ impl Machine {
         self.phase = Phase::Dialling { until: now + DIAL_LIMIT };
         self.tell(Update::Connecting { attempt: self.attempts });
         self.actions.push_back(Action::Dial(self.generation));
-    }
-
-    fn dial_failed(&mut self, now: Instant, error: DialError) {
-        match error {
-            DialError::Refused(refusal) if refusal.is_final() => {
-                let reason = refusal.detail;
-                self.stop(
-                    Action::Drop,
-                    WatchError::Rejected { status: refusal.status, code: refusal.code, reason },
-                );
-            }
-            DialError::Refused(refusal) => {
-                let at_least = refusal.retry_after.unwrap_or_default();
-                self.lost(now, refusal.to_string(), Comeback::BackOff { at_least });
-            }
-            DialError::Failed(reason) => self.lost(now, reason, BACK_OFF),
-        }
-    }
-
-    fn closed(&mut self, now: Instant, code: CloseCode, reason: &CloseReason) {
-        let hint = reason.retry_after_ms.map(Duration::from_millis);
-        let comeback = match code.advice() {
-            Advice::Stop => {
-                let said = if code.meaning().is_empty() { &reason.word } else { code.meaning() };
-                let reason = said.to_owned();
-                return self.stop(Action::Drop, WatchError::Closed { code, reason });
-            }
-            Advice::AtOnce => {
-                hint.map_or(Comeback::AtOnce, |at_least| Comeback::BackOff { at_least })
-            }
-            Advice::BackOff { at_least } => {
-                let spread = match (code, hint) {
-                    (CloseCode::Restart, None) => self.delays.up_to(RESTART_SPREAD),
-                    (_, hint) => hint.unwrap_or_default(),
-                };
-                Comeback::BackOff { at_least: at_least.max(spread) }
-            }
-        };
-        self.lost(now, format!("the server closed the connection: {code}"), comeback);
-    }
-
-    /// The link is gone; comes back when `comeback` says.
-    fn lost(&mut self, now: Instant, reason: String, comeback: Comeback) {
-        debug!(reason, "link lost");
-        self.hang_up(now, Action::Drop);
-        let delay = match comeback {
-            Comeback::AtOnce if !self.hurried => {
-                self.hurried = true;
-                Duration::ZERO
-            }
-            Comeback::AtOnce => self.delays.next(),
-            Comeback::BackOff { at_least } => self.delays.next().max(at_least.min(MAX_ADVICE)),
-        };
-        let tried = now - *self.trying_since.get_or_insert(now);
-        if self.max_elapsed.is_some_and(|limit| tried + delay > limit) {
-            let attempts = self.attempts;
-            return self.stop(Action::Drop, WatchError::Unreachable { attempts, reason });
-        }
-        self.phase = Phase::Waiting { until: now + delay };
-        self.tell(Update::Interrupted { reason, retry_in: delay });
-    }
-
-    /// Ends the connection, or the attempt at one. What it still says is nobody's.
-    fn hang_up(&mut self, now: Instant, how: Action) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Idle);
-        self.generation.0 += 1;
-        self.actions.push_back(how);
-        if let Phase::Open(session) = phase
-            && let Some(since) = session.live_since
-        {
-            self.away_since = Some(now);
-            if now - since >= PROVEN_AFTER {
-                self.delays.reset();
-                self.attempts = 0;
-                self.hurried = false;
-            }
-        }
     }
 
     fn park(&mut self, now: Instant) {

@@ -72,7 +72,7 @@ impl Stream {
         let Choice { patterns, since, snapshot, on_gap, room } = choice;
         let feed = Feed::new();
         feed.begin_at(since.clone());
-        let plan = Plan { since, snapshot, on_gap, types: None };
+        let plan = Plan { since, snapshot, on_gap, ..Plan::default() };
         let delays = Delays::new(Duration::from_millis(500), Duration::from_secs(30), draw);
         let machine = Machine::new(plan, delays, None);
         #[expect(clippy::disallowed_methods, reason = "any beginning will do")]
@@ -173,6 +173,8 @@ impl Stream {
             match action {
                 Action::Dial(generation) => self.outgoing.push(Outgoing::Dial(Link(generation))),
                 Action::Send(frame) => self.outgoing.push(Outgoing::Text(frame.encode())),
+                // Only who has tokens is told to ask for one.
+                Action::AskToken(_) => {}
                 Action::Yield(update, position) => self.feed.push(update, position),
                 Action::Bookmark(cursor) => self.feed.bookmark(cursor),
                 Action::Ready => self.feed.ready(),

@@ -91,7 +91,8 @@ pub struct EventStream {
 
 impl EventStream {
     pub(crate) fn new(settings: Settings, wished: Vec<Pattern>) -> Self {
-        let start = Some(Start { settings, plan: Plan::default(), wished });
+        let plan = Plan { has_tokens: settings.dialer.has_tokens(), ..Plan::default() };
+        let start = Some(Start { settings, plan, wished });
         Self { inner: Subscription { feed: Arc::new(Feed::new()), start } }
     }
 

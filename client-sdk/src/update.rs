@@ -74,8 +74,13 @@ pub enum Update {
     /// The caller reads too slowly, so the link was given back; it is made again, without loss,
     /// when half of what is buffered has been yielded.
     Parked,
-    /// Some repositories do not exist for this principal; the others are subscribed.
+    /// Some repositories do not exist for this principal, or no longer do; the others are subscribed.
+    /// Every further connection asks for them again.
     Denied(Vec<Denied>),
+    /// These had been denied, and are watched from here on: with their present state, if the stream
+    /// [begins with it](crate::EventStream::snapshot), otherwise with their next event. What happened
+    /// while they were denied is not told.
+    Granted(Vec<Pattern>),
     /// The present state of some repositories, in place of everything that was known of them. What
     /// follows is exactly what has happened since.
     Snapshot(Snapshot),

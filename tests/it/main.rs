@@ -17,5 +17,7 @@ mod reconnect;
 mod resume;
 mod slow;
 mod snapshot;
+mod tls;
+mod tokens;
 mod upgrade;
 mod view;

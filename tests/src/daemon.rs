@@ -198,8 +198,21 @@ impl Watcher {
     /// # Panics
     /// If it does not start.
     pub fn spawn<A: AsRef<OsStr>>(url: &str, args: &[A]) -> Self {
+        Self::spawn_with(url, args, &[])
+    }
+
+    /// The same with these variables, and no others that mean something to it.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn spawn_with<A: AsRef<OsStr>>(url: &str, args: &[A], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary("taskwatch"));
-        command.args(["--url", url]).args(args).env_remove("TASKWATCH_URL");
+        command.args(["--url", url]).args(args);
+        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+            command.env_remove(name).env_remove(name.to_ascii_lowercase());
+        }
+        command.env_remove("TASKWATCH_URL").env_remove("TASKWATCH_TOKEN");
+        command.envs(env.iter().copied());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let stdout = LineReader::new(child.stdout.take().unwrap());

@@ -9,6 +9,7 @@ mod proxy;
 mod raw;
 mod rest;
 mod tokens;
+mod tunnel;
 
 pub use daemon::{Daemon, LineReader, Watcher, binary, example};
 pub use database::{LoggedEvent, read_log};
@@ -16,6 +17,7 @@ pub use proxy::{End, Faults, Plan, Proxy};
 pub use raw::RawClient;
 pub use rest::Rest;
 pub use tokens::{Grant, TokensFile};
+pub use tunnel::TunnelProxy;
 
 use std::time::Duration;
 

@@ -3,17 +3,16 @@
 use std::time::{Duration, Instant};
 
 use taskwatch_protocol::{
-    ClientMessage, Cursor, Denied, Envelope, ErrorCode, ErrorMessage, Heartbeat, Mode,
-    OnGap as WireOnGap, Pattern, ServerFrame, ServerMessage, Snapshot as Part, Subscribe,
-    Subscribed, TaskEvent, Timestamp,
+    ClientMessage, Cursor, Envelope, Heartbeat, OnGap as WireOnGap, ServerFrame, ServerMessage,
+    Snapshot as Part, Subscribe, TaskEvent, Timestamp,
 };
-use tracing::trace;
+use tracing::{debug, trace};
 
-use super::session::{CatchingUp, Request, Session};
-use super::snapshot::Incoming;
-use super::{Action, BACK_OFF, Comeback, Machine, Phase};
+use super::comeback::BACK_OFF;
+use super::session::Session;
+use super::{Action, Machine, Phase};
 use crate::ledger::Mismatch;
-use crate::{Event, Gap, OnGap, Update, WatchError};
+use crate::{Event, OnGap, Token, TokenError, Update};
 
 /// So many unproven events make the machine ask for a proof, so that it can forget them; not more
 /// often than once per interval, since a server limits how often it is asked.
@@ -68,6 +67,26 @@ impl Machine {
         self.phase = Phase::Open(session);
     }
 
+    /// What the provider has said while the connection goes on.
+    pub(super) fn renew(&mut self, now: Instant, token: Result<Token, TokenError>) {
+        let Phase::Open(session) = &mut self.phase else { return };
+        match token {
+            Ok(token) => {
+                let auth = session.authenticate(&token);
+                self.actions.push_back(Action::Send(auth));
+            }
+            Err(problem @ TokenError::Temporary(_)) => {
+                debug!(%problem, "no new token yet");
+                session.renewal.later(now);
+            }
+            // The connection lives as long as the token it has. The next one ends the stream.
+            Err(problem @ TokenError::Final(_)) => {
+                debug!(%problem, "no new token");
+                session.renewal.give_up();
+            }
+        }
+    }
+
     pub(super) fn receive(&mut self, now: Instant, text: Box<str>) {
         let Phase::Open(session) = &mut self.phase else { return };
         session.heard(now);
@@ -99,7 +118,19 @@ impl Machine {
                 session.ponged(id.as_deref());
                 self.heartbeat(now, heartbeat, cursor);
             }
-            ServerMessage::Welcome(welcome) => session.welcome(welcome),
+            ServerMessage::Welcome(welcome) => {
+                let life = welcome.token_expires_in_ms.filter(|_| self.has_tokens);
+                session.renewal.expires_in(now, life.map(Duration::from_millis));
+                session.welcome(welcome);
+            }
+            ServerMessage::Authenticated(data) if session.renewal.is_answered_by(id.as_deref()) => {
+                let life = data.token_expires_in_ms.map(Duration::from_millis);
+                session.renewal.expires_in(now, life);
+            }
+            ServerMessage::Error(error) if session.renewal.is_answered_by(id.as_deref()) => {
+                debug!(error.message, "the server did not take a new token");
+                session.renewal.later(now);
+            }
             ServerMessage::Subscribed(data) => self.subscribed(now, id.as_deref(), cursor, data),
             ServerMessage::Unsubscribed(_) => {
                 session.answered(id.as_deref());
@@ -156,7 +187,7 @@ impl Machine {
 
     /// Something is missing of what the server has sent, so more may be: goes back to where nothing
     /// was.
-    fn incomplete(&mut self, now: Instant, reason: String) {
+    pub(super) fn incomplete(&mut self, now: Instant, reason: String) {
         if self.owed.may_rewind() {
             self.ledger.rewind();
         } else {
@@ -170,117 +201,11 @@ impl Machine {
     }
 
     /// Everything that matches up to `cursor` has come.
-    fn bookmark(&mut self, cursor: Option<Cursor>) {
+    pub(super) fn bookmark(&mut self, cursor: Option<Cursor>) {
         if let Some(cursor) = cursor.filter(|_| self.is_live()) {
             self.ledger.bookmark(cursor.clone());
             self.actions.push_back(Action::Bookmark(cursor));
         }
-    }
-
-    fn subscribed(
-        &mut self,
-        now: Instant,
-        id: Option<&str>,
-        cursor: Option<Cursor>,
-        data: Subscribed,
-    ) {
-        let Phase::Open(session) = &mut self.phase else { return };
-        if session.live_since.is_none() {
-            return match session.first_answered(id) {
-                Some(request) => self.acknowledged(now, request, cursor, data),
-                None => self.incomplete(now, "an acknowledgement is missing".to_owned()),
-            };
-        }
-        let Some(request) = session.answered(id) else {
-            return trace!(?data, "ignored: it answers nothing that was asked");
-        };
-        let caught_up = session.level(id);
-        let has_snapshot = request.snapshot && !data.accepted.is_empty();
-        if has_snapshot && !is_announced(&data, cursor.as_ref()) {
-            return self.stop(Action::Leave, no_snapshots());
-        }
-        self.bookmark(cursor);
-        if let Some(caught_up) = caught_up {
-            self.tell(caught_up);
-        }
-        self.denied(&request, data.denied);
-        if has_snapshot {
-            self.expect(&request, &data.accepted);
-        }
-    }
-
-    /// The first acknowledgement of a connection.
-    fn acknowledged(
-        &mut self,
-        now: Instant,
-        request: Request,
-        cursor: Option<Cursor>,
-        data: Subscribed,
-    ) {
-        let on_gap = self.on_gap();
-        let Phase::Open(session) = &mut self.phase else { return };
-        let since = session.since.take();
-        // A position that was given and not honoured is a gap, whatever the server calls it.
-        let is_gap = data.mode == Mode::Reset || (since.is_some() && data.mode != Mode::Resumed);
-        let reason = data.reason.clone().unwrap_or_else(|| "unknown".into());
-        if is_gap && on_gap == OnGap::Error {
-            return self.stop(Action::Leave, WatchError::Gap { reason });
-        }
-        if data.accepted.is_empty() && !data.denied.is_empty() && !session.is_asking() {
-            return self.stop(Action::Leave, WatchError::Denied { denied: data.denied });
-        }
-        let has_snapshot = request.snapshot || (is_gap && on_gap == OnGap::Snapshot);
-        let is_nothing = data.accepted.is_empty() && data.denied.is_empty();
-        if has_snapshot && (is_nothing || !is_announced(&data, cursor.as_ref())) {
-            return self.stop(Action::Leave, no_snapshots());
-        }
-        session.live_since = Some(now);
-        self.trying_since = None;
-        self.has_begun = true;
-        let away = self.away_since.take().map_or(Duration::ZERO, |since| now - since);
-        let resumed = since.is_some() && !is_gap;
-        let server = session.server.clone();
-        self.actions.push_back(Action::Ready);
-        self.tell(Update::Connected { resumed, server });
-        if !resumed {
-            self.ledger.start_at(cursor.clone());
-        }
-        if is_gap {
-            let gap = Gap { reason, since, cursor: cursor.clone() };
-            self.actions.push_back(Action::Yield(Update::Gap(gap), cursor.clone()));
-        }
-        self.denied(&request, data.denied);
-        if has_snapshot {
-            return self.expect(&request, &data.accepted);
-        }
-        let is_level = data.head.is_some() && data.head == cursor;
-        self.bookmark(cursor);
-        if resumed {
-            self.catch_up(is_level, &data.accepted, away);
-        }
-    }
-
-    /// Tells what was denied of a request, unless it was denied before.
-    fn denied(&mut self, request: &Request, denied: Vec<Denied>) {
-        let (before, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.denied).into_iter().partition(|known| {
-                request.repositories.contains(&known.repository) || denied.contains(known)
-            });
-        self.denied = others;
-        self.denied.extend(denied.iter().cloned());
-        if !denied.is_empty() && denied != before {
-            self.tell(Update::Denied(denied));
-        }
-    }
-
-    /// A snapshot of what was accepted follows. Until all of it has come, these patterns have no
-    /// position.
-    fn expect(&mut self, request: &Request, accepted: &[Pattern]) {
-        let Phase::Open(session) = &mut self.phase else { return };
-        let wanted = |pattern: &&Pattern| accepted.contains(pattern);
-        let wanted: Vec<Pattern> = request.repositories.iter().filter(wanted).cloned().collect();
-        self.owed.add(&wanted);
-        session.snapshot = (!accepted.is_empty()).then(|| Incoming::new(wanted));
     }
 
     fn snapshot(&mut self, now: Instant, part: Part, around: Around) {
@@ -314,53 +239,6 @@ impl Machine {
             self.actions.push_back(Action::Yield(Update::Snapshot(snapshot), Some(cursor)));
         }
     }
-
-    fn catch_up(&mut self, is_level: bool, accepted: &[Pattern], away: Duration) {
-        let Phase::Open(session) = &mut self.phase else { return };
-        // A snapshot that was asked for begins when the connection is level. Otherwise it takes a
-        // pattern that is subscribed already: what counts is when the answer comes.
-        let again = accepted.iter().find(|&pattern| self.wished.contains(pattern));
-        let id = match (session.asked_snapshot(), again) {
-            _ if is_level => None,
-            (Some(id), _) => Some(id.to_owned()),
-            (None, Some(pattern)) => {
-                let types = self.types.clone();
-                let again = Subscribe { types, ..Subscribe::live(vec![pattern.clone()]) };
-                let frame = session.subscribe(again);
-                let id = frame.id.clone();
-                self.actions.push_back(Action::Send(frame));
-                id
-            }
-            (None, None) => None,
-        };
-        match id {
-            Some(id) => session.catching_up = Some(CatchingUp { id, replayed: 0, away }),
-            None => self.tell(Update::CaughtUp { replayed: 0, away }),
-        }
-    }
-
-    fn refused(&mut self, now: Instant, id: Option<&str>, error: ErrorMessage) {
-        let Phase::Open(session) = &mut self.phase else { return };
-        let Some(request) = session.answered(id) else {
-            return trace!(?error, "ignored: it concerns nothing that was asked");
-        };
-        let caught_up = session.level(id);
-        if let Some(caught_up) = caught_up {
-            self.tell(caught_up);
-            // A server that will not say when it is level is no reason to leave it.
-            if !request.snapshot {
-                return;
-            }
-        }
-        let ErrorMessage { message, code, retryable, retry_after_ms } = error;
-        if retryable {
-            let at_least = Duration::from_millis(retry_after_ms.unwrap_or_default());
-            let reason = format!("the server put the subscription off: {message}");
-            self.lost(now, reason, Comeback::BackOff { at_least });
-        } else {
-            self.stop(Action::Leave, WatchError::Refused { code, reason: message });
-        }
-    }
 }
 
 /// Whether this cannot come before a snapshot has ended.
@@ -372,15 +250,4 @@ fn ends_snapshot(message: &ServerMessage, cursor: Option<&Cursor>) -> bool {
         }
         _ => false,
     }
-}
-
-/// Whether a snapshot follows: its position comes with its last frame.
-fn is_announced(data: &Subscribed, cursor: Option<&Cursor>) -> bool {
-    matches!(data.mode, Mode::Snapshot | Mode::Reset) && cursor.is_none()
-}
-
-/// An older server does not know what it was asked for, and does something else.
-fn no_snapshots() -> WatchError {
-    let reason = "this server does not send snapshots".to_owned();
-    WatchError::Refused { code: ErrorCode::Unsupported, reason }
 }

@@ -20,9 +20,9 @@ use taskwatch_protocol::{
 use self::caller::Caller;
 use self::peer::{Peer, Wire};
 use super::*;
-use crate::Update;
 use crate::buffer::Buffer;
 use crate::testing::{Model, at, seq};
+use crate::{Token, TokenError, Update};
 
 /// Names and patterns that overlap.
 const PATTERNS: [&str; 5] = ["a/x", "a/y", "b", "a/*", "*"];
@@ -38,10 +38,12 @@ enum Step {
     /// The oldest frame is lost, if that can be noticed.
     Lose,
     Ping,
+    /// The provider gives a token, or has none.
+    Token(bool),
     /// The link opens, or another attempt is made.
     Connect,
     Cut,
-    /// Silence, or a full buffer for too long.
+    /// Silence, a full buffer for too long, or a token that is to be renewed.
     Late,
     Sleep,
     /// A frame of an earlier connection arrives.
@@ -64,9 +66,10 @@ fn step() -> impl Strategy<Value = Step> {
         40 => Just(Step::Arrive),
         2 => Just(Step::Lose),
         6 => Just(Step::Ping),
+        3 => any::<bool>().prop_map(Step::Token),
         8 => Just(Step::Connect),
         3 => Just(Step::Cut),
-        1 => Just(Step::Late),
+        2 => Just(Step::Late),
         1 => Just(Step::Sleep),
         2 => Just(Step::Stale),
         1 => Just(Step::Trim),
@@ -104,6 +107,7 @@ struct Story {
     snapshots: u32,
     cut_snapshots: u32,
     losses: u32,
+    renewals: u32,
 }
 
 struct World {
@@ -115,6 +119,8 @@ struct World {
     now: Now,
     generation: Generation,
     is_dialling: bool,
+    /// The connection for which the provider is asked for a token.
+    asking: Option<Generation>,
     peer: Option<Peer>,
     stale: VecDeque<(Generation, Wire)>,
     buffer: Buffer,
@@ -132,7 +138,8 @@ impl World {
             since: since.clone(),
             snapshot: choice.snapshot,
             on_gap: choice.on_gap,
-            types: None,
+            has_tokens: true,
+            ..Plan::default()
         };
         let delays = Delays::new(Duration::from_secs(1), Duration::from_secs(1), || 0.0);
         #[expect(clippy::disallowed_methods, reason = "any beginning will do")]
@@ -145,6 +152,7 @@ impl World {
             now,
             generation: Generation(0),
             is_dialling: false,
+            asking: None,
             peer: None,
             stale: VecDeque::new(),
             buffer: Buffer::since(since),
@@ -184,6 +192,7 @@ impl World {
                     self.buffer.bookmark(cursor);
                 }
                 Action::Ready => {}
+                Action::AskToken(generation) => self.asking = Some(generation),
                 Action::Drop | Action::Leave => self.hang_up(),
                 Action::Stop(error) => self.end = Some(error),
             }
@@ -219,7 +228,9 @@ impl World {
     fn connect(&mut self) {
         if self.is_dialling {
             self.is_dialling = false;
-            self.peer = Some(Peer::new(self.log.head()));
+            let mut peer = Peer::new(self.log.head());
+            peer.welcome();
+            self.peer = Some(peer);
             self.link(LinkInput::Opened);
         } else if let Some(deadline) = self.machine.deadline().filter(|_| self.peer.is_none()) {
             self.advance(deadline);
@@ -336,6 +347,14 @@ impl World {
             Step::Ping => {
                 if let Some(peer) = &mut self.peer {
                     peer.ping();
+                }
+            }
+            Step::Token(is_there) => {
+                if let Some(generation) = self.asking.take() {
+                    self.story.renewals += 1;
+                    let token = is_there.then(|| Token::new("an-example-token").unwrap());
+                    let token = token.ok_or(TokenError::Temporary("locked".into()));
+                    self.input(Input::Link(generation, LinkInput::Token(token)));
                 }
             }
             Step::Connect => self.connect(),
@@ -482,11 +501,12 @@ fn whatever_happens_the_caller_sees_everything_once_and_in_order_or_is_told() {
         (count(|it| it.resumes), count(|it| it.lags), count(|it| it.joins));
     println!(
         "{cases} cases: {resumes} with a resume, {lags} with lag, {joins} with a join, {} with a reset, \
-         {} with a snapshot, {} with a cut one, {} with a loss",
+         {} with a snapshot, {} with a cut one, {} with a loss, {} with a renewal",
         count(|it| it.resets),
         count(|it| it.snapshots),
         count(|it| it.cut_snapshots),
         count(|it| it.losses),
+        count(|it| it.renewals),
     );
     for share in [resumes, lags, joins] {
         assert!(share * 10 >= stories.len() * 3, "the cases were too easy");

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use taskwatch_protocol::{
-    ClientFrame, ClientMessage, Cursor, Envelope, Pattern, Subscribe, Unsubscribe, Welcome,
+    Auth, ClientFrame, ClientMessage, Cursor, Envelope, Pattern, Subscribe, Unsubscribe, Welcome,
 };
 
+use super::renewal::Renewal;
 use super::snapshot::Incoming;
-use crate::Update;
+use crate::{Token, Update};
 
 /// From the upgrade to the acknowledgement of the first subscription.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -35,6 +36,7 @@ pub(super) struct Session {
     pub(super) snapshot: Option<Incoming>,
     probe: Option<(String, Instant)>,
     pub(super) proof_asked: Option<Instant>,
+    pub(super) renewal: Renewal,
 }
 
 /// A change of the subscription. Its refusal ends the connection.
@@ -74,6 +76,7 @@ impl Session {
             snapshot: None,
             probe: None,
             proof_asked: None,
+            renewal: Renewal::default(),
         }
     }
 
@@ -100,7 +103,8 @@ impl Session {
     pub(super) fn deadline(&self) -> Instant {
         let silence = self.heard + self.silence_limit();
         let probe = self.probe.as_ref().map(|(_, deadline)| *deadline);
-        [probe, self.answer_deadline()].into_iter().flatten().fold(silence, Instant::min)
+        let others = [probe, self.answer_deadline(), self.renewal.deadline()];
+        others.into_iter().flatten().fold(silence, Instant::min)
     }
 
     /// For the first acknowledgement. A server that reads its state for it may take its time, as
@@ -129,6 +133,13 @@ impl Session {
         let [least, most] = HEARTBEAT_RANGE;
         self.heartbeat = Duration::from_millis(welcome.heartbeat_ms).clamp(least, most);
         self.server = welcome.server;
+    }
+
+    /// Sends a new token. The old one holds until the answer.
+    pub(super) fn authenticate(&mut self, token: &Token) -> ClientFrame {
+        let id = self.id();
+        self.renewal.sent(id.clone());
+        Envelope::new(ClientMessage::Auth(Auth { token: token.text().to_owned() })).id(id)
     }
 
     fn id(&mut self) -> String {

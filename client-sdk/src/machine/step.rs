@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use taskwatch_protocol::{ClientFrame, CloseCode, CloseReason, Cursor, EventKind, Pattern};
 
 use crate::dial::DialError;
-use crate::{OnGap, Update, WatchError};
+use crate::{OnGap, Token, TokenError, Update, WatchError};
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,8 @@ pub(crate) enum Input {
 pub(crate) enum LinkInput {
     Opened,
     DialFailed(DialError),
+    /// What came of [`Action::AskToken`].
+    Token(Result<Token, TokenError>),
     Text(Box<str>),
     /// A frame without content: the peer lives.
     Alive,
@@ -53,6 +55,8 @@ pub(crate) enum Wish {
 pub(crate) enum Action {
     Dial(Generation),
     Send(ClientFrame),
+    /// Ask for a new token, while the connection goes on.
+    AskToken(Generation),
     /// For the caller, with the position that holds once it was yielded.
     Yield(Update, Option<Cursor>),
     /// Everything that matches up to here was yielded.
@@ -74,4 +78,5 @@ pub(crate) struct Plan {
     pub(crate) snapshot: bool,
     pub(crate) on_gap: OnGap,
     pub(crate) types: Option<Vec<EventKind>>,
+    pub(crate) has_tokens: bool,
 }

@@ -1,5 +1,6 @@
 //! The machine without a socket, a runtime or a clock.
 
+mod access;
 mod snapshots;
 
 use std::time::{Duration, Instant, SystemTime};
@@ -11,7 +12,7 @@ use taskwatch_protocol::{
 };
 
 use super::*;
-use crate::dial::Refusal;
+use crate::dial::{DialError, Refusal};
 use crate::testing::{at, event_frame};
 use crate::{Event, Gap};
 

@@ -3,10 +3,12 @@
 mod bare;
 mod embedded;
 mod log;
+mod tls;
 
 pub(crate) use bare::{Bare, Opcode, frame};
 pub(crate) use embedded::{Embedded, task};
 pub(crate) use log::TestLog;
+pub(crate) use tls::{Authority, TlsFront};
 
 use std::time::Duration;
 

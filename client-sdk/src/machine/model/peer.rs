@@ -3,13 +3,16 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use taskwatch_protocol::{
-    ClientMessage, CloseCode, Cursor, Envelope, Heartbeat, Mode, OnGap as WireOnGap, Pattern,
-    ResetReason, ServerFrame, ServerMessage, Snapshot as Part, Subscribe, Subscribed, Unsubscribed,
+    Authenticated, ClientMessage, CloseCode, Cursor, Envelope, ErrorCode, ErrorMessage, Heartbeat,
+    Limits, Mode, OnGap as WireOnGap, Pattern, ResetReason, ServerFrame, ServerMessage,
+    Snapshot as Part, Subscribe, Subscribed, Unsubscribed, Welcome,
 };
 
 use crate::testing::{Model, at, seq};
 
 const TASKS_IN_A_PART: usize = 2;
+/// A token lives shorter than silence is suffered.
+const TOKEN_MS: u64 = 20_000;
 
 #[derive(Clone, Debug)]
 pub(super) enum Wire {
@@ -141,6 +144,17 @@ impl Peer {
         self.send(Envelope::new(ServerMessage::Subscribed(data)).cursor(cursor).id(id));
     }
 
+    pub(super) fn welcome(&mut self) {
+        self.send(Envelope::new(ServerMessage::Welcome(Welcome {
+            protocol: 1,
+            server: "model".into(),
+            connection_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            heartbeat_ms: 20_000,
+            limits: Limits { max_message_bytes: 1, max_patterns_per_message: 1, max_patterns: 1 },
+            token_expires_in_ms: Some(TOKEN_MS),
+        })));
+    }
+
     pub(super) fn hear(&mut self, message: ClientMessage, id: Option<String>) {
         match message {
             ClientMessage::Ping => {
@@ -148,6 +162,16 @@ impl Peer {
                 self.send(Envelope::new(pong).cursor(self.bookmark()).id(id));
             }
             ClientMessage::Pong => {}
+            // Whatever else is under way.
+            ClientMessage::Auth(_) if self.delivered.is_multiple_of(2) => {
+                let data =
+                    Authenticated { subject: "ana".into(), token_expires_in_ms: Some(TOKEN_MS) };
+                self.send(Envelope::new(ServerMessage::Authenticated(data)).id(id));
+            }
+            ClientMessage::Auth(_) => {
+                let error = ErrorMessage::new(ErrorCode::Unauthorized, "no");
+                self.send(Envelope::new(ServerMessage::Error(error)).id(id));
+            }
             other => self.waiting.push_back((id, other)),
         }
     }

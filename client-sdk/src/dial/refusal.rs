@@ -1,0 +1,130 @@
+//! An answer that is not 101.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, Response, StatusCode};
+use serde::Deserialize;
+use taskwatch_protocol::ErrorCode;
+
+/// The answer of a server, or of something in between, that did not upgrade.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    /// The word of its problem document.
+    pub(crate) code: Option<ErrorCode>,
+    /// For people.
+    pub(crate) detail: String,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// Whether the same request would be refused again. Only our own server can say so: a proxy
+    /// answers 404 while what is behind it restarts, and one that removes `Upgrade` makes our own
+    /// server say `upgrade_required`.
+    pub(crate) fn is_final(&self) -> bool {
+        let is_ours = self.code.as_ref().is_some_and(|code| {
+            code.is_known() && !code.is_retryable() && *code != ErrorCode::UpgradeRequired
+        });
+        is_ours || self.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// Whether another token could make a difference.
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED || self.code == Some(ErrorCode::Unauthorized)
+    }
+
+    pub(super) fn read(response: &Response<Option<Vec<u8>>>) -> Self {
+        /// A problem document, as far as it matters here.
+        #[derive(Default, Deserialize)]
+        struct Problem {
+            code: Option<ErrorCode>,
+            title: Option<String>,
+            detail: Option<String>,
+        }
+        let status = response.status();
+        let headers = response.headers();
+        let body = response.body().as_deref().unwrap_or_default();
+        let problem: Problem = if is_problem(headers) {
+            serde_json::from_slice(body).unwrap_or_default()
+        } else {
+            Problem::default()
+        };
+        let said = problem.detail.or(problem.title);
+        let detail = said.or_else(|| status.canonical_reason().map(str::to_owned));
+        Self {
+            status: status.as_u16(),
+            code: problem.code,
+            detail: detail.unwrap_or_else(|| "no reason given".to_owned()),
+            retry_after: retry_after(headers),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server answered {}: {}", self.status, self.detail)
+    }
+}
+
+fn is_problem(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = value.and_then(|value| value.split(';').next());
+    media_type.is_some_and(|text| text.trim().eq_ignore_ascii_case("application/problem+json"))
+}
+
+/// Seconds; the other form of the header, a date, would need a clock that agrees with the server's.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, media_type: &str, body: &str) -> Refusal {
+        let response = Response::builder()
+            .status(status)
+            .header(CONTENT_TYPE, media_type)
+            .header(RETRY_AFTER, "7")
+            .body(Some(body.as_bytes().to_vec()));
+        Refusal::read(&response.unwrap())
+    }
+
+    #[test]
+    fn only_our_own_words_are_final() {
+        let problem = "application/problem+json; charset=utf-8";
+        let ours = refusal(
+            400,
+            problem,
+            r#"{"code":"version_missing","detail":"Missing X-Version header"}"#,
+        );
+        assert!(ours.is_final());
+        assert_eq!(ours.detail, "Missing X-Version header");
+        assert!(refusal(401, "text/html", "<h1>no</h1>").is_final());
+        for survivable in [
+            refusal(404, "text/html", "<h1>default backend</h1>"),
+            refusal(404, "application/json", r#"{"code":"not_found"}"#),
+            refusal(404, problem, r#"{"code":"from_the_future"}"#),
+            refusal(404, problem, r#"{"code":"not_fo"#),
+            refusal(426, problem, r#"{"code":"upgrade_required"}"#),
+            refusal(503, problem, r#"{"code":"unavailable"}"#),
+            refusal(429, problem, r#"{"code":"rate_limited"}"#),
+            refusal(502, problem, ""),
+        ] {
+            assert!(!survivable.is_final(), "{survivable}");
+            assert_eq!(survivable.retry_after, Some(Duration::from_secs(7)));
+        }
+    }
+
+    #[test]
+    fn an_answer_without_words_is_still_told() {
+        assert_eq!(
+            refusal(502, "text/plain", "").to_string(),
+            "the server answered 502: Bad Gateway"
+        );
+        assert_eq!(refusal(599, "text/plain", "").detail, "no reason given");
+    }
+}
