@@ -15,7 +15,7 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{StatusCode, Version};
 use taskwatch_protocol::{ErrorCode, Timestamp};
 use tokio::time::timeout;
 
@@ -60,6 +60,13 @@ pub async fn guard(
 
 fn check_source(policy: &AccessPolicy, request: &Request) -> Result<(), Problem> {
     policy.check(request.headers(), request.uri().authority())?;
+    // What speaks so to its own machine is a proxy with the settings it came with, which say
+    // nothing of where a request comes from.
+    if policy.is_private() && request.version() < Version::HTTP_11 {
+        let detail = "this server is for its own machine, and clients there speak HTTP/1.1; \
+                      a server behind a proxy must be told so, and ask for tokens";
+        return Err(Problem::new(StatusCode::FORBIDDEN, ErrorCode::Host, detail));
+    }
     let query = request.uri().query().unwrap_or_default().as_bytes();
     let secret = |name: &str| SECRET_PARAMETERS.iter().any(|word| name.eq_ignore_ascii_case(word));
     if url::form_urlencoded::parse(query).any(|(name, _)| secret(&name)) {

@@ -8,6 +8,7 @@ mod crud;
 mod embed;
 mod fan_out;
 mod frames;
+mod hostile_text;
 mod lifecycle;
 mod network;
 mod permission;
