@@ -185,7 +185,7 @@ async fn forged_and_stale_tokens_are_refused_by_every_door() {
         ("an address of keys in the header", stranger.sign(&stranger_jku, &good())),
     ];
     let args = ["--jwt-key", key.to_str().unwrap(), "--jwt-algorithm", "RS256"];
-    judge(&args, &[issued.clone()], &forged).await;
+    judge(&args, std::slice::from_ref(&issued), &forged).await;
 }
 
 #[tokio::test]

@@ -71,10 +71,12 @@ fn pem(der: &[u8]) -> String {
     )
 }
 
+type Sign = dyn Fn(&[u8]) -> Vec<u8>;
+
 /// Something that signs, its public key in PEM, and as a member of a set.
 struct Signer {
     algorithm: JwtAlgorithm,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Box<Sign>,
     pem: String,
     jwk: Value,
 }
