@@ -5,6 +5,7 @@ mod connection;
 pub(crate) mod echo;
 pub(crate) mod framing;
 mod pieces;
+mod stream;
 pub(crate) mod upgrade;
 mod wire;
 

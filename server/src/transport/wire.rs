@@ -41,6 +41,8 @@ pub(super) struct Wire<S> {
     context: WebSocketContext,
     out: Vec<u8>,
     written: usize,
+    /// Of those, what was not yet told to whoever watches for a peer that takes nothing.
+    taken: usize,
     received: usize,
     pieces: Pieces,
     /// What came in before the upgrade was complete.
@@ -104,7 +106,8 @@ impl<S: ByteStream> Wire<S> {
         let early = Bytes::copy_from_slice(&early);
         let context = WebSocketContext::new(Role::Server, Some(config));
         let pieces = Pieces::new(max_message_bytes);
-        Self { stream, context, out: Vec::new(), written: 0, received: 0, pieces, early }
+        let out = Vec::new();
+        Self { stream, context, out, written: 0, taken: 0, received: 0, pieces, early }
     }
 
     /// The next message. Pings are answered and closes acknowledged by the way.
@@ -135,21 +138,22 @@ impl<S: ByteStream> Wire<S> {
 
     /// Writes some of what waits, and flushes at its end: how many bytes the stream took.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut taken = 0;
         if let Some(waiting) = self.out.get(self.written..).filter(|waiting| !waiting.is_empty()) {
-            taken = ready!(Pin::new(&mut self.stream).poll_write(cx, waiting))?;
+            let taken = ready!(Pin::new(&mut self.stream).poll_write(cx, waiting))?;
             if taken == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += taken;
+            self.taken += taken;
         }
         if self.unwritten() == 0 {
+            // What TLS took waits inside it until it is flushed.
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             // An idle connection holds no buffer.
             self.out = Vec::new();
             self.written = 0;
         }
-        Poll::Ready(Ok(taken))
+        Poll::Ready(Ok(std::mem::take(&mut self.taken)))
     }
 
     /// Writes everything that waits.
