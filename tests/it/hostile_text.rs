@@ -87,12 +87,9 @@ async fn a_hostile_title_is_kept_shown_and_logged_without_harm() {
 type Server = WebSocketStream<TcpStream>;
 
 /// A server for one connection, which says what it likes; what a watcher made of it.
-async fn watched<F: Future<Output = ()> + Send>(
+async fn watched<F: Future<Output = ()> + Send + 'static>(
     serve: impl FnOnce(TcpStream) -> F + Send + 'static,
-) -> (Vec<String>, Vec<String>, Option<i32>)
-where
-    F: 'static,
-{
+) -> (Vec<String>, Vec<String>, Option<i32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move {

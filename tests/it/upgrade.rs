@@ -4,6 +4,8 @@ use reqwest::Response;
 use serde_json::Value;
 use taskwatch_tests::{Daemon, RawClient, Rest};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
@@ -102,7 +104,7 @@ async fn a_browser_names_the_version_by_its_subprotocol() {
     let (_data, daemon) = server().await;
     let url = format!("ws://{}/ws?repo=foo", daemon.addr());
     let mut request = url.into_client_request().unwrap();
-    let offered = "bearer.secret, taskwatch.v1, bearer.x";
+    let offered = "bearer.c2VjcmV0, taskwatch.v1";
     request.headers_mut().insert("Sec-WebSocket-Protocol", offered.parse().unwrap());
     let (_socket, response) = connect_async(request).await.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "taskwatch.v1");
@@ -143,4 +145,26 @@ async fn a_query_that_cannot_be_meant_is_refused() {
     for path in ["/ws?since=x", "/ws?repo=a&on_gap=shrug"] {
         problem(upgrade(&daemon, path, &version).await, 400, "bad_message").await;
     }
+}
+
+/// The status line of an answer.
+async fn spoken(addr: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.lines().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_private_server_takes_http_1_0_for_a_proxy() {
+    let old = "GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    let new = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let (_data, private) = server().await;
+    assert!(spoken(private.addr(), old).await.ends_with("403 Forbidden"));
+    assert!(spoken(private.addr(), new).await.ends_with("200 OK"));
+    let data = tempfile::tempdir().unwrap();
+    let flags = ["--anonymous", "--trusted-proxy", "127.0.0.1"];
+    let told = Daemon::start_with(data.path(), "127.0.0.1:0", &flags).await;
+    assert!(spoken(told.addr(), old).await.ends_with("200 OK"));
 }

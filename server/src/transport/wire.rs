@@ -106,8 +106,7 @@ impl<S: ByteStream> Wire<S> {
         let early = Bytes::copy_from_slice(&early);
         let context = WebSocketContext::new(Role::Server, Some(config));
         let pieces = Pieces::new(max_message_bytes);
-        let out = Vec::new();
-        Self { stream, context, out, written: 0, taken: 0, received: 0, pieces, early }
+        Self { stream, context, out: Vec::new(), written: 0, taken: 0, received: 0, pieces, early }
     }
 
     /// The next message. Pings are answered and closes acknowledged by the way.

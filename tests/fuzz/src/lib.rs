@@ -3,4 +3,13 @@
 #[path = "../../fuzzing/targets/mod.rs"]
 mod targets;
 
-pub use targets::*;
+macro_rules! targets {
+    ($($target:ident)*) => {
+        $(
+            pub fn $target(input: &[u8]) {
+                targets::$target(input);
+            }
+        )*
+    };
+}
+targets! { access client_frame cursor escaping pattern rest server_frame }

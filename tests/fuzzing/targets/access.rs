@@ -15,7 +15,7 @@ const PROXIED: [&str; 6] =
 
 /// The lines of a request's head, such as `Host: localhost`. An empty line before them makes the
 /// server a public one.
-pub fn access(input: &[u8]) {
+pub(crate) fn access(input: &[u8]) {
     let (is_private, head) = match input.strip_prefix(b"\n") {
         Some(head) => (false, head),
         None => (true, input),

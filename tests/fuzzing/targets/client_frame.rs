@@ -15,7 +15,7 @@ const LIFE: u64 = 0x9f3a_0c5d_7e21_4b68;
 
 /// What happens to a connection, a line each. `+NAME` is a new task, `>MS` is time that passes, `~`
 /// is a pause in which everything is read and written, and anything else is a message of the client.
-pub fn client_frame(input: &[u8]) {
+pub(crate) fn client_frame(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let disk = Disk::new(40);
     disk.open(LIFE);

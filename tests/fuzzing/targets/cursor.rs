@@ -5,7 +5,7 @@ use taskwatch_server::Incarnations;
 
 /// First a log: how many lives it had, after how many events each began, the events of the last
 /// one, how many are forgotten. Then a number and the text of a cursor.
-pub fn cursor(input: &[u8]) {
+pub(crate) fn cursor(input: &[u8]) {
     let mut bytes = input.iter().copied();
     let mut byte = || u64::from(bytes.next().unwrap_or_default());
     let mut log = Log { begins: vec![], head: 0, floor: 0 };

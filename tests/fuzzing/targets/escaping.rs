@@ -7,7 +7,7 @@ use taskwatch_protocol::{ServerFrame, ServerMessage};
 use super::is_hazard;
 
 /// A text. If it is JSON, or an event, it is also taken as such.
-pub fn escaping(input: &[u8]) {
+pub(crate) fn escaping(input: &[u8]) {
     let text = &*String::from_utf8_lossy(input);
     shown(text);
     let value = json!({ "type": text, text: [text, { text: text }] });

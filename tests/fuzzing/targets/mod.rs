@@ -9,13 +9,13 @@ mod pattern;
 mod rest;
 mod server_frame;
 
-pub use access::access;
-pub use client_frame::client_frame;
-pub use cursor::cursor;
-pub use escaping::escaping;
-pub use pattern::pattern;
-pub use rest::rest;
-pub use server_frame::server_frame;
+pub(crate) use access::access;
+pub(crate) use client_frame::client_frame;
+pub(crate) use cursor::cursor;
+pub(crate) use escaping::escaping;
+pub(crate) use pattern::pattern;
+pub(crate) use rest::rest;
+pub(crate) use server_frame::server_frame;
 
 use std::fmt::Debug;
 

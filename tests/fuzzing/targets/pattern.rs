@@ -3,7 +3,7 @@
 use taskwatch_protocol::{Pattern, RepositoryName};
 
 /// Two patterns and names, a line each.
-pub fn pattern(input: &[u8]) {
+pub(crate) fn pattern(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let mut lines = text.split('\n');
     let mut pattern = || {

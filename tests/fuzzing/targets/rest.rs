@@ -13,7 +13,7 @@ const NOW: i64 = BEFORE + 1;
 const VERSION: u64 = 7;
 
 /// A request as text: method and address, headers, an empty line, a body.
-pub fn rest(input: &[u8]) {
+pub(crate) fn rest(input: &[u8]) {
     let Some(request) = request(input) else { return };
     let (before, body) = (task(), request.body().clone());
     let (headers, method) = (request.headers().clone(), request.method().clone());

@@ -17,7 +17,7 @@ const NEWS: usize = 16;
 /// to do about a gap. Then what happens, a line each: `!CODE REASON` and `?` end the connection,
 /// `>MS` is time that passes, `<` the caller reads, `+PATTERN` and `-PATTERN` are its wishes, and
 /// anything else is a message of the server.
-pub fn server_frame(input: &[u8]) {
+pub(crate) fn server_frame(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let mut lines = text.split('\n');
     let chosen = lines.next().unwrap_or_default();
