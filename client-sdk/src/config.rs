@@ -158,6 +158,9 @@ impl Client {
     /// connection is not read, after 5 s it is given back, and it is made again when half of the
     /// buffer was yielded: a slow reader loses nothing.
     ///
+    /// A permission that is taken away costs the stream those repositories, and no others:
+    /// [`Update::Denied`](crate::Update::Denied).
+    ///
     /// An `Err` comes at most once, last, and only when coming back cannot help.
     ///
     /// # Errors
@@ -240,6 +243,9 @@ impl ClientBuilder {
     ///
     /// A token that is about to run out is renewed while the connection goes on: after four fifths of
     /// its life, or 30 s before its end, whichever is sooner.
+    ///
+    /// Nothing here logs a token. The library below, `tungstenite`, logs whole requests and frames at
+    /// the level `trace`: a program that shows those shows its token.
     pub fn token(mut self, provider: impl TokenProvider) -> Self {
         self.tokens = Some(Ok(Tokens::new(provider)));
         self

@@ -29,7 +29,7 @@ use crate::link::{Io, Link};
 use crate::token::Tokens;
 use crate::{Token, TokenError, WatchError};
 
-/// For one of the addresses of a name: one that swallows packets must not keep the others away.
+/// For one of several addresses of a name: one that swallows packets must not keep the others away.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
 /// Four times the largest event a server makes.
 const MAX_MESSAGE: usize = 1024 * 1024;
@@ -157,9 +157,10 @@ async fn connect<S: AsRef<str>>(host: Host<S>, port: u16) -> std::io::Result<Tcp
         Host::Ipv4(ip) => vec![(ip, port).into()],
         Host::Ipv6(ip) => vec![(ip, port).into()],
     };
+    let limit = if addresses.len() > 1 { ADDRESS_LIMIT } else { Duration::MAX };
     let mut last = std::io::Error::other("the name has no address");
     for address in addresses {
-        match timeout(ADDRESS_LIMIT, TcpStream::connect(address)).await {
+        match timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
                 tcp.set_nodelay(true)?;
                 return Ok(tcp);

@@ -4,6 +4,8 @@ mod connection;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod echo;
 pub(crate) mod framing;
+mod pieces;
+mod stream;
 pub(crate) mod upgrade;
 mod wire;
 

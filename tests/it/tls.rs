@@ -124,13 +124,23 @@ async fn the_watcher_goes_through_the_proxy_of_the_environment() {
     let front = TlsFront::start(server.addr(), authority.issue(&[name])).await;
     let encrypted = TunnelProxy::start(&front.addr(), AUTHORIZATION, None).await;
     let plain = TunnelProxy::start(server.addr(), AUTHORIZATION, None).await;
-    let file = authority.file();
+    let by_tls = TunnelProxy::start(server.addr(), AUTHORIZATION, None).await;
+    let before_it = TlsFront::start(by_tls.addr(), authority.issue(&["127.0.0.1"])).await;
+    let address = |scheme: &str, at: &str| format!("{scheme}://{USER}@{at}");
+    let (file, to_443, to_80) = (authority.file(), "tasks.example:443", "tasks.example:80");
     let cacert = ["--cacert", file.to_str().unwrap()];
-    for (scheme, args, variable, proxy, target) in [
-        ("https", &cacert[..], "HTTPS_PROXY", &encrypted, "tasks.example:443"),
-        ("http", &[], "http_proxy", &plain, "tasks.example:80"),
+    for (scheme, args, variable, address, proxy, target) in [
+        (
+            "https",
+            &cacert[..],
+            "HTTPS_PROXY",
+            address("http", encrypted.addr()),
+            &encrypted,
+            to_443,
+        ),
+        ("http", &[], "http_proxy", address("http", plain.addr()), &plain, to_80),
+        ("http", &cacert, "ALL_PROXY", address("https", &before_it.addr()), &by_tls, to_80),
     ] {
-        let address = format!("http://{USER}@{}", proxy.addr());
         let args = [args, &["--count", "1"]].concat();
         let mut watching = watcher(&format!("{scheme}://{name}"), &args, &[(variable, &address)]);
         watching.stderr.until("connected to").await;
@@ -141,7 +151,7 @@ async fn the_watcher_goes_through_the_proxy_of_the_environment() {
     }
 
     // Who needs no proxy does not ask it.
-    let address = format!("http://{USER}@{}", plain.addr());
+    let address = address("http", plain.addr());
     let direct = [("http_proxy", &*address), ("NO_PROXY", "127.0.0.1")];
     let mut watching = watcher(&server.url, &["--count", "1"], &direct);
     watching.stderr.until("connected to").await;

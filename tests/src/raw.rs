@@ -96,9 +96,14 @@ impl RawClient {
 
     /// Reads up to a frame of this type, and returns it.
     pub async fn until(&mut self, kind: &str) -> Value {
+        // Heartbeats would come for ever.
+        within(kind, self.first(|found| found == kind)).await
+    }
+
+    async fn first(&mut self, wanted: impl Fn(&str) -> bool) -> Value {
         loop {
             let frame = self.next().await;
-            if frame["type"] == kind {
+            if frame["type"].as_str().is_some_and(&wanted) {
                 return frame;
             }
         }
@@ -106,20 +111,18 @@ impl RawClient {
 
     /// The next task event.
     pub async fn next_event(&mut self) -> Value {
-        loop {
-            let frame = self.next().await;
-            if frame["type"].as_str().is_some_and(|kind| kind.starts_with("task.")) {
-                return frame;
-            }
-        }
+        within("a task event", self.first(|kind| kind.starts_with("task."))).await
     }
 
     /// Reads to the end of the connection: its close code.
     pub async fn closed(&mut self) -> Option<u16> {
-        loop {
-            if let Err(frame) = self.try_next().await {
-                return frame.map(|frame| frame.code.into());
+        let closed = async {
+            loop {
+                if let Err(frame) = self.try_next().await {
+                    return frame.map(|frame| frame.code.into());
+                }
             }
-        }
+        };
+        within("the end of a connection", closed).await
     }
 }

@@ -228,10 +228,9 @@ impl World {
     fn connect(&mut self) {
         if self.is_dialling {
             self.is_dialling = false;
-            let mut peer = Peer::new(self.log.head());
-            peer.welcome();
-            self.peer = Some(peer);
+            self.peer = Some(Peer::new(self.log.head()));
             self.link(LinkInput::Opened);
+            self.link(link_input(Wire::Frame(peer::welcome())));
         } else if let Some(deadline) = self.machine.deadline().filter(|_| self.peer.is_none()) {
             self.advance(deadline);
         }

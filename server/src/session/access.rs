@@ -106,6 +106,10 @@ impl Session {
 
     /// A new token came in.
     pub(super) fn renew(&mut self, id: Option<String>, token: Token, now: Now) -> Step {
+        if self.principal().is_anonymous() {
+            let text = "this connection has no token to renew";
+            return reply(ErrorMessage::new(ErrorCode::Unsupported, text), id, now);
+        }
         if self.access.asking {
             let text = "the token before this one is still being looked at";
             return reply(ErrorMessage::new(ErrorCode::RateLimited, text), id, now);

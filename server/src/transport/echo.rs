@@ -11,8 +11,9 @@ use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::framing::{BINARY, TEXT, put_frame};
-use super::upgrade::{Stream, check_handshake, switching_protocols, upgrade_required};
-use super::wire::{ByteStream, Wire, violation};
+use super::stream::Stream;
+use super::upgrade::{check_handshake, switching_protocols, upgrade_required};
+use super::wire::{Wire, violation};
 use crate::hub::Stop;
 use crate::session::Outbox;
 
@@ -33,16 +34,14 @@ async fn accept(mut request: Request) -> Response {
         return upgrade_required().into_response();
     };
     tokio::spawn(async move {
-        match Stream::of(upgrade).await {
-            Some(Stream::Tcp(stream, early)) => serve(stream, early).await,
-            Some(Stream::Other(stream)) => serve(stream, Bytes::new()).await,
-            None => {}
+        if let Some((stream, early)) = Stream::of(upgrade).await {
+            serve(stream, early).await;
         }
     });
     switching_protocols(accept_key, false)
 }
 
-async fn serve(stream: impl ByteStream, early: Bytes) {
+async fn serve(stream: Stream, early: Bytes) {
     let mut wire = Wire::new(stream, early, MAX_MESSAGE);
     let stop = loop {
         if wire.flush().await.is_err() {

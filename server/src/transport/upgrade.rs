@@ -10,43 +10,23 @@ use http::header::{
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto::upgrade::downcast;
-use socket2::SockRef;
+use hyper::upgrade::OnUpgrade;
 use taskwatch_protocol::{
     CloseCode, Cursor, ErrorCode, PROTOCOL_VERSION, SUBPROTOCOL, Subscribe, VERSION_HEADER,
     major_version,
 };
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::connection::Connection;
-use super::wire::{ByteStream, Wire};
+use super::stream::Stream;
+use super::wire::Wire;
 use crate::access::{client_address, identify, token_of_upgrade};
 use crate::clock::now;
 use crate::hub::{NotAdmitted, Place, Stop};
 use crate::session::{Delivery, Outbox, Session};
 use crate::{AuthError, Hub, Principal, Problem, Token};
-
-/// Bytes the kernel may hold unsent for one connection: what a stalled peer can cost.
-const NOTSENT_LOWAT: u32 = 64 << 10;
-
-/// Bytes the kernel may hold for one connection altogether, those on their way included. Linux
-/// doubles this for its own overhead, and lets the last write go over it; left alone it would let
-/// a busy connection grow to 4 MiB.
-const SEND_BUFFER: usize = 80 << 10;
-
-impl ByteStream for TcpStream {
-    fn reset_on_drop(&self) {
-        let _ = SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
-    }
-}
-
-/// A stream that is not plain TCP, such as TLS.
-impl ByteStream for TokioIo<Upgraded> {}
 
 /// Answers an upgrade with 101 and serves the connection, or refuses it.
 pub(crate) async fn upgrade(State(hub): State<Hub>, mut request: Request) -> Response {
@@ -266,18 +246,10 @@ fn accept(
 ) -> Response {
     let Handshake { upgrade, accept_key, subprotocol, subscribe } = handshake;
     tokio::spawn(async move {
-        match Stream::of(upgrade).await {
-            Some(Stream::Tcp(stream, early)) => {
-                let task = serve(hub, stream, early, connection_id, visitor, subscribe);
-                // A task of its own: this one still holds what hyper needed for the request.
-                tokio::spawn(task.instrument(span));
-            }
-            Some(Stream::Other(stream)) => {
-                let early = Bytes::new();
-                let task = serve(hub, stream, early, connection_id, visitor, subscribe);
-                task.instrument(span).await;
-            }
-            None => {}
+        if let Some((stream, early)) = Stream::of(upgrade).await {
+            let task = serve(hub, stream, early, connection_id, visitor, subscribe);
+            // A task of its own: this one still holds what hyper needed for the request.
+            tokio::spawn(task.instrument(span));
         }
     });
     switching_protocols(accept_key, subprotocol)
@@ -290,14 +262,8 @@ fn turn_away(hub: &Hub, place: Place, handshake: Handshake) -> Response {
     let stop = Stop::new(CloseCode::Unauthorized);
     hub.counters().closed(stop.code);
     tokio::spawn(async move {
-        match Stream::of(upgrade).await {
-            Some(Stream::Tcp(stream, early)) => {
-                Wire::new(stream, early, max_message_bytes).close(stop).await;
-            }
-            Some(Stream::Other(stream)) => {
-                Wire::new(stream, Bytes::new(), max_message_bytes).close(stop).await;
-            }
-            None => {}
+        if let Some((stream, early)) = Stream::of(upgrade).await {
+            Wire::new(stream, early, max_message_bytes).close(stop).await;
         }
         drop(place);
     });
@@ -317,32 +283,9 @@ pub(super) fn switching_protocols(accept_key: HeaderValue, subprotocol: bool) ->
     response
 }
 
-/// What is left when HTTP is done with a connection.
-pub(super) enum Stream {
-    /// A plain socket, and what came in early.
-    Tcp(TcpStream, Bytes),
-    Other(TokioIo<Upgraded>),
-}
-
-impl Stream {
-    pub(super) async fn of(upgrade: OnUpgrade) -> Option<Self> {
-        let upgraded = upgrade.await.ok()?;
-        match downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(parts) => {
-                let stream = parts.io.into_inner();
-                let _ = stream.set_nodelay(true);
-                let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_LOWAT);
-                let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
-                Some(Self::Tcp(stream, parts.read_buf))
-            }
-            Err(other) => Some(Self::Other(TokioIo::new(other))),
-        }
-    }
-}
-
-fn serve<S: ByteStream>(
+fn serve(
     hub: Hub,
-    stream: S,
+    stream: Stream,
     early: Bytes,
     connection_id: Uuid,
     visitor: Visitor,

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::{
 use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
 
 use super::framing;
+use super::pieces::Pieces;
 use crate::hub::Stop;
 use crate::session::Outbox;
 
@@ -40,7 +41,12 @@ pub(super) struct Wire<S> {
     context: WebSocketContext,
     out: Vec<u8>,
     written: usize,
+    /// Of those, what was not yet told to whoever watches for a peer that takes nothing.
+    taken: usize,
     received: usize,
+    pieces: Pieces,
+    /// What came in before the upgrade was complete.
+    early: Bytes,
 }
 
 /// Lends tungstenite the stream for one read.
@@ -49,19 +55,30 @@ struct Lent<'a, 'b, S> {
     cx: &'a mut Context<'b>,
     out: &'a mut Vec<u8>,
     received: &'a mut usize,
+    pieces: &'a mut Pieces,
+    early: &'a mut Bytes,
 }
 
 impl<S: AsyncRead + Unpin> Read for Lent<'_, '_, S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = ReadBuf::new(buffer);
-        match Pin::new(&mut *self.stream).poll_read(self.cx, &mut buffer) {
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-            Poll::Ready(result) => {
-                result?;
-                *self.received += buffer.filled().len();
-                Ok(buffer.filled().len())
+        let Self { stream, cx, received, pieces, early, .. } = self;
+        pieces.read(buffer, |wanted| {
+            let mut wanted = ReadBuf::new(wanted);
+            if early.is_empty() {
+                match Pin::new(&mut **stream).poll_read(cx, &mut wanted) {
+                    Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
+                    Poll::Ready(result) => result?,
+                }
+            } else {
+                let now = wanted.remaining().min(early.len());
+                wanted.put_slice(&early.split_to(now));
+                if early.is_empty() {
+                    **early = Bytes::new();
+                }
             }
-        }
+            **received += wanted.filled().len();
+            Ok(wanted.filled().len())
+        })
     }
 }
 
@@ -85,17 +102,20 @@ impl<S: ByteStream> Wire<S> {
             .max_write_buffer_size(READ_BUFFER)
             .max_message_size(Some(max_message_bytes))
             .max_frame_size(Some(max_message_bytes));
-        // Copied: taken over, the buffer that the request's head came in would stay for good.
-        let early = early.to_vec();
-        let context = WebSocketContext::from_partially_read(early, Role::Server, Some(config));
-        Self { stream, context, out: Vec::new(), written: 0, received: 0 }
+        // Copied: taken over, the buffer that the request's head came in would stay for long.
+        let early = Bytes::copy_from_slice(&early);
+        let context = WebSocketContext::new(Role::Server, Some(config));
+        let pieces = Pieces::new(max_message_bytes);
+        Self { stream, context, out: Vec::new(), written: 0, taken: 0, received: 0, pieces, early }
     }
 
     /// The next message. Pings are answered and closes acknowledged by the way.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
-        let Self { stream, context, out, received, .. } = self;
-        match context.read(&mut Lent { stream, cx, out, received }) {
+        let Self { stream, context, out, received, pieces, early, .. } = self;
+        match context.read(&mut Lent { stream, cx, out, received, pieces, early }) {
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            // What `pieces` refuses comes through tungstenite as an error of the stream.
+            Err(Error::Io(error)) => Poll::Ready(Err(error.downcast().unwrap_or_else(Error::Io))),
             result => Poll::Ready(result),
         }
     }
@@ -117,21 +137,22 @@ impl<S: ByteStream> Wire<S> {
 
     /// Writes some of what waits, and flushes at its end: how many bytes the stream took.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut taken = 0;
         if let Some(waiting) = self.out.get(self.written..).filter(|waiting| !waiting.is_empty()) {
-            taken = ready!(Pin::new(&mut self.stream).poll_write(cx, waiting))?;
+            let taken = ready!(Pin::new(&mut self.stream).poll_write(cx, waiting))?;
             if taken == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += taken;
+            self.taken += taken;
         }
         if self.unwritten() == 0 {
+            // What TLS took waits inside it until it is flushed.
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             // An idle connection holds no buffer.
             self.out = Vec::new();
             self.written = 0;
         }
-        Poll::Ready(Ok(taken))
+        Poll::Ready(Ok(std::mem::take(&mut self.taken)))
     }
 
     /// Writes everything that waits.
@@ -176,10 +197,10 @@ impl<S: ByteStream> Wire<S> {
     /// Puts a close frame at the end of what waits; after it, only the peer's answer matters.
     fn put_close(&mut self, code: CloseCode, reason: &CloseReason) {
         let frame = CloseFrame { code: code.code().into(), reason: reason.to_string().into() };
-        let Self { stream, context, out, received, .. } = self;
+        let Self { stream, context, out, received, pieces, early, .. } = self;
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         // Fails only if the peer has closed already, and then nothing is owed.
-        let _ = context.close(&mut Lent { stream, cx, out, received }, Some(frame));
+        let _ = context.close(&mut Lent { stream, cx, out, received, pieces, early }, Some(frame));
     }
 
     /// Reads and forgets; ready when the peer has closed the stream.

@@ -10,7 +10,7 @@ use taskwatch_server::{FileError, Hub, HubConfig};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::listener;
+use crate::listener::{self, Peer};
 use crate::rest;
 use crate::service::TaskService;
 use crate::settings::{InvalidSettings, Settings};
@@ -52,9 +52,10 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct App {
     addr: SocketAddr,
+    scheme: &'static str,
     hub: Hub,
     store: Store,
-    handle: Handle<SocketAddr>,
+    handle: Handle<Peer>,
     server: JoinHandle<io::Result<()>>,
 }
 
@@ -66,6 +67,14 @@ impl App {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let access = settings.access()?;
         let authenticator = settings.auth.authenticator()?;
+        let tls = settings.tls.open()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        if settings.auth.asks() && tls.is_none() && !settings.listen.ip().is_loopback() {
+            tracing::warn!(
+                "tokens come in without TLS, for anybody on the way to read: give \
+                 --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that has TLS"
+            );
+        }
         let addr = settings.listen;
         let unusable = |source| StartError::Listen { addr, source };
         // The port first: a second server on it then leaves the first one's store alone.
@@ -82,7 +91,7 @@ impl App {
             access: access.clone(),
             authenticator: authenticator.clone(),
             spool_dir,
-            ..HubConfig::default()
+            ..settings.limits.hub(HubConfig::default())
         };
         let hub = Hub::with_log(Arc::new(store.clone()), config);
         let publisher = hub.clone();
@@ -90,17 +99,25 @@ impl App {
         let journal = store.clone();
         tokio::spawn(async move { journal.keep_journal_short().await });
 
+        let body = settings.limits.body();
         let service = TaskService::new(store.clone());
-        let router = rest::router(service, hub.clone(), Arc::new(access), authenticator);
+        let router = rest::router(service, hub.clone(), Arc::new(access), authenticator, body);
         let handle = Handle::new();
-        let server = tokio::spawn(listener::serve(socket, router, handle.clone()));
-        Ok(Self { addr, hub, store, handle, server })
+        let http = settings.limits.http();
+        let server = tokio::spawn(listener::serve(socket, tls, router, handle.clone(), http));
+        Ok(Self { addr, scheme, hub, store, handle, server })
     }
 
     /// The address the server listens on, with the port it was given.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The address as a URL: `https://` with TLS.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.addr)
     }
 
     /// Sends the subscribers away, finishes the requests in flight, and closes the store.

@@ -33,5 +33,5 @@ mod store;
 
 pub use app::{App, StartError};
 pub use command::{Command, CommandLine, Granted, NewToken, TokenCommand};
-pub use settings::{AuthSettings, InvalidSettings, Settings};
+pub use settings::{AuthSettings, InvalidSettings, LimitSettings, Settings, TlsSettings};
 pub use store::OpenError;

@@ -1,42 +1,184 @@
-//! The listening socket: HTTP/1 with limits on how slow and how large a request's head may be.
+//! The listening socket: HTTP/1, with or without TLS, with limits on how many may come and on how
+//! slow and how large a request's head may be.
 
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum_server::accept::NoDelayAcceptor;
-use axum_server::{Handle, Server};
+use axum::extract::ConnectInfo;
+use axum::extract::Request;
+use axum::extract::connect_info::Connected;
+use axum::http::StatusCode;
+use axum::middleware::{self, AddExtension, Next};
+use axum::response::{IntoResponse, Response};
+use axum_server::accept::Accept;
+use axum_server::{AddrListener, Address, Handle, Server};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use taskwatch_protocol::ErrorCode;
+use taskwatch_server::Problem;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_service::Service;
 
-/// For a request's head, the first one and each that follows.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_HEADERS: usize = 64;
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+pub(crate) use tls::Tls;
+
+const MAX_URI_BYTES: usize = 8 << 10;
+
+/// What a connection may cost before it is a WebSocket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HttpLimits {
+    /// Connections that speak HTTP at the same time; the next one waits to be accepted.
+    pub(crate) connections: usize,
+    /// For a request's head, the first one and each that follows.
+    pub(crate) header_timeout: Duration,
+    pub(crate) max_headers: usize,
+    pub(crate) max_header_bytes: usize,
+}
 
 /// Serves until `handle` says to stop.
 ///
-/// Each connection is handed to hyper as `TokioIo<TcpStream>` without anything around it, so that
-/// an upgraded one can be taken back as the socket it is.
+/// Each connection is handed to hyper as `TokioIo<TcpStream>`, or with TLS around it, without
+/// anything of ours, so that an upgraded one can be taken back as what it is.
 pub(crate) async fn serve(
-    listener: tokio::net::TcpListener,
+    listener: TcpListener,
+    tls: Option<Tls>,
     router: Router,
-    handle: Handle<SocketAddr>,
-) -> std::io::Result<()> {
+    handle: Handle<Peer>,
+    limits: HttpLimits,
+) -> io::Result<()> {
+    let router = router.layer(middleware::from_fn(check_uri));
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let server = Server::<Peer>::from_listener(Incoming { listener, room })
+        .handle(handle)
+        .first_request_timeout(limits.header_timeout)
+        // After an error, such as too many open files, the loop rests before it accepts again.
+        .accept_error_handler(|peer, error| match peer {
+            Some(Peer(peer)) => tracing::debug!(%peer, %error, "no connection came about"),
+            None => tracing::warn!(%error, "accept failed"),
+        });
+    match tls {
+        None => run(server.acceptor(Plain), router, limits).await,
+        Some(tls) => run(server.acceptor(tls), router, limits).await,
+    }
+}
+
+/// The routes, told where a connection comes from.
+type Http = AddExtension<Router, ConnectInfo<SocketAddr>>;
+
+async fn run<A, S>(
+    mut server: Server<Peer, A>,
+    router: Router,
+    limits: HttpLimits,
+) -> io::Result<()>
+where
+    A: Accept<Arrival, Http, Service = Held<Http>, Stream = S> + Clone + Send + Sync + 'static,
+    A::Future: Send,
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
     // The server's own `http1_only` would refuse upgrades; a builder of this kind does not.
     let mut http = Builder::new(TokioExecutor::new()).http1_only();
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES);
-
-    let mut server = Server::<SocketAddr>::from_listener(listener)
-        .acceptor(NoDelayAcceptor::new())
-        .handle(handle)
-        .first_request_timeout(HEADER_TIMEOUT)
-        // After an error, such as too many open files, the loop rests before it accepts again.
-        .accept_error_handler(|peer, error| tracing::warn!(?peer, %error, "accept failed"));
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(limits.max_headers)
+        .max_buf_size(limits.max_header_bytes);
     *server.http_builder() = http;
     server.serve(router.into_make_service_with_connect_info::<SocketAddr>()).await
+}
+
+/// hyper takes any URI that the head has room for.
+async fn check_uri(request: Request, next: Next) -> Response {
+    let bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    if bytes <= MAX_URI_BYTES {
+        return next.run(request).await;
+    }
+    let detail = "a path with its query has at most 8 KiB";
+    Problem::new(StatusCode::URI_TOO_LONG, ErrorCode::TooLarge, detail).into_response()
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(SocketAddr);
+
+impl Address for Peer {
+    type Stream = Arrival;
+    type Listener = Incoming;
+}
+
+impl Connected<Peer> for SocketAddr {
+    fn connect_info(Peer(peer): Peer) -> Self {
+        peer
+    }
+}
+
+/// Takes nobody in while as many speak HTTP as may: they wait with the kernel, and those who are in
+/// have only so much time. A WebSocket is no longer one of them; the hub counts those.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    listener: TcpListener,
+    room: Arc<Semaphore>,
+}
+
+type Arrival = (TcpStream, OwnedSemaphorePermit);
+
+impl AddrListener<Arrival, Peer> for Incoming {
+    async fn bind_to(Peer(addr): Peer) -> io::Result<Self> {
+        let room = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Ok(Self { listener: TcpListener::bind(addr).await?, room })
+    }
+
+    async fn accept_stream(&self) -> io::Result<(Arrival, Peer)> {
+        let permit = self.room.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, peer) = self.listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(((stream, permit), Peer(peer)))
+    }
+
+    fn get_local_addr(&self) -> io::Result<Peer> {
+        self.listener.local_addr().map(Peer)
+    }
+}
+
+/// A connection as it comes.
+#[derive(Clone, Copy, Debug)]
+struct Plain;
+
+impl<S> Accept<Arrival, S> for Plain {
+    type Stream = TcpStream;
+    type Service = Held<S>;
+    type Future = std::future::Ready<io::Result<(TcpStream, Held<S>)>>;
+
+    fn accept(&self, (stream, permit): Arrival, service: S) -> Self::Future {
+        std::future::ready(Ok((stream, Held { service, _permit: Arc::new(permit) })))
+    }
+}
+
+/// A connection's service, and its place among those who speak HTTP: hyper drops both when the
+/// connection ends or becomes a WebSocket.
+#[derive(Clone, Debug)]
+pub(crate) struct Held<S> {
+    service: S,
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl<S: Service<R>, R> Service<R> for Held<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: R) -> S::Future {
+        self.service.call(request)
+    }
 }

@@ -50,7 +50,7 @@ async fn run(settings: Settings) -> Result<ExitCode, StartError> {
     // Before anybody can know that the server runs, and so before anybody can stop it.
     let mut stop = Stop::new().map_err(StartError::Signals)?;
     let app = App::start(settings).await?;
-    say(&format!("listening on http://{}", app.addr()));
+    say(&format!("listening on {}", app.url()));
     stop.asked().await;
     tokio::select! {
         () = app.shutdown() => Ok(ExitCode::SUCCESS),

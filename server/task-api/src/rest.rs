@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router, middleware};
+use axum::{Extension, Json, Router, middleware};
 use serde::Serialize;
 use taskwatch_protocol::{ErrorCode, Task};
 use taskwatch_server::{AccessPolicy, Authenticator, Hub, Principal, Problem, authenticate, guard};
@@ -21,6 +21,7 @@ use crate::change::{InvalidTask, NewTask, TaskPatch};
 use crate::metrics::metrics;
 use crate::service::TaskService;
 use crate::store::{ChangeError, Changed, Unavailable};
+pub(crate) use request::BodyLimits;
 use request::{List, TaskId};
 
 const TASKS: &str = "/api/v1/tasks";
@@ -33,10 +34,12 @@ pub(crate) fn router(
     hub: Hub,
     access: Arc<AccessPolicy>,
     authenticator: Arc<dyn Authenticator>,
+    body: BodyLimits,
 ) -> Router {
     let tasks = Router::new()
         .route(TASKS, get(list).post(create))
         .route("/api/v1/tasks/{id}", get(read).patch(update).delete(delete))
+        .layer(Extension(body))
         .with_state(service);
     let metrics = Router::new().route("/metrics", get(metrics)).with_state(hub.clone());
     // Everything but a sign of life asks who it is. The hub asks by itself, since a browser brings

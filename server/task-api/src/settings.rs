@@ -2,6 +2,8 @@
 
 mod auth;
 mod duration;
+mod limits;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +15,8 @@ use taskwatch_server::{AccessPolicy, InvalidOrigin, Network};
 
 pub use auth::AuthSettings;
 pub(crate) use duration::duration;
+pub use limits::LimitSettings;
+pub use tls::TlsSettings;
 
 /// A task API with live updates.
 #[derive(Clone, Debug, Parser)]
@@ -66,6 +70,14 @@ pub struct Settings {
     /// Who may do what.
     #[command(flatten)]
     pub auth: AuthSettings,
+
+    /// TLS by the server itself.
+    #[command(flatten)]
+    pub tls: TlsSettings,
+
+    /// How much peers may cost.
+    #[command(flatten)]
+    pub limits: LimitSettings,
 }
 
 /// How much of the log is kept, whichever is less.

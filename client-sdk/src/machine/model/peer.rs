@@ -20,6 +20,17 @@ pub(super) enum Wire {
     Close(CloseCode),
 }
 
+pub(super) fn welcome() -> ServerFrame {
+    Envelope::new(ServerMessage::Welcome(Welcome {
+        protocol: 1,
+        server: "model".into(),
+        connection_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+        heartbeat_ms: 20_000,
+        limits: Limits { max_message_bytes: 1, max_patterns_per_message: 1, max_patterns: 1 },
+        token_expires_in_ms: Some(TOKEN_MS),
+    }))
+}
+
 /// The server's end of a connection.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -142,17 +153,6 @@ impl Peer {
         let reason = is_reset.then_some(ResetReason::Expired);
         let data = Subscribed { accepted, denied: vec![], mode, reason, head };
         self.send(Envelope::new(ServerMessage::Subscribed(data)).cursor(cursor).id(id));
-    }
-
-    pub(super) fn welcome(&mut self) {
-        self.send(Envelope::new(ServerMessage::Welcome(Welcome {
-            protocol: 1,
-            server: "model".into(),
-            connection_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
-            heartbeat_ms: 20_000,
-            limits: Limits { max_message_bytes: 1, max_patterns_per_message: 1, max_patterns: 1 },
-            token_expires_in_ms: Some(TOKEN_MS),
-        })));
     }
 
     pub(super) fn hear(&mut self, message: ClientMessage, id: Option<String>) {

@@ -179,3 +179,9 @@ fn what_may_not_be_seen_is_denied_as_if_it_were_not_there() {
     assert!(bench.session.wants(&event(5, "team/b")));
     assert!(!bench.session.wants(&event(5, "secret")));
 }
+
+#[test]
+fn who_is_nobody_in_particular_has_nothing_to_renew() {
+    let auth = json!({"type": "auth", "data": {"token": "x"}});
+    assert_eq!(Bench::new().error_code(&auth), "unsupported");
+}

@@ -25,11 +25,16 @@ pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-const MAX_BODY_BYTES: usize = 256 * 1024;
-/// For the whole body: a sender must not hold a connection for ever.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// For reading what is thrown away, so that the sender comes to read the refusal.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How large a body may be, and how long all of it may take: a sender must not hold a connection
+/// for ever.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyLimits {
+    pub(crate) bytes: usize,
+    pub(crate) timeout: Duration,
+}
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
@@ -58,7 +63,11 @@ pub(crate) async fn change(
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return Err(Problem::new(status, ErrorCode::UnsupportedMediaType, detail));
     }
-    let body = read(body, parts.headers.contains_key(EXPECT)).await?;
+    let Some(&limits) = parts.extensions.get::<BodyLimits>() else {
+        let detail = "this route takes no body";
+        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal, detail));
+    };
+    let body = read(body, limits, parts.headers.contains_key(EXPECT)).await?;
     let once = once(&parts, principal, &body)?;
     let value =
         serde_json::from_slice(&body).map_err(|problem| bad(format!("not JSON: {problem}")));
@@ -83,18 +92,22 @@ pub(crate) fn once(
 }
 
 /// The bytes of a body that keeps the limits of size and time.
-async fn read(body: Body, waits_for_continue: bool) -> Result<Vec<u8>, Problem> {
+async fn read(
+    body: Body,
+    limits: BodyLimits,
+    waits_for_continue: bool,
+) -> Result<Vec<u8>, Problem> {
     let announced = axum::body::HttpBody::size_hint(&body).lower();
     let mut chunks = body.into_data_stream();
     let read = async {
         let mut bytes = Vec::new();
         // A body that would be too large is not asked for.
-        if announced > MAX_BODY_BYTES as u64 {
+        if announced > limits.bytes as u64 {
             return Ok::<_, Problem>(None);
         }
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|_| bad("the body broke off"))?;
-            if bytes.len() + chunk.len() > MAX_BODY_BYTES {
+            if bytes.len() + chunk.len() > limits.bytes {
                 return Ok(None);
             }
             bytes.extend_from_slice(&chunk);
@@ -104,9 +117,9 @@ async fn read(body: Body, waits_for_continue: bool) -> Result<Vec<u8>, Problem> 
     let late = Problem::new(
         StatusCode::REQUEST_TIMEOUT,
         ErrorCode::BadMessage,
-        "the body took longer than 30 s",
+        format!("the body took longer than {} s", limits.timeout.as_secs()),
     );
-    if let Some(bytes) = timeout(BODY_TIMEOUT, read).await.map_err(|_| late)?? {
+    if let Some(bytes) = timeout(limits.timeout, read).await.map_err(|_| late)?? {
         return Ok(bytes);
     }
     if !waits_for_continue {
@@ -115,7 +128,11 @@ async fn read(body: Body, waits_for_continue: bool) -> Result<Vec<u8>, Problem> 
         let _ = timeout(DRAIN_TIMEOUT, drain).await;
     }
     let status = StatusCode::PAYLOAD_TOO_LARGE;
-    Err(Problem::new(status, ErrorCode::TooLarge, "a body has at most 256 KiB"))
+    Err(Problem::new(
+        status,
+        ErrorCode::TooLarge,
+        format!("a body has at most {} bytes", limits.bytes),
+    ))
 }
 
 /// `If-Match`: the versions a change may start from. `*` is any; a tag that this server never

@@ -21,6 +21,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, InvalidDuration> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or(InvalidDuration)
 }
 
+/// The same, but not nothing.
+pub(super) fn positive_duration(text: &str) -> Result<Duration, InvalidDuration> {
+    duration(text).and_then(|span| if span.is_zero() { Err(InvalidDuration) } else { Ok(span) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
