@@ -68,8 +68,10 @@ pub(super) fn certificate_fault(problem: &io::Error) -> Option<String> {
     let problem = problem.get_ref()?.downcast_ref()?;
     let rustls::Error::InvalidCertificate(fault) = problem else { return None };
     Some(match fault {
-        // The signature is wrong if an authority was made anew under its old name.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+        // The signature does not fit if somebody who is trusted has the same name and another key.
+        CertificateError::UnknownIssuer
+        | CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "nobody who is trusted has issued it".to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
