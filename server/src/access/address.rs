@@ -1,6 +1,6 @@
 //! Where a request comes from, when proxies stand between.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use http::{HeaderMap, HeaderName};
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// One address, or a network such as `10.0.0.0/8`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(IpNet);
 
 /// The text is neither an address nor a network.
@@ -28,7 +28,22 @@ impl FromStr for Network {
 }
 
 impl Network {
-    fn contains(self, address: IpAddr) -> bool {
+    /// What belongs to whoever has this address: with IPv6 that is a whole /64.
+    #[must_use]
+    pub fn of_peer(address: IpAddr) -> Self {
+        let network = match address.to_canonical() {
+            IpAddr::V6(v6) if !v6.is_loopback() => {
+                let first = Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX));
+                IpNet::new(first.into(), 64)
+            }
+            other => Ok(other.into()),
+        };
+        Self(network.unwrap_or_else(|_| address.into()))
+    }
+
+    /// Whether the address is one of it.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
 }
@@ -42,11 +57,12 @@ pub(super) fn of_client(trusted: &[Network], peer: IpAddr, headers: &HeaderMap) 
         return peer;
     }
     let mut nearest = peer;
-    let values: Vec<&str> =
-        headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-    for hop in values.iter().rev().flat_map(|value| value.rsplit(',')) {
+    // As bytes: a line is not to be passed over because a part of it, further left, is no text.
+    let values: Vec<&[u8]> =
+        headers.get_all(FORWARDED_FOR).iter().map(|it| it.as_bytes()).collect();
+    for hop in values.iter().rev().flat_map(|value| value.rsplit(|&byte| byte == b',')) {
         // What cannot be read hides whoever asked the nearest hop that can.
-        let Some(address) = parse(hop.trim()) else { break };
+        let Some(address) = parse(hop) else { break };
         nearest = address;
         if !is_trusted(address) {
             break;
@@ -56,7 +72,8 @@ pub(super) fn of_client(trusted: &[Network], peer: IpAddr, headers: &HeaderMap) 
 }
 
 /// Some proxies add a port.
-fn parse(hop: &str) -> Option<IpAddr> {
+fn parse(hop: &[u8]) -> Option<IpAddr> {
+    let hop = str::from_utf8(hop).ok()?.trim();
     let address = hop.parse().ok().or_else(|| {
         let with_port = hop.parse::<std::net::SocketAddr>().ok().map(|address| address.ip());
         let bare = || hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
@@ -86,14 +103,26 @@ mod tests {
             ("127.0.0.1", &["[2001:db8::1]:4711"], "2001:db8::1"),
             ("127.0.0.1", &["8.8.8.8, unknown, 10.1.2.3"], "10.1.2.3"),
             ("127.0.0.1", &[""], "127.0.0.1"),
+            ("127.0.0.1", &["\u{e9}, 203.0.113.5"], "203.0.113.5"),
+            ("127.0.0.1", &["\u{e9}", "203.0.113.5"], "203.0.113.5"),
         ] {
             let mut headers = HeaderMap::new();
             for value in forwarded {
-                headers.append(FORWARDED_FOR, HeaderValue::from_str(value).unwrap());
+                headers.append(FORWARDED_FOR, HeaderValue::from_bytes(value.as_bytes()).unwrap());
             }
             let found = of_client(&trusted, peer.parse().unwrap(), &headers);
             assert_eq!(found, client.parse::<IpAddr>().unwrap(), "{peer} {forwarded:?}");
         }
+    }
+
+    #[test]
+    fn an_ipv6_peer_has_a_whole_64() {
+        let of = |text: &str| Network::of_peer(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("::1"), "::1".parse().unwrap());
     }
 
     #[test]

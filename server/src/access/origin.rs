@@ -15,6 +15,9 @@ use crate::Problem;
 const PROXY_HEADERS: [&str; 6] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 
+/// Characters of a foreign origin in the log: a name has no more, and whoever sends it pays nothing.
+const MAX_SHOWN: usize = 256;
+
 /// Which hosts a server answers to, and which pages may talk to it.
 ///
 /// IP literals and `localhost` always pass as `Host`, since no DNS name can be pointed at them.
@@ -145,7 +148,8 @@ impl AccessPolicy {
         if self.origin_passes(text, headers) {
             return Ok(());
         }
-        tracing::warn!(origin = ?text, "refused a page of a foreign origin");
+        let shown: String = text.chars().take(MAX_SHOWN).collect();
+        tracing::warn!(origin = ?shown, "refused a page of a foreign origin");
         Err(Problem::new(
             StatusCode::FORBIDDEN,
             ErrorCode::Origin,

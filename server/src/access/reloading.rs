@@ -91,8 +91,12 @@ impl<T: PartialEq + Send + Sync + 'static> Reloading<T> {
                 tick.tick().await;
                 let Some(reloading) = watched.upgrade() else { return };
                 // It is a file: whoever reads it waits for a disk.
-                if tokio::task::spawn_blocking(move || reloading.reload()).await.is_err() {
-                    return;
+                let reloaded = tokio::task::spawn_blocking(move || reloading.reload()).await;
+                // Not the end: what is taken back later has to be noticed.
+                if let Err(error) = reloaded
+                    && error.is_panic()
+                {
+                    tracing::error!(%error, "what was read before stays in force");
                 }
             }
         });

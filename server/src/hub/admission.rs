@@ -1,14 +1,14 @@
 //! Who may open one more connection. Plain data: no sockets, no clock.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
-use crate::HubConfig;
 use crate::rate::TokenBucket;
+use crate::{HubConfig, Network};
 
 /// Connections, counted by who made them and from where.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Admission {
     reads_per_principal: usize,
     connects: TokenBucket,
     principals: HashMap<Arc<str>, Principal>,
-    addresses: HashMap<IpAddr, usize>,
+    addresses: HashMap<Network, usize>,
 }
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ struct Principal {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counted {
     principal: Option<Arc<str>>,
-    address: Option<IpAddr>,
+    address: Option<Network>,
     /// Turns at reading the log, shared by the connections of one principal.
     pub(super) reads: Option<Arc<Semaphore>>,
 }
@@ -68,10 +68,8 @@ impl Admission {
         address: Option<IpAddr>,
         now: Instant,
     ) -> Result<Counted, NotAdmitted> {
-        let address = address.map(counted_as).filter(|address| !address.is_loopback());
-        if address.is_some() && !self.connects.take(now, 1) {
-            return Err(NotAdmitted::TooFast);
-        }
+        let address = address.filter(|address| !address.to_canonical().is_loopback());
+        let address = address.map(Network::of_peer);
         let from_there = address.and_then(|address| self.addresses.get(&address));
         if from_there.is_some_and(|&count| count >= self.per_address) {
             return Err(NotAdmitted::Address(self.per_address));
@@ -79,6 +77,10 @@ impl Admission {
         let known = subject.and_then(|subject| self.principals.get(subject));
         if known.is_some_and(|principal| principal.connections >= self.per_principal) {
             return Err(NotAdmitted::Principal(self.per_principal));
+        }
+        // Last: who has too many, and keeps trying, must not use up what is for all.
+        if address.is_some() && !self.connects.take(now, 1) {
+            return Err(NotAdmitted::TooFast);
         }
         let mut counted = Counted { address, ..Counted::default() };
         if let Some(address) = address {
@@ -115,16 +117,6 @@ impl Admission {
                 self.principals.remove(subject);
             }
         }
-    }
-}
-
-/// With IPv6 whoever has an address has a whole /64 of them.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => {
-            Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into()
-        }
-        other => other,
     }
 }
 
@@ -189,6 +181,20 @@ mod tests {
         let sixth = address("192.0.2.6");
         assert_eq!(admission.enter(None, sixth, now).unwrap_err(), NotAdmitted::TooFast);
         admission.enter(None, sixth, now + Duration::from_secs(1)).unwrap();
+    }
+
+    #[test]
+    fn who_is_refused_does_not_make_others_wait() {
+        let now = Instant::now();
+        let mut admission = admission(now);
+        for _ in 0..3 {
+            admission.enter(None, address("192.0.2.1"), now).unwrap();
+        }
+        for _ in 0..9 {
+            let refused = admission.enter(None, address("192.0.2.1"), now).unwrap_err();
+            assert_eq!(refused, NotAdmitted::Address(3));
+        }
+        admission.enter(None, address("192.0.2.2"), now).unwrap();
     }
 
     #[test]
