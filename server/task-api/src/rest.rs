@@ -86,7 +86,12 @@ async fn update(
     let if_match = request::if_match(request.headers());
     let accepted = [request::MERGE_PATCH, request::JSON];
     let (body, once) = request::change(request, &principal, &accepted).await?;
-    let changed = service.update(principal, id, TaskPatch::try_from(body)?, if_match, once).await?;
+    let patch = TaskPatch::try_from(body)?;
+    let changed = service.update(principal.clone(), id, patch, if_match, once).await?;
+    if !principal.may_read(&changed.task.repository) {
+        // It was changed, but what else it says is not for those who may only write.
+        return Ok((StatusCode::NO_CONTENT, changed_headers(&changed)).into_response());
+    }
     Ok(Answer(changed).into_response())
 }
 
@@ -126,10 +131,12 @@ struct Answer(Changed);
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let Changed { task, cursor } = self.0;
-        let headers = [(ETAG, etag(&task)), (TASK_CURSOR, header(cursor.as_str()))];
-        (headers, Json(task)).into_response()
+        (changed_headers(&self.0), Json(self.0.task)).into_response()
     }
+}
+
+fn changed_headers(Changed { task, cursor }: &Changed) -> [(HeaderName, HeaderValue); 2] {
+    [(ETAG, etag(task)), (TASK_CURSOR, header(cursor.as_str()))]
 }
 
 fn etag(task: &Task) -> HeaderValue {

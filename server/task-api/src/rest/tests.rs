@@ -1,5 +1,6 @@
 //! REST from outside: a real server on a real port.
 
+mod access;
 mod once;
 
 use std::collections::HashSet;
