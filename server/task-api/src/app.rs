@@ -103,7 +103,7 @@ impl App {
         let service = TaskService::new(store.clone());
         let router = rest::router(service, hub.clone(), Arc::new(access), authenticator, body);
         let handle = Handle::new();
-        let http = settings.limits.http();
+        let http = settings.limits.http(settings.trusted_proxy);
         let server = tokio::spawn(listener::serve(socket, tls, router, handle.clone(), http));
         Ok(Self { addr, scheme, hub, store, handle, server })
     }

@@ -1,6 +1,7 @@
 //! The listening socket: HTTP/1, with or without TLS, with limits on how many may come and on how
 //! slow and how large a request's head may be.
 
+mod room;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -23,20 +24,24 @@ use axum_server::{AddrListener, Address, Handle, Server};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use taskwatch_protocol::ErrorCode;
-use taskwatch_server::Problem;
+use taskwatch_server::{Network, Problem};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
+use room::{Place, Room};
 pub(crate) use tls::Tls;
 
 const MAX_URI_BYTES: usize = 8 << 10;
 
 /// What a connection may cost before it is a WebSocket.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct HttpLimits {
     /// Connections that speak HTTP at the same time; the next one waits to be accepted.
     pub(crate) connections: usize,
+    /// Of these, from one address; the next one is closed at once.
+    pub(crate) connections_per_address: usize,
+    /// Many come from the address of a proxy.
+    pub(crate) trusted_proxies: Vec<Network>,
     /// For a request's head, the first one and each that follows.
     pub(crate) header_timeout: Duration,
     pub(crate) max_headers: usize,
@@ -55,7 +60,7 @@ pub(crate) async fn serve(
     limits: HttpLimits,
 ) -> io::Result<()> {
     let router = router.layer(middleware::from_fn(check_uri));
-    let room = Arc::new(Semaphore::new(limits.connections));
+    let room = Room::new(&limits);
     let server = Server::<Peer>::from_listener(Incoming { listener, room })
         .handle(handle)
         .first_request_timeout(limits.header_timeout)
@@ -126,22 +131,27 @@ impl Connected<Peer> for SocketAddr {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     listener: TcpListener,
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
 }
 
-type Arrival = (TcpStream, OwnedSemaphorePermit);
+type Arrival = (TcpStream, Place);
 
 impl AddrListener<Arrival, Peer> for Incoming {
     async fn bind_to(Peer(addr): Peer) -> io::Result<Self> {
-        let room = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
-        Ok(Self { listener: TcpListener::bind(addr).await?, room })
+        let listener = TcpListener::bind(addr).await?;
+        Ok(Self { listener, room: Room::unlimited() })
     }
 
     async fn accept_stream(&self) -> io::Result<(Arrival, Peer)> {
-        let permit = self.room.clone().acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, peer) = self.listener.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok(((stream, permit), Peer(peer)))
+        let mut place = self.room.wait().await;
+        loop {
+            let (stream, peer) = self.listener.accept().await?;
+            if place.give_to(peer.ip()) {
+                stream.set_nodelay(true)?;
+                return Ok(((stream, place), Peer(peer)));
+            }
+            tracing::debug!(%peer, "it has as many connections as one address may have");
+        }
     }
 
     fn get_local_addr(&self) -> io::Result<Peer> {
@@ -158,8 +168,8 @@ impl<S> Accept<Arrival, S> for Plain {
     type Service = Held<S>;
     type Future = std::future::Ready<io::Result<(TcpStream, Held<S>)>>;
 
-    fn accept(&self, (stream, permit): Arrival, service: S) -> Self::Future {
-        std::future::ready(Ok((stream, Held { service, _permit: Arc::new(permit) })))
+    fn accept(&self, (stream, place): Arrival, service: S) -> Self::Future {
+        std::future::ready(Ok((stream, Held { service, _place: Arc::new(place) })))
     }
 }
 
@@ -168,7 +178,7 @@ impl<S> Accept<Arrival, S> for Plain {
 #[derive(Clone, Debug)]
 pub(crate) struct Held<S> {
     service: S,
-    _permit: Arc<OwnedSemaphorePermit>,
+    _place: Arc<Place>,
 }
 
 impl<S: Service<R>, R> Service<R> for Held<S> {

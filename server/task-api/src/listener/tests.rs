@@ -175,7 +175,7 @@ async fn an_upgrade_over_tls_hands_over_the_stream_itself() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let tls = tls(&server.dir);
-    let (limits, tls) = (tls.limits.http(), tls.tls.open().unwrap());
+    let (limits, tls) = (tls.limits.http(vec![]), tls.tls.open().unwrap());
     tokio::spawn(super::serve(listener, tls, router, axum_server::Handle::new(), limits));
 
     let mut stream = connect(addr, &server.certificate).await.unwrap();
@@ -228,7 +228,7 @@ async fn who_finds_no_place_is_accepted_when_there_is_one() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let dir = TempDir::new().unwrap();
-    let limits = super::HttpLimits { connections: 1, ..settings(&dir, &[]).limits.http() };
+    let limits = super::HttpLimits { connections: 1, ..settings(&dir, &[]).limits.http(vec![]) };
     let router = axum::Router::new()
         .route("/", axum::routing::get(async || "ok"))
         .route("/upgrade", axum::routing::get(upgrade));

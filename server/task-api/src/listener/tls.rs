@@ -120,13 +120,13 @@ impl<S: Send + 'static> Accept<Arrival, S> for Tls {
     type Service = Held<S>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Held<S>)>> + Send>>;
 
-    fn accept(&self, (stream, permit): Arrival, service: S) -> Self::Future {
+    fn accept(&self, (stream, place): Arrival, service: S) -> Self::Future {
         let handshake = self
             .acceptor
             .accept_with(stream, |connection| connection.set_buffer_limit(Some(BUFFER)));
         Box::pin(async move {
             let stream = timeout(HANDSHAKE_TIMEOUT, handshake).await??;
-            Ok((stream, Held { service, _permit: Arc::new(permit) }))
+            Ok((stream, Held { service, _place: Arc::new(place) }))
         })
     }
 }

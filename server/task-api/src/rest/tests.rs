@@ -317,7 +317,7 @@ async fn an_upgrade_hands_over_the_socket_itself() {
     let router = axum::Router::new().route("/", axum::routing::get(upgrade));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let limits = settings(&TempDir::new().unwrap()).limits.http();
+    let limits = settings(&TempDir::new().unwrap()).limits.http(vec![]);
     let handle = axum_server::Handle::new();
     tokio::spawn(crate::listener::serve(listener, None, router, handle, limits));
 

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use clap::Args;
-use taskwatch_server::{HubConfig, Rate};
+use taskwatch_server::{HubConfig, Network, Rate};
 
 use super::duration::positive_duration;
 use crate::listener::HttpLimits;
@@ -12,6 +12,9 @@ use crate::rest::BodyLimits;
 
 /// Connections that are no WebSocket, beside a part of those that may become one.
 const HTTP_CONNECTIONS: usize = 1_024;
+
+/// One address has at most one of so many parts of them.
+const HTTP_SHARES: usize = 8;
 
 /// Limits.
 #[derive(Clone, Debug, Args)]
@@ -141,9 +144,12 @@ impl LimitSettings {
         }
     }
 
-    pub(crate) fn http(&self) -> HttpLimits {
+    pub(crate) fn http(&self, trusted_proxies: Vec<Network>) -> HttpLimits {
+        let connections = HTTP_CONNECTIONS + self.max_connections.get() / 4;
         HttpLimits {
-            connections: HTTP_CONNECTIONS + self.max_connections.get() / 4,
+            connections,
+            connections_per_address: connections / HTTP_SHARES,
+            trusted_proxies,
             header_timeout: self.header_timeout,
             max_headers: self.max_headers.into(),
             max_header_bytes: self.max_header_bytes as usize,
@@ -213,6 +219,6 @@ mod tests {
             (7, 5, 5)
         );
         assert_eq!(hub.bytes, Rate { per_second: 8, burst: 9 });
-        assert_eq!(limits.http().connections, HTTP_CONNECTIONS + 1);
+        assert_eq!(limits.http(vec![]).connections, HTTP_CONNECTIONS + 1);
     }
 }
