@@ -2,6 +2,8 @@
 //! anything asks for, and what it would make of a task.
 #![expect(clippy::expect_used, reason = "a harness fails by panicking")]
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::Method;
@@ -11,8 +13,10 @@ use tokio::runtime::Builder;
 use uuid::Uuid;
 
 use crate::change::{Change, Decision, NewTask, Refusal, TaskPatch};
-use crate::rest::request::{self, List};
+use crate::rest::request::{self, BodyLimits, List};
 use crate::store::ListQuery;
+
+const MAX_BODY_BYTES: usize = 256 << 10;
 
 /// What a request comes to.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +48,8 @@ pub fn ask(
     runtime.block_on(async {
         let (id, principal) = (task.id, Principal::anonymous());
         request.extensions_mut().insert(principal.clone());
+        let limits = BodyLimits { bytes: MAX_BODY_BYTES, timeout: Duration::from_secs(30) };
+        request.extensions_mut().insert(limits);
         let if_match = request::if_match(request.headers());
         let (change, once) = match *request.method() {
             Method::POST => {

@@ -1,48 +1,95 @@
 //! What a server reads from clients, and what it makes of them.
 
 use std::collections::BTreeSet;
+use std::future::ready;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 use taskwatch_protocol::{ClientFrame, ServerFrame};
-use taskwatch_server::HubConfig;
 use taskwatch_server::simulation::{Change, Connection, Disk, Server};
+use taskwatch_server::{AuthError, AuthFuture, Authenticator, HubConfig, Principal, Token};
 
 /// For texts of the server itself: what it holds is bounded by its limits for one peer.
 const MAX_TEXT: usize = 512 << 10;
 const LIFE: u64 = 0x9f3a_0c5d_7e21_4b68;
 
+/// What Ana may read. Nobody in particular may read everything.
+const ANA: &[&str] = &["foo", "acme/*"];
+
 /// What happens to a connection, a line each. `+NAME` is a new task, `>MS` is time that passes, `~`
-/// is a pause in which everything is read and written, and anything else is a message of the client.
+/// is a pause in which everything is read and written, `^` takes away the tokens of everybody, and
+/// anything else is a message of the client, who is Ana if the first line is `=`.
 pub(crate) fn client_frame(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
+    let (is_ana, text) = match text.strip_prefix("=\n") {
+        Some(text) => (true, text),
+        None => (false, &*text),
+    };
     let disk = Disk::new(40);
     disk.open(LIFE);
-    let config = HubConfig { cache_events: 8, ..HubConfig::default() };
+    let office = Arc::new(Office::default());
+    let config =
+        HubConfig { cache_events: 8, authenticator: office.clone(), ..HubConfig::default() };
     let server = Server::start(Arc::new(disk.clone()), config);
-    let mut peer = Peer {
-        connection: server.accept(Duration::ZERO, 0.5),
-        server,
-        disk,
-        now: Duration::ZERO,
-        seen: Seen::default(),
+    let connection = if is_ana {
+        let token = Token::new("ana");
+        let ana = office.principal(&token).expect("Ana");
+        server.accept_of(ana, Some(token), Duration::ZERO, 0.5)
+    } else {
+        server.accept(Duration::ZERO, 0.5)
     };
+    let readable = if is_ana { ANA } else { &["*"] };
+    let seen = Seen { readable, ..Seen::default() };
+    let mut peer = Peer { connection, server, disk, office, is_ana, now: Duration::ZERO, seen };
     for line in text.split('\n').take(256) {
         match line.split_at_checked(1) {
             Some(("+", repository)) => peer.commit(repository),
             Some((">", millis)) => peer.passes(millis.parse::<u16>().unwrap_or_default().into()),
             Some(("~", "")) => peer.settle(),
+            Some(("^", "")) => peer.withdraw(),
             _ => peer.says(line),
         }
     }
     peer.settle();
 }
 
+/// Knows Ana, by two tokens and by one with which she may read less, and Ben.
+#[derive(Debug, Default)]
+struct Office {
+    is_closed: AtomicBool,
+}
+
+impl Office {
+    fn principal(&self, token: &Token) -> Result<Principal, AuthError> {
+        let (who, patterns) = match token.expose() {
+            "ana" | "ana again" => ("ana", ANA),
+            "ana less" => ("ana", &ANA[..1]),
+            "ben" => ("ben", ANA),
+            _ => return Err(AuthError::Invalid("nobody".to_owned())),
+        };
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(AuthError::Invalid("closed".to_owned()));
+        }
+        let patterns = patterns.iter().map(|pattern| pattern.parse().expect("a pattern"));
+        Ok(Principal::new(who).reading(patterns))
+    }
+}
+
+impl Authenticator for Office {
+    fn authenticate<'a>(&'a self, token: Option<&'a Token>) -> AuthFuture<'a> {
+        let nobody = || Ok(Principal::anonymous());
+        Box::pin(ready(token.map_or_else(nobody, |token| self.principal(token))))
+    }
+}
+
 struct Peer {
     connection: Connection,
     server: Server,
     disk: Disk,
+    office: Arc<Office>,
+    is_ana: bool,
     now: Duration,
     seen: Seen,
 }
@@ -58,6 +105,13 @@ impl Peer {
     fn passes(&mut self, millis: u64) {
         self.now += Duration::from_millis(millis);
         self.connection.tick(self.now);
+    }
+
+    fn withdraw(&mut self) {
+        self.office.is_closed.store(true, Ordering::Relaxed);
+        self.server.access_changed();
+        self.settle();
+        assert!(!self.is_ana || self.connection.ending().is_some(), "Ana is still there");
     }
 
     fn says(&mut self, text: &str) {
@@ -123,6 +177,7 @@ fn depth(text: &str) -> usize {
 /// What a client that notes everything knows.
 #[derive(Default)]
 struct Seen {
+    readable: &'static [&'static str],
     is_welcome: bool,
     ids: BTreeSet<String>,
     patterns: BTreeSet<String>,
@@ -139,6 +194,14 @@ impl Seen {
         {
             self.ids.insert(id.clone());
         }
+    }
+
+    /// It was asked for, and it is theirs.
+    fn may_see(&self, name: &str, text: &str) {
+        let is_wanted = self.patterns.iter().any(|pattern| matches(pattern, name));
+        assert!(is_wanted, "I4 filter: {:?} gets {text}", self.patterns);
+        let is_theirs = self.readable.iter().any(|pattern| matches(pattern, name));
+        assert!(is_theirs, "I4 filter: {text} is not theirs");
     }
 
     fn frame(&mut self, text: &str) {
@@ -158,6 +221,15 @@ impl Seen {
                     // It may go on from an earlier position than the head.
                     self.position = 0;
                 }
+                let may_read = |pattern: &String| {
+                    pattern == "*" || self.readable.iter().any(|it| overlap(it, pattern))
+                };
+                assert!(accepted.iter().all(may_read), "{text}");
+                for denied in data["denied"].as_array().into_iter().flatten() {
+                    let pattern = denied["repository"].as_str().expect("a pattern").to_owned();
+                    assert!(!may_read(&pattern), "{text}");
+                    assert_eq!(denied["code"], "not_found");
+                }
                 self.has_begun |= !accepted.is_empty();
                 self.patterns.extend(accepted);
                 assert!(self.patterns.len() <= 128);
@@ -175,13 +247,14 @@ impl Seen {
             "task.created" => {
                 self.delivered += 1;
                 let name = data["repository"].as_str().expect("a name");
-                let is_wanted =
-                    self.patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
-                        Some(stem) => name.starts_with(stem),
-                        None => pattern == name,
-                    });
-                assert!(is_wanted, "I4 filter: {:?} gets {text}", self.patterns);
+                self.may_see(name, text);
             }
+            "snapshot" => {
+                for task in data["tasks"].as_array().expect("tasks") {
+                    self.may_see(task["repository"].as_str().expect("a name"), text);
+                }
+            }
+            "authenticated" => assert!(self.readable == ANA && data["subject"] == "ana", "{text}"),
             _ => {}
         }
         if let Some(cursor) = frame["cursor"].as_str().filter(|_| self.has_begun) {
@@ -192,6 +265,19 @@ impl Seen {
             self.position = seq;
         }
     }
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(stem) => name.starts_with(stem),
+        None => pattern == name,
+    }
+}
+
+/// Whether some name may match both.
+fn overlap(one: &str, other: &str) -> bool {
+    let stem = |pattern: &str| pattern.trim_end_matches('*').to_owned();
+    matches(one, &stem(other)) || matches(other, &stem(one))
 }
 
 fn strings(value: &Value) -> BTreeSet<String> {
