@@ -3,6 +3,8 @@
 mod address;
 mod authenticator;
 mod bearer;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod origin;
 mod principal;
 mod reloading;
@@ -22,6 +24,8 @@ use tokio::time::timeout;
 pub use address::{InvalidNetwork, Network};
 pub use authenticator::{Anonymous, AuthError, AuthFuture, Authenticator, Token};
 pub(crate) use bearer::from_upgrade as token_of_upgrade;
+#[cfg(feature = "jwt")]
+pub use jwt::{InvalidAlgorithm, Jwt, JwtAlgorithm, JwtConfig, JwtKeys};
 pub use origin::{AccessPolicy, InvalidOrigin};
 pub use principal::Principal;
 pub use reloading::{FileError, Reloading};

@@ -35,6 +35,8 @@ pub use access::{
     InvalidOrigin, Network, Principal, Reloading, Token, TokenGrant, TokensFile, authenticate,
     guard,
 };
+#[cfg(feature = "jwt")]
+pub use access::{InvalidAlgorithm, Jwt, JwtAlgorithm, JwtConfig, JwtKeys};
 pub use config::HubConfig;
 pub use hub::{Hub, HubStats};
 pub use log::{

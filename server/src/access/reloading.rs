@@ -166,6 +166,14 @@ impl<T> fmt::Debug for Reloading<T> {
     }
 }
 
+/// Warns of a file with which others may do what they must not: `mode` has the bits for that.
+pub(super) fn warn_if_others_may(mode: u32, path: &Path) {
+    if fs::metadata(path).is_ok_and(|file| file.mode() & mode != 0) {
+        let path = path.display();
+        tracing::warn!(%path, "others may change this file, or read its secret, and so let anybody in");
+    }
+}
+
 fn look(paths: &[PathBuf]) -> (Vec<Option<Stamp>>, bool) {
     let stamps: Vec<_> = paths.iter().map(|path| Stamp::of(path)).collect();
     let settled = stamps.iter().flatten().all(Stamp::is_settled);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use taskwatch_protocol::{Pattern, Timestamp};
 use tokio::sync::watch;
 
 use super::principal::check_subject;
-use super::reloading::{FileError, Reloading};
+use super::reloading::{FileError, Reloading, warn_if_others_may};
 use super::{AuthError, AuthFuture, Authenticator, Principal, Token};
 use crate::clock::now;
 
@@ -87,10 +87,7 @@ impl TokensFile {
         let path = path.into();
         let named = path.clone();
         let tokens = Reloading::open([path.clone()], move |files| parse(&named, &files[0]))?;
-        if fs::metadata(&path).is_ok_and(|file| file.permissions().mode() & 0o022 != 0) {
-            let path = path.display();
-            tracing::warn!(%path, "others may write to this file, and so let anybody in: chmod go-w");
-        }
+        warn_if_others_may(0o022, &path);
         Ok(Self { tokens })
     }
 
@@ -200,6 +197,8 @@ fn from_hex(text: &str) -> Option<Hash> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use tempfile::TempDir;
 
     use super::*;

@@ -18,6 +18,7 @@
 //! ```
 
 mod app;
+mod authenticator;
 mod change;
 mod command;
 #[cfg(feature = "fuzzing")]

@@ -90,6 +90,8 @@ where
         .header_read_timeout(limits.header_timeout)
         .max_headers(limits.max_headers)
         .max_buf_size(limits.max_header_bytes);
+    // Nor does it keep HTTP/2 out. No request gets through there, and who makes none in time is closed.
+    http.http2().max_concurrent_streams(0);
     *server.http_builder() = http;
     server.serve(router.into_make_service_with_connect_info::<SocketAddr>()).await
 }

@@ -93,13 +93,13 @@ pub(crate) struct Retention {
 pub enum InvalidSettings {
     /// Everybody who can reach the server could change every task.
     #[error(
-        "others could reach this server, and it asks nobody who they are: give --tokens FILE, or \
-         --anonymous to serve everybody, or listen on 127.0.0.1 without --allow-host, \
-         --allow-origin and --trusted-proxy"
+        "others could reach this server, and it asks nobody who they are: give --tokens FILE, \
+         --jwt-key or --jwt-jwks, or --anonymous to serve everybody, or listen on 127.0.0.1 \
+         without --allow-host, --allow-origin and --trusted-proxy"
     )]
     NotPrivate,
     /// Whoever brings no token would be let in too.
-    #[error("--anonymous serves everybody; leave it out, or leave out --tokens")]
+    #[error("--anonymous serves everybody; leave it out, or leave out --tokens and --jwt-…")]
     AnonymousAndMore,
     /// `--allow-origin` is not an origin.
     #[error("--allow-origin {origin}: {source}")]

@@ -188,7 +188,10 @@ fn who_could_serve_strangers_must_be_told_to() {
     ] {
         let (code, said) = refusal(taskwatchd(dir.path(), &flags));
         assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("give --tokens FILE, or --anonymous"), "{said}");
+        assert!(
+            said.contains("give --tokens FILE, --jwt-key or --jwt-jwks, or --anonymous"),
+            "{said}"
+        );
     }
     let (code, said) = refusal(taskwatchd(dir.path(), &["--anonymous", "--tokens", "x"]));
     assert_eq!(code, Some(2), "{said}");

@@ -210,20 +210,41 @@ async fn a_path_and_a_head_have_limits_that_are_told() {
     assert_eq!(answer, "HTTP/1.1 431 Request Header Fields Too Large");
 }
 
-/// Nobody waits for a place longer than somebody may take to say something.
+async fn upgrade(mut request: axum::extract::Request) -> axum::response::Response {
+    use axum::http::{StatusCode, header};
+    use axum::response::IntoResponse;
+
+    let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>().unwrap();
+    tokio::spawn(async move {
+        let _open = upgrade.await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket")];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
 #[tokio::test]
 async fn who_finds_no_place_is_accepted_when_there_is_one() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let dir = TempDir::new().unwrap();
-    let limits = super::HttpLimits { connections: 2, ..settings(&dir, &[]).limits.http() };
-    let router = axum::Router::new().route("/", axum::routing::get(async || "ok"));
+    let limits = super::HttpLimits { connections: 1, ..settings(&dir, &[]).limits.http() };
+    let router = axum::Router::new()
+        .route("/", axum::routing::get(async || "ok"))
+        .route("/upgrade", axum::routing::get(upgrade));
     tokio::spawn(super::serve(listener, None, router, axum_server::Handle::new(), limits));
 
-    let silent = [TcpStream::connect(addr).await.unwrap(), TcpStream::connect(addr).await.unwrap()];
+    let silent = TcpStream::connect(addr).await.unwrap();
     let request = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    let third = TcpStream::connect(addr).await.unwrap();
-    let asked = tokio::spawn(async move { status(third, request).await });
+    let second = TcpStream::connect(addr).await.unwrap();
+    let asked = tokio::spawn(async move { status(second, request).await });
     drop(silent);
     assert_eq!(asked.await.unwrap(), "HTTP/1.1 200 OK");
+
+    // Who no longer speaks HTTP takes no place.
+    let mut open = TcpStream::connect(addr).await.unwrap();
+    let upgrade = "GET /upgrade HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    assert_eq!(status(&mut open, upgrade).await, "HTTP/1.1 101 Switching Protocols");
+    let third = TcpStream::connect(addr).await.unwrap();
+    assert_eq!(status(third, request).await, "HTTP/1.1 200 OK");
 }

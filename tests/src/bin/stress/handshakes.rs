@@ -47,23 +47,39 @@ enum Kind {
     HalfHead,
     BytePerSecond,
     SecondHead,
+    /// HTTP/2, which is not served.
+    Http2,
+    Http2Request,
     Body,
 }
 
 impl Kind {
-    const HEADS: [Self; 5] =
-        [Self::Silent, Self::HalfLine, Self::HalfHead, Self::BytePerSecond, Self::SecondHead];
+    const HEADS: [Self; 7] = [
+        Self::Silent,
+        Self::HalfLine,
+        Self::HalfHead,
+        Self::BytePerSecond,
+        Self::SecondHead,
+        Self::Http2,
+        Self::Http2Request,
+    ];
 
     /// What it sends, and never goes on.
-    fn sends(self) -> &'static str {
+    fn sends(self) -> &'static [u8] {
         match self {
-            Self::Silent => "",
-            Self::HalfLine => "GET /w",
-            Self::HalfHead => "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n",
-            Self::BytePerSecond => "GET /ws HTTP/1.1\r\nHost: localhost\r\nX-Version: 1\r\n",
-            Self::SecondHead => "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\nGET /metrics HT",
+            Self::Silent => b"",
+            Self::HalfLine => b"GET /w",
+            Self::HalfHead => b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n",
+            Self::BytePerSecond => b"GET /ws HTTP/1.1\r\nHost: localhost\r\nX-Version: 1\r\n",
+            Self::SecondHead => b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\nGET /metrics HT",
+            Self::Http2 => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+            // The settings, and GET / of localhost.
+            Self::Http2Request => {
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+                  \0\0\x0e\x01\x05\0\0\0\x01\x82\x86\x84\x41\x09localhost"
+            }
             Self::Body => {
-                "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\
+                b"POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\
                  Content-Type: application/json\r\n\r\n{\"repository\":"
             }
         }
@@ -115,7 +131,8 @@ pub(crate) async fn run(args: &Args, report: &mut Report) {
         let times = of_kind.iter().map(|closed| closed.after);
         let (Some(first), Some(last)) = (times.clone().min(), times.max()) else { continue };
         let answer = String::from_utf8_lossy(&of_kind[0].answer);
-        let answer = answer.lines().next().unwrap_or_default();
+        let answer = answer.lines().next().filter(|line| line.starts_with("HTTP/1.1 "));
+        let answer = answer.unwrap_or_default();
         let (first, last, number) = (first.as_secs_f64(), last.as_secs_f64(), of_kind.len());
         println!("{:13} {number:8} {first:21.1} {last:5.1}  {answer}", format!("{kind:?}"));
     }
@@ -156,12 +173,12 @@ async fn never_finish(stream: TcpStream, kind: Kind) -> Closed {
     let (mut reader, mut writer) = stream.into_split();
     let talk = async {
         if kind == Kind::BytePerSecond {
-            for byte in kind.sends().as_bytes() {
+            for byte in kind.sends() {
                 sleep(Duration::from_secs(1)).await;
                 let _ = writer.write_all(&[*byte]).await;
             }
         } else {
-            let _ = writer.write_all(kind.sends().as_bytes()).await;
+            let _ = writer.write_all(kind.sends()).await;
         }
         pending::<()>().await;
     };
