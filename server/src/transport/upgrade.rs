@@ -1,8 +1,8 @@
 //! From an HTTP request to a WebSocket, or to a refusal that says why.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{
@@ -26,14 +26,14 @@ use crate::access::{client_address, identify, token_of_upgrade};
 use crate::clock::now;
 use crate::hub::{NotAdmitted, Place, Stop};
 use crate::session::{Delivery, Outbox, Session};
-use crate::{AuthError, Hub, Principal, Problem, Token};
+use crate::{Hub, Principal, Problem, Token};
 
 /// Answers an upgrade with 101 and serves the connection, or refuses it.
 pub(crate) async fn upgrade(State(hub): State<Hub>, mut request: Request) -> Response {
     let answer = match check(&hub, &mut request) {
         Ok(handshake) => {
-            let address = client_address(&hub.config().access, &request);
-            admit(&hub, address, request.headers().clone(), handshake).await
+            let peer = Peer::of(&hub, &request);
+            admit(&hub, peer, request.headers().clone(), handshake).await
         }
         Err(refused) => Err(refused),
     };
@@ -49,6 +49,35 @@ struct Handshake {
     accept_key: HeaderValue,
     subprotocol: bool,
     subscribe: Option<Subscribe>,
+}
+
+/// Where a connection comes from, as far as that is known.
+struct Peer {
+    /// The other end of the socket; a proxy, perhaps.
+    socket: Option<SocketAddr>,
+    /// Whom it counts for.
+    address: Option<IpAddr>,
+}
+
+impl Peer {
+    fn of(hub: &Hub, request: &Request) -> Self {
+        let socket = request.extensions().get().map(|ConnectInfo(socket)| *socket);
+        Self { socket, address: client_address(&hub.config().access, request) }
+    }
+
+    fn span(&self, connection_id: Uuid, principal: &Principal) -> Span {
+        // A client behind a proxy is another than the peer.
+        let client = self.address.filter(|address| {
+            self.socket.is_some_and(|socket| socket.ip().to_canonical() != *address)
+        });
+        tracing::info_span!(
+            "connection",
+            id = %connection_id,
+            peer = self.socket.map(tracing::field::display),
+            client = client.map(tracing::field::display),
+            principal = principal.subject(),
+        )
+    }
 }
 
 /// Who is at the other end, and how that is known.
@@ -83,29 +112,32 @@ fn check(hub: &Hub, request: &mut Request) -> Result<Handshake, Problem> {
 /// Finds out who it is, and whether there is room for one more connection of theirs.
 async fn admit(
     hub: &Hub,
-    address: Option<IpAddr>,
+    peer: Peer,
     headers: HeaderMap,
     handshake: Handshake,
 ) -> Result<Response, Problem> {
     let access_changes = hub.access_changes();
-    let token = token_of_upgrade(&headers)?;
-    let principal = match identify(&*hub.config().authenticator, token.as_ref()).await {
-        Ok(principal) => principal,
+    let found = match token_of_upgrade(&headers) {
+        Ok(token) => identify(&*hub.config().authenticator, token.as_ref())
+            .await
+            .map(|principal| (principal, token))
+            .map_err(Problem::from),
+        Err(refused) => Err(refused),
+    };
+    let (principal, token) = match found {
+        Ok(found) => found,
         // A page is not shown a status, only the code of a close.
-        Err(AuthError::Missing | AuthError::Invalid(_) | AuthError::Expired)
-            if headers.contains_key(ORIGIN) =>
+        Err(refused)
+            if refused.status() == StatusCode::UNAUTHORIZED && headers.contains_key(ORIGIN) =>
         {
-            let place = hub.admit(&Principal::anonymous(), address).map_err(not_admitted)?;
+            let place = hub.admit(&Principal::anonymous(), peer.address).map_err(not_admitted)?;
             return Ok(turn_away(hub, place, handshake));
         }
-        Err(error) => return Err(error.into()),
+        Err(refused) => return Err(refused),
     };
-    let place = hub.admit(&principal, address).map_err(not_admitted)?;
-    let peer = address.map(tracing::field::display);
+    let place = hub.admit(&principal, peer.address).map_err(not_admitted)?;
     let connection_id = Uuid::new_v4();
-    let span = tracing::info_span!(
-        "connection", id = %connection_id, peer, principal = principal.subject(),
-    );
+    let span = peer.span(connection_id, &principal);
     let visitor = Visitor { principal, token, access_changes, place };
     Ok(accept(hub.clone(), visitor, connection_id, handshake, span))
 }

@@ -128,6 +128,9 @@ impl Peer {
         for _ in 0..1_000 {
             let is_more = self.server.fan_out(64);
             self.connection.turn(self.now);
+            if self.connection.deadline() <= self.now {
+                self.connection.tick(self.now);
+            }
             self.connection.fetch(self.now);
             self.look();
             if !is_more && self.connection.is_at_rest() && !self.connection.is_fetching() {

@@ -88,11 +88,8 @@ fn may_match(headers: &HeaderMap) -> bool {
     let mut tags = headers.get_all("if-match").iter().flat_map(|value| {
         value.to_str().unwrap_or_default().split(',').map(|tag| tag.trim().to_owned())
     });
-    let is_ours = |tag: &str| {
-        let number = tag.strip_prefix("\"v").and_then(|tag| tag.strip_suffix('"'));
-        number.is_some_and(|number| number.trim_start_matches(['+', '0']) == VERSION.to_string())
-    };
-    !headers.contains_key("if-match") || tags.any(|tag| tag == "*" || is_ours(&tag))
+    !headers.contains_key("if-match")
+        || tags.any(|tag| tag == "*" || tag == format!("\"v{VERSION}\""))
 }
 
 fn decided(before: &Task, event: &TaskEvent, body: &[u8]) {

@@ -145,7 +145,8 @@ pub(crate) fn if_match(headers: &HeaderMap) -> IfMatch {
                 return None;
             }
             let version = tag.strip_prefix("\"v").and_then(|tag| tag.strip_suffix('"'));
-            versions.extend(version.and_then(|version| version.parse::<u64>().ok()));
+            let number = version.and_then(|version| version.parse::<u64>().ok());
+            versions.extend(number.filter(|number| version == Some(&number.to_string())));
         }
     }
     headers.contains_key(IF_MATCH).then_some(versions)
@@ -241,4 +242,27 @@ pub(crate) fn page_token(last: Uuid) -> String {
 
 fn position(token: &str) -> Option<Uuid> {
     Uuid::try_parse(token.strip_prefix(PAGE_PREFIX)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_tag_is_one_that_was_given() {
+        for (tags, versions) in [
+            ("\"v7\"", Some(vec![7])),
+            ("\"v7\", \"v18446744073709551615\"", Some(vec![7, u64::MAX])),
+            ("\"v6\", *", None),
+            ("\"v007\"", Some(vec![])),
+            ("\"v+7\", \"v 7\", W/\"v7\", \"7\", v7, \"v\"", Some(vec![])),
+            ("", Some(vec![])),
+        ] {
+            let headers = HeaderMap::from_iter([(IF_MATCH, HeaderValue::from_static(tags))]);
+            assert_eq!(if_match(&headers), versions, "{tags}");
+        }
+        assert_eq!(if_match(&HeaderMap::new()), None);
+    }
 }

@@ -31,11 +31,17 @@ pub(crate) struct Args {
     /// Also bodies that never come, for which the server waits 30 s
     #[arg(long)]
     bodies: bool,
+    /// Also a server with TLS, by this certificate
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<String>,
+    /// And its key
+    #[arg(long, requires = "tls_cert")]
+    tls_key: Option<String>,
 }
 
 impl Args {
     pub(crate) fn sized(short: bool) -> Self {
-        Self { sockets: 500, bodies: !short }
+        Self { sockets: 500, bodies: !short, tls_cert: None, tls_key: None }
     }
 }
 
@@ -51,6 +57,8 @@ enum Kind {
     Http2,
     Http2Request,
     Body,
+    /// The beginning of a TLS handshake.
+    HalfHello,
 }
 
 impl Kind {
@@ -78,6 +86,7 @@ impl Kind {
                 b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
                   \0\0\x0e\x01\x05\0\0\0\x01\x82\x86\x84\x41\x09localhost"
             }
+            Self::HalfHello => b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
             Self::Body => {
                 b"POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\
                  Content-Type: application/json\r\n\r\n{\"repository\":"
@@ -95,7 +104,7 @@ struct Closed {
 }
 
 pub(crate) async fn run(args: &Args, report: &mut Report) {
-    let Args { sockets, bodies } = *args;
+    let Args { sockets, bodies, .. } = *args;
     report.title(format_args!("handshakes: {sockets} sockets that never finish theirs"));
     let data = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(data.path()).await;
@@ -159,6 +168,36 @@ pub(crate) async fn run(args: &Args, report: &mut Report) {
             "{healthy} clients meanwhile connected and had an event, within {longest:.1?}, at most \
              {HELD_UP:?}"
         ),
+    );
+    let after = settled(&daemon, before).await;
+    report.check(
+        after <= before,
+        format_args!("{after} files are open in the end, {before} in the beginning"),
+    );
+    if let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        run_tls(cert, key, sockets, report).await;
+    }
+}
+
+/// The same where TLS comes first.
+async fn run_tls(cert: &str, key: &str, sockets: usize, report: &mut Report) {
+    report
+        .title(format_args!("handshakes: {sockets} sockets that never begin TLS, or never end it"));
+    let data = tempfile::tempdir().unwrap();
+    let flags = ["--tls-cert", cert, "--tls-key", key];
+    let daemon = Daemon::start_with(data.path(), "127.0.0.1:0", &flags).await;
+    let addr = daemon.url().trim_start_matches("https://");
+    let before = settled(&daemon, 0).await;
+    let mut unfinished = JoinSet::new();
+    for number in 0..sockets {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        unfinished.spawn(never_finish(stream, [Kind::Silent, Kind::HalfHello][number % 2]));
+    }
+    let times = unfinished.join_all().await.into_iter().map(|closed| closed.after);
+    let last = times.max().unwrap_or_default();
+    report.check(
+        last <= MAX_HEAD,
+        format_args!("the last is given up after {last:.1?}, at most {MAX_HEAD:?}"),
     );
     let after = settled(&daemon, before).await;
     report.check(
