@@ -295,11 +295,13 @@ impl ClientBuilder {
         }
         let url = endpoint(&self.url)?;
         let tokens = self.tokens.transpose()?;
-        if tokens.is_some() && url.scheme() == "ws" && !is_loopback(&url) {
-            warn!("the token goes to {} unencrypted", url.authority());
-        }
         let tls = || tls_config(self.cacert.as_deref());
         let proxy = if self.no_proxy { None } else { Proxy::of(&url, &Matcher::from_env(), tls)? };
+        // What a proxy takes for its own machine is not this one.
+        let stays_here = is_loopback(&url) && proxy.is_none();
+        if tokens.is_some() && url.scheme() == "ws" && !stays_here {
+            warn!("the token goes to {} unencrypted", url.authority());
+        }
         // A file that is wrong is told also where it is not needed.
         let is_encrypted = url.scheme() == "wss";
         let tls = (is_encrypted || self.cacert.is_some()).then(tls).transpose()?;

@@ -23,6 +23,7 @@ use axum_server::accept::Accept;
 use axum_server::{AddrListener, Address, Handle, Server};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use socket2::SockRef;
 use taskwatch_protocol::ErrorCode;
 use taskwatch_server::{Network, Problem};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +31,10 @@ use tower_service::Service;
 
 use room::{Place, Room};
 pub(crate) use tls::Tls;
+
+/// How long a peer may take none of what it is sent, before the kernel gives it up. A WebSocket is
+/// watched more closely than that.
+const UNTAKEN: Duration = Duration::from_secs(30);
 
 const MAX_URI_BYTES: usize = 8 << 10;
 
@@ -148,6 +153,8 @@ impl AddrListener<Arrival, Peer> for Incoming {
             let (stream, peer) = self.listener.accept().await?;
             if place.give_to(peer.ip()) {
                 stream.set_nodelay(true)?;
+                // Without this, who takes nothing of an answer would hold its place for ever.
+                SockRef::from(&stream).set_tcp_user_timeout(Some(UNTAKEN))?;
                 return Ok(((stream, place), Peer(peer)));
             }
             tracing::debug!(%peer, "it has as many connections as one address may have");

@@ -23,6 +23,7 @@ const MIN_RSA_BYTES: usize = 256;
 
 /// Where the keys are that sign tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum JwtKeys {
     /// One public key in PEM; for HS256 the secret itself, byte by byte.
     Pinned {
@@ -40,6 +41,7 @@ pub enum JwtKeys {
 
 /// How tokens may be signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum JwtAlgorithm {
     /// HMAC with SHA-256: who can check tokens can make them too.
     Hs256,
