@@ -8,9 +8,8 @@ use jiff::tz::TimeZone;
 use taskwatch_client::protocol::{CloseCode, Denied, ErrorCode, Pattern, TaskEvent, Timestamp};
 use taskwatch_client::{Update, WatchError};
 
-use crate::escape::Visible;
+use crate::escape::{LogLines, Visible};
 use crate::exit::Failure;
-use crate::log::Harmless;
 use crate::output::{self, TextFormat};
 use crate::paint::Paint;
 use crate::status::Status;
@@ -30,7 +29,7 @@ pub fn event_line(event: &TaskEvent, at: Option<Timestamp>) -> String {
 
 /// What the log makes of one line.
 pub fn log_line(line: &[u8]) -> Vec<u8> {
-    let mut log = Harmless(Vec::new());
+    let mut log = LogLines(Vec::new());
     log.write_all(line).expect("memory takes all");
     log.0
 }

@@ -3,6 +3,7 @@
 //! Nothing that came over the wire may reach a terminal or a log except through here.
 
 use std::fmt::{self, Write};
+use std::io;
 
 /// Whether a terminal would obey or hide this character instead of showing it.
 ///
@@ -64,6 +65,24 @@ impl fmt::Display for LogLine<'_> {
     }
 }
 
+/// Passes a log on to another writer, each event as one [`LogLine`]: a log quotes whoever is at the
+/// other end.
+///
+/// Each write must be a whole event, so that no character is cut in two.
+#[derive(Debug)]
+pub struct LogLines<W>(pub W);
+
+impl<W: io::Write> io::Write for LogLines<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        write!(self.0, "{}", LogLine(&String::from_utf8_lossy(event)))?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -121,6 +140,16 @@ mod tests {
         ] {
             assert_eq!(LogLine(logged).to_string(), line);
         }
+    }
+
+    #[test]
+    fn a_logged_event_is_one_harmless_line() {
+        let mut log = LogLines(Vec::new());
+        io::Write::write_all(&mut log, "detail=\u{1b}[2J ü\nERROR \u{9b}\n".as_bytes()).unwrap();
+        io::Write::write_all(&mut log, b"\xff\n").unwrap();
+        io::Write::flush(&mut log).unwrap();
+        let shown = "detail=\\u{1b}[2J ü\\u{a}ERROR \\u{9b}\n\u{fffd}\n";
+        assert_eq!(String::from_utf8(log.0).unwrap(), shown);
     }
 
     /// Strings rich in what must not get through, which random text rarely holds.

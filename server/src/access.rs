@@ -17,6 +17,7 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{StatusCode, Version};
 use taskwatch_protocol::{ErrorCode, Timestamp};
 use tokio::time::timeout;
@@ -136,7 +137,7 @@ pub(crate) async fn identify(
 }
 
 /// Where a request comes from, if the server was told: through proxies that are trusted to say so.
-pub(crate) fn client_address(policy: &AccessPolicy, request: &Request) -> Option<IpAddr> {
-    let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
-    Some(address::of_client(policy.trusted_proxies(), peer.ip(), request.headers()))
+pub(crate) fn client_address(policy: &AccessPolicy, request: &Parts) -> Option<IpAddr> {
+    let ConnectInfo(peer) = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    Some(address::of_client(policy.trusted_proxies(), peer.ip(), &request.headers))
 }

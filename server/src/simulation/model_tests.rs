@@ -2,6 +2,7 @@
 //! judged by a model that knows what the peer must be told. A seed decides all of it, down to
 //! whether the fan-out rests between two pushes of one event.
 
+mod grants;
 mod judge;
 mod step;
 mod world;

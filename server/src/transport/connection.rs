@@ -82,7 +82,7 @@ impl<S: ByteStream> Connection<S> {
         let ending = self.serve().await;
         // Nothing is kept for a peer that is being seen off.
         self.delivery.end();
-        self.fetching = None;
+        (self.fetching, self.identifying) = (None, None);
         let code = match ending {
             Ending::Ours(stop) => {
                 self.hub.counters().closed(stop.code);

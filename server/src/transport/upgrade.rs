@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{
     CONNECTION, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use taskwatch_protocol::{
@@ -29,12 +30,9 @@ use crate::session::{Delivery, Outbox, Session};
 use crate::{Hub, Principal, Problem, Token};
 
 /// Answers an upgrade with 101 and serves the connection, or refuses it.
-pub(crate) async fn upgrade(State(hub): State<Hub>, mut request: Request) -> Response {
+pub(crate) async fn upgrade(State(hub): State<Hub>, mut request: Parts) -> Response {
     let answer = match check(&hub, &mut request) {
-        Ok(handshake) => {
-            let peer = Peer::of(&hub, &request);
-            admit(&hub, peer, request.headers().clone(), handshake).await
-        }
+        Ok(handshake) => admit(&hub, &request, handshake).await,
         Err(refused) => Err(refused),
     };
     answer.unwrap_or_else(|refused| {
@@ -60,8 +58,8 @@ struct Peer {
 }
 
 impl Peer {
-    fn of(hub: &Hub, request: &Request) -> Self {
-        let socket = request.extensions().get().map(|ConnectInfo(socket)| *socket);
+    fn of(hub: &Hub, request: &Parts) -> Self {
+        let socket = request.extensions.get().map(|ConnectInfo(socket)| *socket);
         Self { socket, address: client_address(&hub.config().access, request) }
     }
 
@@ -89,11 +87,11 @@ struct Visitor {
     place: Place,
 }
 
-fn check(hub: &Hub, request: &mut Request) -> Result<Handshake, Problem> {
-    let headers = request.headers();
+fn check(hub: &Hub, request: &mut Parts) -> Result<Handshake, Problem> {
+    let headers = &request.headers;
     let subprotocol = check_version(headers)?;
     let accept_key = check_handshake(headers)?;
-    let subscribe = subscription(request.uri().query().unwrap_or_default())?;
+    let subscribe = subscription(request.uri.query().unwrap_or_default())?;
     if let Some(subscribe) = &subscribe {
         let limit = hub.config().max_patterns_per_message;
         if subscribe.repositories.len() > limit {
@@ -105,19 +103,15 @@ fn check(hub: &Hub, request: &mut Request) -> Result<Handshake, Problem> {
             ));
         }
     }
-    let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(upgrade_required)?;
+    let upgrade = request.extensions.remove::<OnUpgrade>().ok_or_else(upgrade_required)?;
     Ok(Handshake { upgrade, accept_key, subprotocol, subscribe })
 }
 
 /// Finds out who it is, and whether there is room for one more connection of theirs.
-async fn admit(
-    hub: &Hub,
-    peer: Peer,
-    headers: HeaderMap,
-    handshake: Handshake,
-) -> Result<Response, Problem> {
+async fn admit(hub: &Hub, request: &Parts, handshake: Handshake) -> Result<Response, Problem> {
+    let (peer, headers) = (Peer::of(hub, request), &request.headers);
     let access_changes = hub.access_changes();
-    let found = match token_of_upgrade(&headers) {
+    let found = match token_of_upgrade(headers) {
         Ok(token) => identify(&*hub.config().authenticator, token.as_ref())
             .await
             .map(|principal| (principal, token))

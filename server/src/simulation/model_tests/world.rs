@@ -1,7 +1,7 @@
 //! What can happen, and the dice that decide.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -11,39 +11,14 @@ use serde_json::{Value, json};
 use taskwatch_protocol::{CloseCode, Timestamp};
 
 use super::super::{Change, Connection, Content, Disk, Held, Server, Truth};
+use super::grants::Grants;
 use super::judge::{Judge, Moment};
 use super::step::{STEPS, Step};
-use crate::{
-    AuthError, AuthFuture, Authenticator, EventLog, HubConfig, LogEvent, PageLimit, Principal,
-    Token,
-};
+use crate::{EventLog, HubConfig, LogEvent, PageLimit, Token};
 
 const REPOSITORIES: [&str; 5] = ["a", "b", "team/a", "team/b", "team/b/c"];
 const PATTERNS: [&str; 7] = ["a", "b", "team/a", "team/*", "team/b/*", "*", "nobody"];
 const KINDS: [&str; 3] = ["task.created", "task.updated", "task.deleted"];
-
-/// What each peer may see; `None` is nobody whom the server knows. A peer's token is its number.
-#[derive(Clone, Debug, Default)]
-struct Grants(Arc<Mutex<Vec<Option<Vec<&'static str>>>>>);
-
-impl Grants {
-    fn of(&self, at: usize) -> Option<Vec<&'static str>> {
-        self.0.lock().unwrap()[at].clone()
-    }
-
-    fn principal(&self, at: usize) -> Option<Principal> {
-        let patterns = self.of(at)?.into_iter().map(|pattern| pattern.parse().unwrap());
-        Some(Principal::new(at.to_string()).reading(patterns))
-    }
-}
-
-impl Authenticator for Grants {
-    fn authenticate<'a>(&'a self, token: Option<&'a Token>) -> AuthFuture<'a> {
-        let at = token.unwrap().expose().parse().unwrap();
-        let unknown = || AuthError::Invalid("nobody's".to_owned());
-        Box::pin(std::future::ready(self.principal(at).ok_or_else(unknown)))
-    }
-}
 
 /// Somebody who connects again and again.
 #[derive(Default)]
@@ -111,7 +86,7 @@ impl<'a> World<'a> {
         truth.open(1);
         let server = Server::start(Arc::new(disk.clone()), config.clone());
         let peers: Vec<_> = (0..rng.random_range(1..5)).map(|_| Peer::default()).collect();
-        grants.0.lock().unwrap().resize(peers.len(), Some(vec!["*"]));
+        grants.everything_to(peers.len());
         Self {
             held,
             rng,
@@ -308,7 +283,7 @@ impl<'a> World<'a> {
         };
         self.held.tell(|| format!("{at} may see {grant:?}"));
         self.held.note("permission changed");
-        self.grants.0.lock().unwrap()[at] = grant;
+        self.grants.set(at, grant);
         self.server.access_changed();
     }
 
