@@ -8,12 +8,13 @@ use axum::routing::get;
 
 use crate::access::guard;
 use crate::transport::{streams, upgrade};
-use crate::{Hub, Problem};
+use crate::{Hub, Problem, schema};
 
-/// The hub's routes: the WebSocket endpoint at [`HubConfig::path`](crate::HubConfig::path), and for
-/// those whom no WebSocket reaches the same events over plain HTTP, as a stream at
+/// The hub's routes: the WebSocket endpoint at [`HubConfig::path`](crate::HubConfig::path); for those
+/// whom no WebSocket reaches, the same events over plain HTTP, as a stream at
 /// [`events_path`](crate::HubConfig::events_path) and for asking again and again at
-/// [`changes_path`](crate::HubConfig::changes_path). Merge them into a router of any state:
+/// [`changes_path`](crate::HubConfig::changes_path); and the JSON Schema of all frames at
+/// `/api/v1/schema.json`. Merge them into a router of any state:
 ///
 /// ```no_run
 /// # async fn example() {
@@ -38,6 +39,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(hub: Hub) -> Router<S> {
         .route(&config.path, get(upgrade::upgrade).fallback(not_a_get))
         .route(&config.events_path, get(streams::events).fallback(not_a_get))
         .route(&config.changes_path, get(streams::changes).fallback(not_a_get))
+        .route(schema::PATH, get(schema::schema).fallback(not_a_get))
         .layer(from_fn_with_state(policy, guard))
         .with_state(hub)
 }

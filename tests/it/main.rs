@@ -9,6 +9,7 @@ mod embed;
 mod fan_out;
 mod frames;
 mod hostile_text;
+mod http_streams;
 mod jwt;
 mod lifecycle;
 mod limits;

@@ -5,6 +5,7 @@
 
 mod daemon;
 mod database;
+mod event_stream;
 mod proxy;
 mod raw;
 mod rest;
@@ -13,9 +14,10 @@ mod tunnel;
 
 pub use daemon::{Daemon, LineReader, Watcher, binary, example};
 pub use database::{LoggedEvent, read_log};
+pub use event_stream::{EventStream, StreamEvent};
 pub use proxy::{End, Faults, Plan, Proxy};
 pub use raw::RawClient;
-pub use rest::Rest;
+pub use rest::{Rest, http};
 pub use tokens::{Grant, TokensFile};
 pub use tunnel::TunnelProxy;
 

@@ -5,7 +5,7 @@ mod embedded;
 mod log;
 mod tls;
 
-pub(crate) use bare::{Bare, Opcode, frame};
+pub(crate) use bare::{Bare, Opcode, frame, narrow};
 pub(crate) use embedded::{Embedded, task};
 pub(crate) use log::TestLog;
 pub(crate) use tls::{Authority, TlsFront};
