@@ -268,3 +268,114 @@ impl From<ChangesError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::tests::event;
+    use crate::{HubConfig, MemoryLog};
+
+    fn request(repository: &str, since: Option<&Cursor>) -> ChangesRequest {
+        ChangesRequest {
+            repositories: vec![repository.parse().unwrap()],
+            since: since.cloned(),
+            wait: Duration::from_secs(60),
+            ..ChangesRequest::default()
+        }
+    }
+
+    /// A hub that is not told more than one is told here.
+    fn hub() -> Hub {
+        Hub::with_log(std::sync::Arc::new(MemoryLog::new(9, 1 << 20)), HubConfig::default())
+    }
+
+    fn told(seq: Seq, repository: &str) -> LogEvent {
+        let envelope =
+            format!(r#"{{"type":"task.created","data":{{"repository":"{repository}"}}}}"#);
+        let kind = EventKind::Created;
+        LogEvent::new(seq, repository.parse().unwrap(), kind, &envelope)
+    }
+
+    #[tokio::test]
+    async fn without_a_position_it_is_told_where_it_is() {
+        let hub = hub();
+        let changes = hub.changes(Principal::anonymous(), request("foo", None)).await.unwrap();
+        assert!(changes.events.is_empty());
+        assert_eq!(changes.cursor, hub.log().cursor(0));
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_it_waits_is_what_it_is_told() {
+        let hub = hub();
+        let start = hub.log().cursor(0);
+        let asked = tokio::spawn({
+            let (hub, request) = (hub.clone(), request("foo", Some(&start)));
+            async move { hub.changes(Principal::anonymous(), request).await }
+        });
+        while hub.stats().connections == 0 {
+            tokio::task::yield_now().await;
+        }
+        hub.publish(told(1, "other"));
+        hub.publish(told(2, "foo"));
+        let Changes { events, cursor } = asked.await.unwrap().unwrap();
+        let [event] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((event.seq(), event.repository().as_str()), (2, "foo"));
+        assert_eq!(event.envelope(), told(2, "foo").envelope());
+        assert_eq!(cursor, hub.log().cursor(2));
+        assert_eq!(hub.stats().connections, 0);
+    }
+
+    #[tokio::test]
+    async fn who_may_not_who_comes_too_late_and_who_asks_for_nothing() {
+        let hub = hub();
+        let start = hub.log().cursor(0);
+        let nobody = Principal::new("ana");
+        let denied = hub.changes(nobody, request("foo", Some(&start))).await.unwrap_err();
+        assert_eq!(denied, ChangesError::Denied);
+        let ahead = hub.log().cursor(7);
+        let reset = hub.changes(Principal::anonymous(), request("foo", Some(&ahead))).await;
+        assert_eq!(reset.unwrap_err(), ChangesError::Reset(ResetReason::Future));
+        let nothing = ChangesRequest::default();
+        let refused = hub.changes(Principal::anonymous(), nothing).await.unwrap_err();
+        assert!(matches!(refused, ChangesError::Refused(ErrorCode::BadMessage, _)));
+    }
+
+    #[tokio::test]
+    async fn when_access_changes_or_the_server_stops_it_is_sent_away() {
+        let hub = hub();
+        let start = hub.log().cursor(0);
+        let principal = Principal::new("ana").reading([Pattern::All]);
+        for round in 0..2 {
+            let asked = tokio::spawn({
+                let (hub, principal) = (hub.clone(), principal.clone());
+                let request = request("foo", Some(&start));
+                async move { hub.changes(principal, request).await }
+            });
+            while hub.stats().connections == 0 {
+                tokio::task::yield_now().await;
+            }
+            if round == 0 {
+                hub.access_changed()
+            } else {
+                hub.shutdown().await
+            }
+            let error = asked.await.unwrap().unwrap_err();
+            let is_right = match round {
+                0 => error == ChangesError::AccessChanged,
+                _ => matches!(error, ChangesError::Restart { retry_after_ms: Some(_) }),
+            };
+            assert!(is_right, "{error:?}");
+        }
+        let late = hub.changes(principal, request("foo", Some(&start))).await.unwrap_err();
+        assert!(matches!(late, ChangesError::Unavailable(_)));
+    }
+
+    #[tokio::test]
+    async fn an_event_that_does_not_say_whose_it_is_is_not_passed_over() {
+        let hub = hub();
+        let start = hub.log().cursor(0);
+        hub.publish(event(1, "foo"));
+        let error = hub.changes(Principal::anonymous(), request("foo", Some(&start))).await;
+        assert!(matches!(error.unwrap_err(), ChangesError::Unavailable(_)));
+    }
+}

@@ -450,8 +450,8 @@ async fn a_permission_withdrawn_during_load_ends_what_it_gave() {
     for _ in 0..20 {
         last = stream.next_task().await;
     }
-    let request =
-        office.get(CHANGES, "repository=shared/*&wait=60").query(&[("since", last.id.as_ref())]);
+    let since = last.id.as_ref().unwrap();
+    let request = office.get(CHANGES, &format!("repository=shared/*&wait=60&since={since}"));
     let poll = tokio::spawn(send(request));
     office.tokens.replace(&[ana(&["shared/*"]), clerk()]);
     let close = stream.until("close").await;
