@@ -113,10 +113,10 @@ impl Session {
         let is_last = self.waiting.is_empty() && self.wants_nothing();
         let Some(listening) = &mut self.listening else { return };
         match message {
-            ServerMessage::Subscribed(answer) if answer.accepted.is_empty() => {
-                if answer.mode == Mode::Reset || is_last {
-                    listening.end = Some(End::Done);
-                }
+            ServerMessage::Subscribed(answer)
+                if answer.accepted.is_empty() && (answer.mode == Mode::Reset || is_last) =>
+            {
+                listening.end = Some(End::Done);
             }
             ServerMessage::Subscribed(answer) => {
                 listening.is_owed |= answer.mode == Mode::Resumed && !listening.is_poll;
