@@ -22,6 +22,7 @@ use self::peer::{Peer, Wire};
 use super::*;
 use crate::buffer::Buffer;
 use crate::testing::{Model, at, seq};
+use crate::transport::Route;
 use crate::{Token, TokenError, Update};
 
 /// Names and patterns that overlap.
@@ -168,7 +169,7 @@ impl World {
         self.machine.handle(self.now, input);
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Dial(generation) => {
+                Action::Dial(generation, _) => {
                     self.generation = generation;
                     self.is_dialling = true;
                 }
@@ -229,7 +230,7 @@ impl World {
         if self.is_dialling {
             self.is_dialling = false;
             self.peer = Some(Peer::new(self.log.head()));
-            self.link(LinkInput::Opened);
+            self.link(LinkInput::Opened(Route::only(Transport::WebSocket)));
             self.link(link_input(Wire::Frame(peer::welcome())));
         } else if let Some(deadline) = self.machine.deadline().filter(|_| self.peer.is_none()) {
             self.advance(deadline);
