@@ -17,8 +17,8 @@ fn dialer(url: &str) -> Result<Dialer, Box<dyn Error>> {
 
 async fn dial(dialer: &Dialer) -> Result<Box<WebSocket>, Box<dyn Error>> {
     match dialer.dial(Route::only(Transport::WebSocket)).await {
-        Ok(Link::WebSocket(socket)) => Ok(socket),
-        Ok(Link::Http(_)) => Err("that was another way".into()),
+        Ok((_, Link::WebSocket(socket))) => Ok(socket),
+        Ok((_, Link::Http(_))) => Err("that was another way".into()),
         Err(problem) => Err(format!("{problem:?}").into()),
     }
 }

@@ -99,17 +99,19 @@ impl Dialer {
         }
     }
 
-    /// One attempt. The caller sets the deadline.
-    pub(crate) async fn dial(&self, route: Route) -> Result<Link, DialError> {
+    /// One attempt on this way, and the connection with the way that it took. The caller sets the
+    /// deadline.
+    pub(crate) async fn dial(&self, route: Route) -> Result<(Route, Link), DialError> {
         let route = match route.transport {
             Transport::WebSocket => match self.upgrade(&route).await? {
-                Ok(socket) => return Ok(Link::WebSocket(Box::new(socket))),
+                Ok(socket) => return Ok((route, Link::WebSocket(Box::new(socket)))),
                 Err(route) => route,
             },
             Transport::Sse | Transport::LongPoll => route,
         };
         let connection = self.open().await?;
-        Ok(Link::Http(Box::new(Requests::new(self.clone(), route, connection))))
+        let requests = Requests::new(self.clone(), route.clone(), connection);
+        Ok((route, Link::Http(Box::new(requests))))
     }
 
     /// An upgraded connection, or the way to take instead.

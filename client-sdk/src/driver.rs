@@ -11,6 +11,7 @@ use crate::dial::{DialError, Dialer};
 use crate::feed::Feed;
 use crate::link::{Link, Received};
 use crate::machine::{Action, Generation, Input, LinkInput, Machine, Now, Wish};
+use crate::transport::Route;
 use crate::{Token, TokenError, WatchError};
 
 /// The machine sees the clocks at least this often, so that it notices when the computer slept.
@@ -18,7 +19,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// For one frame, all the way into the kernel.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
-type Dialling = Pin<Box<dyn Future<Output = Result<Link, DialError>> + Send>>;
+type Dialling = Pin<Box<dyn Future<Output = Result<(Route, Link), DialError>> + Send>>;
 type Asking = Pin<Box<dyn Future<Output = Result<Token, TokenError>> + Send>>;
 
 enum Line {
@@ -157,8 +158,7 @@ impl Line {
             Self::Dialling(generation, dialling) => {
                 let generation = *generation;
                 match dialling.await {
-                    Ok(link) => {
-                        let route = link.route();
+                    Ok((route, link)) => {
                         *self = Self::Up(generation, link);
                         (generation, LinkInput::Opened(route))
                     }

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 pub(crate) use self::http::Requests;
 pub(crate) use self::websocket::WebSocket;
 use crate::dial::DialError;
-use crate::transport::{Route, Transport};
+use crate::transport::Route;
 
 /// What bytes go through: TCP, with TLS or without.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -47,14 +47,6 @@ pub(crate) enum Received {
 }
 
 impl Link {
-    /// The way it took.
-    pub(crate) fn route(&self) -> Route {
-        match self {
-            Self::WebSocket(_) => Route::only(Transport::WebSocket),
-            Self::Http(requests) => requests.route().clone(),
-        }
-    }
-
     /// What comes next, or the end. Nothing is lost if it is not waited for.
     pub(crate) async fn next(&mut self) -> Received {
         match self {

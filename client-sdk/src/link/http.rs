@@ -80,10 +80,6 @@ impl Requests {
         Self { dialer, route, series: Series::default(), state, pace: None }
     }
 
-    pub(super) fn route(&self) -> &Route {
-        &self.route
-    }
-
     /// Takes a subscription into the next request.
     pub(super) fn ask(&mut self, frame: &ClientFrame) {
         self.series.ask(frame);

@@ -2,6 +2,7 @@
 
 mod access;
 mod snapshots;
+mod transports;
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -132,7 +133,8 @@ impl Rig {
     }
 
     fn opens(&mut self) -> Vec<Action> {
-        self.link(LinkInput::Opened(Route::only(Transport::WebSocket)))
+        let route = Routes::new(TransportChoice::Auto).next(self.now.steady);
+        self.link(LinkInput::Opened(route))
     }
 
     fn frame(&mut self, frame: &ServerFrame) -> Vec<Action> {
