@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use taskwatch_protocol::{ClientFrame, CloseCode};
@@ -193,10 +193,10 @@ impl Request {
         let request = self.dialer.request(self.transport, &self.query).await;
         let request = request.map_err(Failure::Dial)?;
         let reused = self.connection.take_if(|connection| connection.was_used());
-        if let Some(connection) = reused
-            && let Ok(answer) = self.exchange(connection, request.clone()).await
+        if let Some(mut connection) = reused
+            && let Ok(answer) = connection.exchange(request.clone()).await
         {
-            return Ok(answer);
+            return self.judge(connection, answer).await;
         }
         // What was wrong may be that the peer had closed it meanwhile.
         let connection = self.connect().await?;
@@ -226,10 +226,19 @@ impl Request {
         }
     }
 
-    /// Sends the request, and takes the head of the answer.
     async fn exchange(&self, mut connection: Connection, request: Ask) -> Result<Answer, Failure> {
-        let answer = connection.exchange(request).await;
-        let answer = answer.map_err(|problem| self.failure(problem.to_string()))?;
+        match connection.exchange(request).await {
+            Ok(answer) => self.judge(connection, answer).await,
+            Err(problem) => Err(self.failure(problem.to_string())),
+        }
+    }
+
+    /// Whether the answer is what was asked for.
+    async fn judge(
+        &self,
+        connection: Connection,
+        answer: Response<Incoming>,
+    ) -> Result<Answer, Failure> {
         let (media_type, form) = match self.transport {
             Transport::Sse => (EVENTS, Form::Events),
             _ => (LINES, Form::Lines),
