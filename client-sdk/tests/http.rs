@@ -355,7 +355,9 @@ async fn a_stream_that_is_held_back_is_followed_by_polls_on_one_connection() {
 
 #[tokio::test]
 async fn whoever_refuses_events_by_name_may_let_polls_pass() {
-    for answer in [BLOCKED, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>log in", ""] {
+    let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>log in";
+    let empty = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+    for answer in [BLOCKED, page, empty] {
         let server = Server::new().await;
         let mut updates = server.watch(TransportChoice::Auto);
         let serve = async {

@@ -5,6 +5,7 @@
 
 mod daemon;
 mod database;
+mod gateway;
 mod proxy;
 mod raw;
 mod rest;
@@ -13,6 +14,7 @@ mod tunnel;
 
 pub use daemon::{Daemon, LineReader, Watcher, binary, example};
 pub use database::{LoggedEvent, read_log};
+pub use gateway::{Gateway, Habits, Upgrades};
 pub use proxy::{End, Faults, Plan, Proxy};
 pub use raw::RawClient;
 pub use rest::{Rest, http};

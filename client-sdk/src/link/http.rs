@@ -222,14 +222,14 @@ impl Request {
         match answer.read().await {
             Ok(true) => Ok(answer),
             Ok(false) => Err(Failure::Blocked("the answer was empty".to_owned())),
-            Err(problem) => Err(Failure::Blocked(problem)),
+            Err(problem) => Err(Failure::Dial(DialError::Failed(problem))),
         }
     }
 
     async fn exchange(&self, mut connection: Connection, request: Ask) -> Result<Answer, Failure> {
         match connection.exchange(request).await {
             Ok(answer) => self.judge(connection, answer).await,
-            Err(problem) => Err(self.failure(problem.to_string())),
+            Err(problem) => Err(Failure::Dial(DialError::Failed(problem.to_string()))),
         }
     }
 
@@ -252,19 +252,16 @@ impl Request {
             });
         }
         if !is_plainly(answer.headers(), media_type) {
-            return Err(self.failure(format!("the answer is not {media_type}")));
+            let problem = format!("the answer is not {media_type}");
+            return Err(if self.has_fallback {
+                Failure::Blocked(problem)
+            } else {
+                Failure::Dial(DialError::Failed(problem))
+            });
         }
         let decoder = Decoder::new(form, self.dialer.max_message);
         let body = answer.into_body();
         Ok(Answer { connection, body, is_over: false, rest: Bytes::new(), decoder })
-    }
-
-    fn failure(&self, problem: String) -> Failure {
-        if self.has_fallback {
-            Failure::Blocked(problem)
-        } else {
-            Failure::Dial(DialError::Failed(problem))
-        }
     }
 }
 
