@@ -6,6 +6,7 @@ mod support;
 mod architecture;
 mod crud;
 mod embed;
+mod fallback;
 mod fan_out;
 mod frames;
 mod hostile_text;
