@@ -72,7 +72,7 @@ async fn answer_poll(hub: &Hub, request: &Parts) -> Result<Response, Problem> {
         return Err(no_state());
     }
     let peer = Peer::of(hub, request);
-    let visitor = Visitor::admit(hub, &peer, token_of_header(&request.headers)).await?;
+    let visitor = Visitor::admit_stream(hub, &peer, token_of_header(&request.headers)).await?;
     let span = peer.span(Uuid::new_v4(), &visitor.principal);
     let changes = changes::collect(hub, visitor, subscription, wait).instrument(span).await?;
     Ok(([(CONTENT_TYPE, "application/json")], json(&changes)).into_response())
@@ -105,7 +105,7 @@ async fn stream(
     terms: Terms,
 ) -> Result<Response, Problem> {
     let peer = Peer::of(hub, request);
-    let visitor = Visitor::admit(hub, &peer, token_of_header(&request.headers)).await?;
+    let visitor = Visitor::admit_stream(hub, &peer, token_of_header(&request.headers)).await?;
     let span = peer.span(Uuid::new_v4(), &visitor.principal);
     let (session, delivery, place) = visitor.begin(hub, Some(terms), subscriptions, now());
     let (sender, body) = body();

@@ -129,6 +129,8 @@ impl LimitSettings {
     pub(crate) fn hub(&self, rest: HubConfig) -> HubConfig {
         HubConfig {
             max_connections: self.max_connections.get(),
+            // As many more may speak HTTP, so that streams leave room for others.
+            max_streams: self.max_connections.get().div_ceil(4),
             max_connections_per_principal: self.max_connections_per_principal.get(),
             max_connections_per_address: self.max_connections_per_address.get(),
             connects: self.connect_rate,
