@@ -8,17 +8,23 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
-use taskwatch_protocol::{CloseCode, Timestamp};
+use taskwatch_protocol::{ClientFrame, ClientMessage, CloseCode, Timestamp};
 
 use super::super::{Change, Connection, Content, Disk, Held, Server, Truth};
 use super::grants::Grants;
 use super::judge::{Judge, Moment};
 use super::step::{STEPS, Step};
+use crate::session::Terms;
 use crate::{EventLog, HubConfig, LogEvent, PageLimit, Token};
 
 const REPOSITORIES: [&str; 5] = ["a", "b", "team/a", "team/b", "team/b/c"];
 const PATTERNS: [&str; 7] = ["a", "b", "team/a", "team/*", "team/b/*", "*", "nobody"];
 const KINDS: [&str; 3] = ["task.created", "task.updated", "task.deleted"];
+
+/// Of who cannot talk back: how long a poll waits, which is longer than until the next heartbeat,
+const WAIT: Duration = Duration::from_secs(25);
+/// and how long it stays.
+const LIFETIME: Duration = Duration::from_secs(120);
 
 /// Somebody who connects again and again.
 #[derive(Default)]
@@ -143,8 +149,9 @@ impl<'a> World<'a> {
             }
         }
         for at in 0..self.peers.len() {
-            self.take(Step::Ping, at);
+            self.bookmark(at);
             let Some(link) = &self.peers[at].link else { continue };
+            assert!(!link.judge.is_poll(), "liveness: it was to wait so long: {:?}", link.judge);
             assert_eq!(link.judge.unanswered(), 0, "liveness: {:?}", link.judge);
             // Without a subscription nothing says how far it is.
             let is_level = link.judge.position() == self.truth.head();
@@ -158,6 +165,21 @@ impl<'a> World<'a> {
                 link.judge
             );
         }
+    }
+
+    /// Has a peer told how far it is: because it asks, or because it waits.
+    fn bookmark(&mut self, at: usize) {
+        let Some(link) = &self.peers[at].link else { return };
+        if link.judge.can_talk() {
+            return self.take(Step::Ping, at);
+        }
+        self.now += WAIT;
+        // Its token may be due as well, and comes first.
+        for _ in 0..2 {
+            self.with(at, |connection, _, now| connection.tick(now));
+            self.with(at, |connection, _, now| connection.turn(now));
+        }
+        self.read(at, usize::MAX);
     }
 
     fn take(&mut self, step: Step, at: usize) {
@@ -266,10 +288,33 @@ impl<'a> World<'a> {
         }
         let Some(principal) = self.grants.principal(at) else { return };
         let (token, phase) = (Some(Token::new(at.to_string())), self.rng.random());
-        let connection = self.server.accept_of(principal, token, self.now, phase);
         let granted = self.grants.of(at).unwrap_or_default();
         let granted = granted.into_iter().map(str::to_owned).collect();
-        let judge = Judge::new(self.server.head(), granted);
+        let (connection, judge) = if self.rng.random_ratio(2, 3) {
+            let connection = self.server.accept_of(principal, token, self.now, phase);
+            (connection, Judge::new(self.server.head(), granted))
+        } else {
+            let is_poll = self.rng.random();
+            let mut judge = Judge::listening(self.server.head(), granted, is_poll);
+            let mut asked = vec![self.subscription(at, true)];
+            if self.rng.random_ratio(1, 3) {
+                asked.push(json!({"repositories": self.some(&PATTERNS, 2), "snapshot": true}));
+            }
+            self.held.note(if is_poll { "poll" } else { "stream" });
+            self.held.tell(|| format!("{at} asks for {asked:?}"));
+            let asked = asked.iter().map(|data| {
+                let frame = judge.ask("subscribe", data, &self.truth);
+                let ClientMessage::Subscribe(asked) = ClientFrame::decode(&frame).unwrap().message
+                else {
+                    unreachable!("that is what was asked")
+                };
+                asked
+            });
+            let terms = Terms { lifetime: LIFETIME, wait: is_poll.then_some(WAIT) };
+            let asked = asked.collect();
+            let who = (principal, token);
+            (self.server.listen(who, asked, terms, self.now, phase), judge)
+        };
         let (spoke, took) = (self.now, vec![]);
         self.peers[at].link = Some(Link { connection, judge, judged: 0, spoke, took });
         self.with(at, |_, _, _| {});
@@ -299,8 +344,16 @@ impl<'a> World<'a> {
     }
 
     fn subscribe(&mut self, at: usize) {
-        let Some(link) = &self.peers[at].link else { return };
+        let Some(link) = self.peers[at].link.as_ref().filter(|link| link.judge.can_talk()) else {
+            return;
+        };
         let is_first = link.judge.is_new();
+        let data = self.subscription(at, is_first);
+        self.ask(at, "subscribe", &data);
+    }
+
+    /// Something to ask for.
+    fn subscription(&mut self, at: usize, is_first: bool) -> Value {
         let mut data = json!({"repositories": self.some(&PATTERNS, 2)});
         let has_been_here = is_first && !self.peers[at].known.is_empty();
         if self.rng.random_ratio(if has_been_here { 8 } else { 1 }, 10) {
@@ -314,7 +367,7 @@ impl<'a> World<'a> {
         if self.rng.random_ratio(1, 8) {
             data["types"] = json!(self.some(&KINDS, 2));
         }
-        self.ask(at, "subscribe", &data);
+        data
     }
 
     /// The newest cursor the peer knows, an earlier one, or one that is none.
@@ -336,7 +389,8 @@ impl<'a> World<'a> {
     /// The peer sends something, if it has not asked too much already.
     fn say(&mut self, at: usize, what: impl FnOnce(&mut Judge, &Truth) -> String) {
         let Some(link) = &mut self.peers[at].link else { return };
-        if link.judge.unanswered() < 4 && link.connection.reads() {
+        let may = link.judge.can_talk() && link.judge.unanswered() < 4;
+        if may && link.connection.reads() {
             let text = what(&mut link.judge, &self.truth);
             link.spoke = self.now;
             self.with(at, |connection, _, now| connection.text(now, &text));
@@ -380,7 +434,10 @@ impl<'a> World<'a> {
                 .sum();
             let is_right = match code {
                 CloseCode::InsufficientState => self.truth.floor() > link.judge.position(),
-                CloseCode::NoPong => self.now - link.spoke >= self.config.silence,
+                CloseCode::NoPong => {
+                    link.judge.can_talk() && self.now - link.spoke >= self.config.silence
+                }
+                CloseCode::Rebalance => !link.judge.can_talk() && self.now - link.spoke >= LIFETIME,
                 CloseCode::Slow => taken < 16 << 10 && link.judged > 0,
                 CloseCode::Restart => self.is_stopped,
                 CloseCode::AccessChanged => self.grants.of(at).is_some(),
@@ -392,6 +449,11 @@ impl<'a> World<'a> {
             if code == CloseCode::InsufficientState {
                 self.held.note("overtaken by retention");
             }
+            self.peers[at].link = None;
+        } else if link.connection.is_over() {
+            let is_right = link.judge.is_over() || link.judge.is_full();
+            assert!(is_right, "ended before its time: {:?}", link.judge);
+            self.held.tell(|| format!("{at} was told everything"));
             self.peers[at].link = None;
         }
         let stats = self.server.stats();
