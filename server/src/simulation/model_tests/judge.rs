@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Value, json};
 
+use self::listening::Listening;
 use super::super::{Filter, Held, Truth};
 
 /// Fails with the name of what was broken.
@@ -13,8 +14,7 @@ macro_rules! must {
     };
 }
 
-/// With so many bytes the next event may be one too many.
-const FULL: usize = (1 << 20) - 50_000;
+mod listening;
 
 /// Follows one connection frame by frame, as they are put on their way.
 #[derive(Debug)]
@@ -36,16 +36,6 @@ pub(super) struct Judge {
     has_joined: bool,
     /// For a peer that cannot talk back.
     listening: Option<Listening>,
-}
-
-/// What is different about it.
-#[derive(Debug, Default)]
-pub(super) struct Listening {
-    pub(super) is_poll: bool,
-    /// Nothing may follow.
-    is_over: bool,
-    /// Of events.
-    bytes: usize,
 }
 
 /// A request that is not answered.
@@ -94,30 +84,6 @@ impl Judge {
             has_joined: false,
             listening: None,
         }
-    }
-
-    /// The same of a peer that cannot talk back.
-    pub(super) fn listening(position: u64, granted: Vec<String>, is_poll: bool) -> Self {
-        let listening = Some(Listening { is_poll, ..Listening::default() });
-        Self { listening, is_welcome: true, ..Self::new(position, granted) }
-    }
-
-    pub(super) fn can_talk(&self) -> bool {
-        self.listening.is_none()
-    }
-
-    pub(super) fn is_poll(&self) -> bool {
-        self.listening.as_ref().is_some_and(|listening| listening.is_poll)
-    }
-
-    /// Whether it was told everything.
-    pub(super) fn is_over(&self) -> bool {
-        self.listening.as_ref().is_some_and(|listening| listening.is_over)
-    }
-
-    /// Whether it may have as much as a poll is answered with.
-    pub(super) fn is_full(&self) -> bool {
-        self.listening.as_ref().is_some_and(|listening| listening.bytes > FULL)
     }
 
     pub(super) fn granted(&self) -> Option<&[String]> {
@@ -210,14 +176,7 @@ impl Judge {
         self.passes(at, entry.seq - 1, "event");
         self.position = entry.seq;
         self.delivered += 1;
-        if let Some(listening) = self.listening.as_mut().filter(|listening| listening.is_poll) {
-            must!(
-                listening.bytes == 0 || listening.bytes + text.len() <= 1 << 20,
-                "full",
-                "{text}"
-            );
-            listening.bytes += text.len();
-        }
+        self.count(text);
         if self.has_joined {
             held.note("join");
         }
@@ -245,25 +204,6 @@ impl Judge {
         must!(seq >= self.position, "I6 bookmark", "{what} {seq} goes back from {}", self.position);
         self.passes(at, seq, what);
         self.position = seq;
-    }
-
-    /// A request was answered, after which there may be nothing to come.
-    fn may_be_over(&mut self, is_final: bool) {
-        let is_last = is_final && !self.is_subscribed && self.asked.is_empty();
-        if let Some(listening) = &mut self.listening {
-            listening.is_over |= is_last;
-        }
-    }
-
-    /// It is told that it is level, and a poll is told nothing else.
-    fn level(&mut self, at: Moment<'_>, frame: &Value) {
-        must!(self.snapshot.is_none(), "I7 snapshot", "not level inside of it: {frame}");
-        must!(self.asked.is_empty(), "level", "{:?} wait: {frame}", self.asked);
-        must!(self.is_subscribed, "I6 bookmark", "before the first is accepted: {frame}");
-        self.bookmark(at, &frame["cursor"], "level");
-        if let Some(listening) = &mut self.listening {
-            listening.is_over = listening.is_poll;
-        }
     }
 
     fn heartbeat(&mut self, at: Moment<'_>, kind: &str, frame: &Value) {
@@ -376,11 +316,7 @@ impl Judge {
         if mode == "reset" && !with_snapshot && data["on_gap"] != "live" {
             assert_eq!(answer["accepted"], json!([]));
             assert!(frame["cursor"].is_null());
-            // Whatever else was asked for.
-            if let Some(listening) = &mut self.listening {
-                listening.is_over = true;
-                self.asked.clear();
-            }
+            self.is_refused();
             return;
         }
         assert_eq!(strings(&answer["accepted"]), repositories);
