@@ -27,12 +27,7 @@ use crate::list::ListParams;
 const PROBLEM_JSON: &str = "application/problem+json";
 
 /// What every route may refuse, beside what it names itself.
-const EVERYWHERE: [(&str, &str); 4] = [
-    ("400", "The request cannot be read"),
-    ("401", "There is no token, or it is not valid"),
-    ("403", "This may not be done, or not from there"),
-    ("500", "A fault of the server"),
-];
+const EVERYWHERE: [&str; 4] = ["400", "401", "403", "500"];
 
 #[derive(OpenApi)]
 #[openapi(
@@ -80,7 +75,7 @@ struct Problem {
     /// What went wrong, for people.
     detail: String,
     /// The operation of a batch that it is about, counted from 0.
-    #[schemars(default)]
+    #[schemars(skip_serializing_if = "Option::is_none", with = "u32")]
     operation: Option<u32>,
 }
 
@@ -162,20 +157,18 @@ fn complete_parameter(parameter: &mut Value, filters: &Value) {
 
 fn complete_responses(operation: &mut Value) {
     let is_open = operation["security"] == json!([{}]);
+    if let Some(body) = operation.get_mut("requestBody") {
+        body["required"] = json!(true);
+    }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
-    for (status, description) in EVERYWHERE {
+    for status in EVERYWHERE {
         if !(is_open && status == "401") {
-            let response = responses.entry(status).or_insert_with(|| json!({"description": ""}));
-            if response["description"] == "" {
-                response["description"] = json!(description);
-            }
+            responses.entry(status).or_insert_with(|| json!({}));
         }
     }
     for (status, response) in responses {
         if status.starts_with(['4', '5']) {
-            if response["description"] == "" {
-                response["description"] = json!(refused(status));
-            }
+            response["description"] = json!(refused(status));
             let schema = json!({"$ref": "#/components/schemas/Problem"});
             response["content"] = json!({PROBLEM_JSON: {"schema": schema}});
         }
@@ -191,6 +184,9 @@ fn complete_responses(operation: &mut Value) {
 
 fn refused(status: &str) -> &'static str {
     match status {
+        "400" => "The request cannot be read",
+        "401" => "There is no token, or it is not valid",
+        "403" => "This may not be done, or not from there",
         "404" => "There is no such task or repository, or the caller may not know of it",
         "406" => "None of the forms is accepted",
         "408" => "The body took too long",
@@ -202,7 +198,7 @@ fn refused(status: &str) -> &'static str {
         "426" => "This takes an upgrade to a WebSocket, and a version that is served",
         "429" => "Too much, too fast",
         "503" => "The server cannot do this now",
-        _ => "A refusal",
+        _ => "A fault of the server",
     }
 }
 
