@@ -26,6 +26,7 @@ mod command;
 pub mod fuzzing;
 mod idempotency;
 mod listener;
+mod mcp;
 mod metrics;
 mod rest;
 mod service;
@@ -34,5 +35,6 @@ mod store;
 
 pub use app::{App, StartError};
 pub use command::{Command, CommandLine, Granted, NewToken, TokenCommand};
+pub use mcp::{BridgeError, McpBridge};
 pub use settings::{AuthSettings, InvalidSettings, LimitSettings, Settings, TlsSettings};
 pub use store::OpenError;

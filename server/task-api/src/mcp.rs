@@ -1,0 +1,5 @@
+//! MCP.
+
+mod bridge;
+
+pub use bridge::{BridgeError, McpBridge};
