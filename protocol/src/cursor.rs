@@ -10,6 +10,7 @@ pub type Seq = u64;
 
 /// A position in the log, as clients hold it: opaque text, compared only for equality.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Cursor(Box<str>);
 

@@ -48,7 +48,7 @@ pub struct DecodeError {
 pub const MAX_DEPTH: usize = 16;
 
 /// Bytes of a client's `id`: it is kept until the reply, and sent back.
-const MAX_ID_BYTES: usize = 128;
+pub(crate) const MAX_ID_BYTES: usize = 128;
 /// A longer `since` is as malformed as an empty one.
 const MAX_CURSOR_BYTES: usize = 128;
 

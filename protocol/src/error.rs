@@ -4,7 +4,7 @@ use crate::word::words;
 
 words! {
     /// What went wrong, as a word a program can act on.
-    pub enum ErrorCode {
+    pub open enum ErrorCode {
         /// The frame or request could not be read.
         BadMessage = "bad_message",
         /// A repository name or pattern breaks the rules of names.

@@ -3,7 +3,8 @@
 //! Everything on the wire is one JSON text: an [`Envelope`] around a [`ServerMessage`] or a
 //! [`ClientMessage`]. This crate holds those types and nothing that waits, dials or reads a clock.
 //! `PROTOCOL.md` beside it is the same specification for readers who do not know Rust; the files
-//! in `vectors/` hold one frame of each type.
+//! in `vectors/` hold one frame of each type. [`SCHEMA`] is the same for programs; the feature
+//! `schema` makes it out of the types, which then implement `schemars::JsonSchema`.
 //!
 //! A reader ignores what it does not know: an unknown `type` decodes to `Unknown`, unknown fields
 //! are skipped, and unknown words (statuses, codes, reasons) are kept as text.
@@ -15,6 +16,8 @@ mod error;
 pub mod escape;
 mod message;
 mod repository;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod task;
 mod timestamp;
 mod version;
@@ -35,3 +38,6 @@ pub use task::{
 };
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use version::{PROTOCOL_VERSION, SUBPROTOCOL, VERSION_HEADER, major_version};
+
+/// The JSON Schema of every frame, as text: `schema.json` beside `PROTOCOL.md`.
+pub const SCHEMA: &str = include_str!("../schema.json");

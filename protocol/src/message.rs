@@ -83,6 +83,7 @@ pub struct Unknown {
 
 /// `data` of `ping` and `pong`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Heartbeat {
     /// Task events written to this connection since it opened, replays included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,12 +104,17 @@ pub struct ErrorMessage {
     pub retry_after_ms: Option<u64>,
 }
 
+/// `data` of `error`.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(crate) struct ErrorData {
+    /// What went wrong.
     #[serde(default = "no_code")]
     code: ErrorCode,
+    /// Whether the same request may succeed later, unchanged.
     #[serde(default)]
     retryable: bool,
+    /// Milliseconds to wait before trying again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }
@@ -142,6 +148,7 @@ impl ErrorMessage {
 
 /// `data` of `welcome`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Welcome {
     /// Major version of the protocol.
     pub protocol: u16,
@@ -161,6 +168,7 @@ pub struct Welcome {
 
 /// What a server accepts from one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Limits {
     /// Bytes of one message from the client.
     pub max_message_bytes: u64,
@@ -172,6 +180,7 @@ pub struct Limits {
 
 /// `data` of `subscribe`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Subscribe {
     /// What to add.
     pub repositories: Vec<Pattern>,
@@ -184,7 +193,7 @@ pub struct Subscribe {
     /// Send the last so many events first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail: Option<u32>,
-    /// What to do if `since` cannot be honoured; absent means [`OnGap::Error`].
+    /// What to do if `since` cannot be honoured; absent means `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_gap: Option<OnGap>,
     /// Send the present state first.
@@ -205,7 +214,7 @@ impl Subscribe {
 
 words! {
     /// What follows a reset.
-    pub enum OnGap {
+    pub closed enum OnGap {
         /// The present state, then what follows it.
         Snapshot = "snapshot",
         /// What comes from now on.
@@ -217,6 +226,7 @@ words! {
 
 /// `data` of `unsubscribe`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Unsubscribe {
     /// What to remove: exactly these patterns.
     pub repositories: Vec<Pattern>,
@@ -224,6 +234,7 @@ pub struct Unsubscribe {
 
 /// `data` of `auth`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Auth {
     /// The new token.
     pub token: String,
@@ -237,6 +248,7 @@ impl std::fmt::Debug for Auth {
 
 /// `data` of `authenticated`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Authenticated {
     /// Whose token it is: the same as before.
     pub subject: String,
@@ -247,7 +259,7 @@ pub struct Authenticated {
 
 words! {
     /// How a subscription begins.
-    pub enum Mode {
+    pub open enum Mode {
         /// With what comes from now on.
         Live = "live",
         /// With everything after `since`.
@@ -261,7 +273,7 @@ words! {
 
 words! {
     /// Why `since` could not be honoured.
-    pub enum ResetReason {
+    pub open enum ResetReason {
         /// Events after it are no longer kept.
         Expired = "expired",
         /// It names a life of the log that this log does not continue.
@@ -275,6 +287,7 @@ words! {
 
 /// `data` of `subscribed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Subscribed {
     /// What is subscribed now, of what was asked for.
     pub accepted: Vec<Pattern>,
@@ -293,6 +306,7 @@ pub struct Subscribed {
 
 /// A repository that was not subscribed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Denied {
     /// The pattern that was asked for.
     pub repository: Pattern,
@@ -302,6 +316,7 @@ pub struct Denied {
 
 /// `data` of `unsubscribed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Unsubscribed {
     /// What is not subscribed any more, whether or not it was.
     pub accepted: Vec<Pattern>,
@@ -312,6 +327,7 @@ pub struct Unsubscribed {
 
 /// `data` of `snapshot`: tasks as they are at the cursor that the last frame carries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Snapshot {
     /// Whose tasks these are.
     pub repositories: Vec<Pattern>,

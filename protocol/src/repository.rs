@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const MAX_BYTES: usize = 255;
+/// What a name may hold besides letters and digits. The `-` is last, as in a class of a regex.
+const PUNCTUATION: &str = "._/@:+~-";
 
 /// The text is neither a repository's name nor, where one is allowed, a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +34,13 @@ pub enum InvalidName {
 /// The exact name of a repository, such as `github.com/acme/api`.
 ///
 /// 1 to 255 bytes of ASCII letters, digits and `. _ - / @ : + ~`, starting with a letter or digit.
-/// Case matters. A clone shares the text.
+/// Case matters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(with = "String", extend("pattern" = name_regex(), "maxLength" = MAX_BYTES))
+)]
 pub struct RepositoryName(Arc<str>);
 
 impl RepositoryName {
@@ -52,7 +59,7 @@ fn check(name: &str) -> Result<(), InvalidName> {
     if name.contains('*') {
         return Err(InvalidName::MisplacedStar);
     }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/@:+~".contains(c);
+    let allowed = |c: char| c.is_ascii_alphanumeric() || PUNCTUATION.contains(c);
     if let Some(bad) = name.chars().find(|&c| !allowed(c)) {
         return Err(InvalidName::BadCharacter(bad));
     }
@@ -85,6 +92,11 @@ impl AsRef<str> for RepositoryName {
 
 /// Which repositories somebody wants: one, all below a prefix, or all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(with = "String", extend("pattern" = pattern_regex(), "maxLength" = MAX_BYTES + 1))
+)]
 pub enum Pattern {
     /// `*`: every repository that the subscriber may read.
     All,
@@ -157,6 +169,20 @@ impl fmt::Display for Pattern {
             Self::Exact(name) => f.write_str(name.as_str()),
         }
     }
+}
+
+#[cfg(feature = "schema")]
+fn name_regex() -> String {
+    format!("^[A-Za-z0-9][A-Za-z0-9{PUNCTUATION}]*$")
+}
+
+/// All, a name, or a prefix: a name that ends in `/` before its star, which alone may be the
+/// 256th byte.
+#[cfg(feature = "schema")]
+fn pattern_regex() -> String {
+    let (name, prefix) = (MAX_BYTES - 1, MAX_BYTES - 2);
+    let (first, rest) = ("[A-Za-z0-9]", format!("[A-Za-z0-9{PUNCTUATION}]"));
+    format!(r"^(\*|{first}{rest}{{0,{name}}}|{first}{rest}{{0,{prefix}}}/\*)$")
 }
 
 /// Serde for types that travel as their text.

@@ -11,7 +11,7 @@ use crate::{RepositoryName, Timestamp};
 
 words! {
     /// Where a task stands.
-    pub enum Status {
+    pub open enum Status {
         /// Not begun.
         Pending = "pending",
         /// Somebody is on it.
@@ -25,7 +25,7 @@ words! {
 
 words! {
     /// How much a task matters.
-    pub enum Priority {
+    pub open enum Priority {
         /// Can wait.
         Low = "low",
         /// The usual.
@@ -37,18 +37,19 @@ words! {
 
 words! {
     /// The `type` of a task event.
-    pub enum EventKind {
-        /// `task.created`
+    pub closed enum EventKind {
+        /// A task was made.
         Created = "task.created",
-        /// `task.updated`
+        /// A task changed.
         Updated = "task.updated",
-        /// `task.deleted`
+        /// A task is gone.
         Deleted = "task.deleted",
     }
 }
 
 /// A task. The same JSON in events, snapshots and REST.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Task {
     /// UUID v7, given out by the server.
     pub id: Uuid,
@@ -82,11 +83,12 @@ pub const MAX_CHANGE_VALUE_BYTES: usize = 256;
 
 /// One field's value before and after.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FieldChange {
-    /// Before; `None` if it was left out for its size.
+    /// Before; absent if it was left out for its size.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub from: Option<Value>,
-    /// After; `None` if it was left out for its size.
+    /// After; absent if it was left out for its size.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub to: Option<Value>,
     /// Whether one of the two was left out.

@@ -8,6 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A point in time, to the millisecond. Written as `2026-11-22T10:00:00.000Z`; any RFC 3339 text
 /// is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(with = "String", extend("format" = "date-time"))
+)]
 pub struct Timestamp {
     unix_millis: i64,
 }

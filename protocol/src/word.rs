@@ -1,19 +1,20 @@
 //! Enums whose variants are words on the wire, and that keep a word they do not know.
 
 /// Declares an enum of wire words. A word that is not listed is kept as `Other`, so that an old
-/// reader survives a new writer.
+/// reader survives a new writer. A `closed` list is one of which a server refuses the rest; only
+/// the schema differs.
 macro_rules! words {
     (
-        $(#[$meta:meta])*
-        pub enum $name:ident {
-            $( $(#[$doc:meta])* $variant:ident = $word:literal, )+
+        $(#[doc = $about:literal])+
+        pub $openness:ident enum $name:ident {
+            $( $(#[doc = $meaning:literal])+ $variant:ident = $word:literal, )+
         }
     ) => {
-        $(#[$meta])*
+        $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum $name {
-            $( $(#[$doc])* $variant, )+
+            $( $(#[doc = $meaning])+ $variant, )+
             /// A word this version does not know, kept as it came.
             Other(Box<str>),
         }
@@ -35,6 +36,32 @@ macro_rules! words {
             #[must_use]
             pub fn is_known(&self) -> bool {
                 !matches!(self, Self::Other(_))
+            }
+
+            /// The words this version knows and no others: what a server accepts that refuses
+            /// the rest.
+            #[cfg(feature = "schema")]
+            #[must_use]
+            pub fn known_words_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                crate::schema::known_words(
+                    concat!($($about),+),
+                    &[$( ($word, concat!($($meaning),+)), )+],
+                )
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn schema_id() -> std::borrow::Cow<'static, str> {
+                concat!(module_path!(), "::", stringify!($name)).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                crate::schema::$openness(Self::known_words_schema(generator))
             }
         }
 
