@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::message::{ErrorData, ErrorMessage, Unknown};
@@ -304,12 +303,19 @@ fn short(problem: impl std::fmt::Display) -> String {
     }
 }
 
+/// Whether JSON is an object: serde would also take a list for the fields in their order.
+fn is_object(json: &str) -> bool {
+    json.trim_start().starts_with('{')
+}
+
 fn parse(text: &str) -> Result<Wire<'_, &RawValue>, DecodeError> {
-    serde_json::from_str(text).map_err(|problem| DecodeError {
+    let bad = |problem: &dyn std::fmt::Display| DecodeError {
         code: ErrorCode::BadMessage,
         message: format!("not an envelope: {}", short(problem)),
         id: None,
-    })
+    };
+    let wire = serde_json::from_str(text).map_err(|problem| bad(&problem))?;
+    if is_object(text) { Ok(wire) } else { Err(bad(&"a list")) }
 }
 
 impl Wire<'_, &RawValue> {
@@ -324,6 +330,9 @@ impl Wire<'_, &RawValue> {
 
     fn data<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         let raw = self.data.ok_or_else(|| self.bad("is missing"))?;
+        if !is_object(raw.get()) {
+            return Err(self.bad("is not an object"));
+        }
         serde_json::from_str(raw.get()).map_err(|problem| self.bad(problem))
     }
 
@@ -332,7 +341,8 @@ impl Wire<'_, &RawValue> {
     }
 
     fn unknown(&self) -> Result<Unknown, DecodeError> {
-        let data = self.data.map(|_| self.data::<Value>()).transpose()?;
+        let read = |raw: &RawValue| serde_json::from_str(raw.get());
+        let data = self.data.map(read).transpose().map_err(|problem| self.bad(problem))?;
         Ok(Unknown { kind: self.kind.clone().into_owned(), data })
     }
 
@@ -397,6 +407,8 @@ mod tests {
     fn bad_frames_say_what_is_wrong_and_keep_their_id() {
         assert_eq!(code("hello"), ErrorCode::BadMessage);
         assert_eq!(code("[]"), ErrorCode::BadMessage);
+        assert_eq!(code(r#"["ping",null,null,null,null,null]"#), ErrorCode::BadMessage);
+        assert_eq!(code(r#"{"type":"auth","data":["a token"]}"#), ErrorCode::BadMessage);
         assert_eq!(code(r#"{"data":{}}"#), ErrorCode::BadMessage);
         assert_eq!(code(r#"{"type":"subscribe"}"#), ErrorCode::BadMessage);
         assert_eq!(

@@ -270,9 +270,9 @@ fn client_envelope(generator: &mut SchemaGenerator, kind: &str, data: Option<Sch
     let mut required = vec!["type"];
     let mut properties = json!({
         "type": {"const": kind},
-        "timestamp": generator.subschema_for::<Timestamp>(),
+        "timestamp": generator.subschema_for::<Option<Timestamp>>(),
         "id": {
-            "type": "string",
+            "type": ["string", "null"],
             "maxLength": MAX_ID_BYTES,
             "description": "Comes back in the reply. Its length is counted in bytes of UTF-8.",
         },

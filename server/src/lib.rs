@@ -24,6 +24,7 @@ pub mod mutant;
 mod problem;
 mod rate;
 mod routes;
+mod schema;
 mod session;
 #[cfg(any(test, feature = "simulation"))]
 #[doc(hidden)]

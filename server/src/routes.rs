@@ -8,9 +8,10 @@ use axum::routing::get;
 
 use crate::access::guard;
 use crate::transport::upgrade;
-use crate::{Hub, Problem};
+use crate::{Hub, Problem, schema};
 
-/// The hub's routes: the WebSocket endpoint at [`HubConfig::path`](crate::HubConfig::path).
+/// The hub's routes: the WebSocket endpoint at [`HubConfig::path`](crate::HubConfig::path), and the
+/// JSON Schema of its frames at `/api/v1/schema.json`.
 /// Merge them into a router of any state:
 ///
 /// ```no_run
@@ -30,6 +31,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(hub: Hub) -> Router<S> {
     let not_a_get = || async { Problem::method_not_allowed("GET") };
     Router::new()
         .route(&path, get(upgrade::upgrade).fallback(not_a_get))
+        .route(schema::PATH, get(schema::schema).fallback(not_a_get))
         .layer(from_fn_with_state(policy, guard))
         .with_state(hub)
 }

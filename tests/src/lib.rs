@@ -15,7 +15,7 @@ pub use daemon::{Daemon, LineReader, Watcher, binary, example};
 pub use database::{LoggedEvent, read_log};
 pub use proxy::{End, Faults, Plan, Proxy};
 pub use raw::RawClient;
-pub use rest::Rest;
+pub use rest::{Rest, http};
 pub use tokens::{Grant, TokensFile};
 pub use tunnel::TunnelProxy;
 

@@ -1,8 +1,11 @@
 //! A WebSocket without the SDK, for what the wire itself must show.
 
+use std::sync::LazyLock;
+
 use futures_util::{SinkExt, StreamExt};
+use jsonschema::Validator;
 use serde_json::Value;
-use taskwatch_protocol::ServerFrame;
+use taskwatch_protocol::{SCHEMA, ServerFrame};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -10,6 +13,13 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::within;
+
+/// What `schema.json` says of frames of a server.
+static SERVER_FRAME: LazyLock<Validator> = LazyLock::new(|| {
+    let mut schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    schema["anyOf"] = serde_json::json!([{"$ref": "#/$defs/ServerFrame"}]);
+    jsonschema::draft202012::options().should_validate_formats(true).build(&schema).unwrap()
+});
 
 /// A raw connection to the hub.
 #[derive(Debug)]
@@ -91,7 +101,10 @@ impl RawClient {
     pub async fn next(&mut self) -> Value {
         let text = self.try_next().await.expect("the connection is open");
         assert!(ServerFrame::decode(&text).is_ok(), "unreadable: {text}");
-        serde_json::from_str(&text).unwrap()
+        let frame = serde_json::from_str(&text).unwrap();
+        let valid = SERVER_FRAME.validate(&frame);
+        assert!(valid.is_ok(), "not as in schema.json: {text}: {valid:?}");
+        frame
     }
 
     /// Reads up to a frame of this type, and returns it.

@@ -3,6 +3,14 @@
 use serde_json::{Value, json};
 use taskwatch_protocol::Task;
 
+/// A client for plain HTTP. Its TLS, which is not used here, wants a provider all the same.
+#[must_use]
+pub fn http() -> reqwest::Client {
+    // Whoever came first has installed the same one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 /// Calls the REST routes of one server.
 #[derive(Clone, Debug)]
 pub struct Rest {
@@ -15,7 +23,7 @@ impl Rest {
     /// For the server at `http://ADDR`.
     #[must_use]
     pub fn new(url: &str) -> Self {
-        Self { http: reqwest::Client::new(), url: url.to_owned(), token: None }
+        Self { http: http(), url: url.to_owned(), token: None }
     }
 
     /// Brings this token from now on.

@@ -1,23 +1,46 @@
 //! What may happen to a task: plain data in, an event or a refusal out. No clock, no store.
 
 mod fields;
+mod operation;
+mod schema;
 
+use serde::Deserialize;
+use serde_json::Value;
 use taskwatch_protocol::{Priority, RepositoryName, Status, Task, TaskEvent, Timestamp};
 use taskwatch_server::Principal;
 use uuid::Uuid;
 
 pub(crate) use fields::InvalidTask;
+pub(crate) use operation::{Batch, InvalidBatch, Operation};
 
-/// Who is named in events when it was nobody in particular.
-const ANYBODY: &str = "api";
+/// The way a change came in: named in its event when it was made by nobody in particular.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    Api,
+    Mcp,
+}
 
-/// Who is named in the events of a principal's changes.
-pub(crate) fn changed_by(principal: &Principal) -> &str {
-    principal.subject().unwrap_or(ANYBODY)
+/// Who asks for a change, and by which way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) principal: Principal,
+    pub(crate) via: Via,
+}
+
+impl Caller {
+    /// Who is named in the events of their changes.
+    pub(crate) fn name(&self) -> &str {
+        let way = match self.via {
+            Via::Api => "api",
+            Via::Mcp => "mcp",
+        };
+        self.principal.subject().unwrap_or(way)
+    }
 }
 
 /// A task that somebody wants; every field is within its limits.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "Value")]
 pub(crate) struct NewTask {
     pub(crate) repository: RepositoryName,
     pub(crate) title: String,
@@ -29,7 +52,8 @@ pub(crate) struct NewTask {
 }
 
 /// New values for some fields; every value is within its limits.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(try_from = "Value")]
 pub(crate) struct TaskPatch {
     pub(crate) title: Option<String>,
     pub(crate) description: Option<String>,
@@ -84,11 +108,11 @@ impl Change {
     /// What becomes of it, given who wants it, the task as it is, and the time of the event.
     pub(crate) fn decide(
         &self,
-        principal: &Principal,
+        caller: &Caller,
         before: Option<Task>,
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
-        let by = changed_by(principal);
+        let (by, principal) = (caller.name(), &caller.principal);
         match self {
             Self::Create { id, task } => {
                 may_write(principal, &task.repository)?;
@@ -193,8 +217,8 @@ mod tests {
         Timestamp::from_unix_millis(NOW + offset)
     }
 
-    fn anybody() -> Principal {
-        Principal::anonymous()
+    fn anybody() -> Caller {
+        Caller { principal: Principal::anonymous(), via: Via::Api }
     }
 
     fn task() -> Task {
@@ -264,6 +288,22 @@ mod tests {
             update(TaskPatch::default(), Some(vec![1])).decide(&anybody(), None, at(0)),
             Err(Refusal::NotFound)
         );
+    }
+
+    #[test]
+    fn the_way_is_named_for_nobody_and_a_name_for_somebody() {
+        let principal = Principal::new("ann").writing(["*".parse().unwrap()]);
+        let ann = |via| Caller { principal: principal.clone(), via };
+        let mcp = Caller { via: Via::Mcp, ..anybody() };
+        for (caller, name) in
+            [(anybody(), "api"), (mcp, "mcp"), (ann(Via::Api), "ann"), (ann(Via::Mcp), "ann")]
+        {
+            let delete = Change::Delete { id: Uuid::from_u128(7), if_match: None };
+            let Ok(Decision::Event(event)) = delete.decide(&caller, Some(task()), at(9)) else {
+                panic!("an event")
+            };
+            assert_eq!(event.changed_by, name);
+        }
     }
 
     #[test]

@@ -7,19 +7,19 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::Method;
-use taskwatch_protocol::{RepositoryName, Status, Task, TaskEvent, Timestamp};
+use taskwatch_protocol::{Task, TaskEvent, Timestamp};
 use taskwatch_server::{Principal, Problem};
 use tokio::runtime::Builder;
 use uuid::Uuid;
 
-use crate::change::{Change, Decision, NewTask, Refusal, TaskPatch};
+use crate::change::{Caller, Change, Decision, NewTask, Refusal, TaskPatch, Via};
+use crate::list::Place;
 use crate::rest::request::{self, BodyLimits, List};
-use crate::store::ListQuery;
 
 const MAX_BODY_BYTES: usize = 256 << 10;
 
 /// What a request comes to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub enum Asked {
     Event(Box<TaskEvent>),
     Unchanged,
@@ -28,13 +28,14 @@ pub enum Asked {
     List(Listed),
 }
 
-/// The parts of a list's query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    pub repository: Option<RepositoryName>,
-    pub status: Option<Status>,
-    pub after: Option<Uuid>,
-    pub limit: usize,
+/// A list that is asked for.
+#[derive(Debug)]
+pub struct Listed(List);
+
+impl PartialEq for Listed {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.query == other.0.query
+    }
 }
 
 /// What a request asks for, and its `Idempotency-Key`. `POST`, `PATCH` and `DELETE` change `task`,
@@ -69,10 +70,11 @@ pub fn ask(
             }
             _ => {
                 let list = List::from_request_parts(&mut request.into_parts().0, &()).await?;
-                return Ok((Asked::List(list.into()), None));
+                return Ok((Asked::List(Listed(list)), None));
             }
         };
-        let asked = match change.decide(&principal, Some(task), now) {
+        let caller = Caller { principal, via: Via::Api };
+        let asked = match change.decide(&caller, Some(task), now) {
             Ok(Decision::Event(event)) => Asked::Event(Box::new(event)),
             Ok(Decision::Unchanged(_)) => Asked::Unchanged,
             Err(Refusal::VersionConflict { .. }) => Asked::Conflict,
@@ -82,16 +84,24 @@ pub fn ask(
     })
 }
 
-/// The query of the page behind a task.
-pub fn next_query(listed: &Listed, last: Uuid) -> String {
-    let Listed { repository, status, after, limit } = listed.clone();
-    let principal = Principal::anonymous();
-    List { query: ListQuery { repository, status, after, limit, principal } }.next_query(last)
-}
+impl Listed {
+    /// Tasks on a page, at most.
+    pub fn limit(&self) -> usize {
+        self.0.query.limit
+    }
 
-impl From<List> for Listed {
-    fn from(List { query }: List) -> Self {
-        let ListQuery { repository, status, after, limit, .. } = query;
-        Self { repository, status, after, limit }
+    /// The link to the page behind a task.
+    pub fn link(&self, key: i64, last: Uuid) -> String {
+        self.0.link(&self.place(key, last).to_string())
+    }
+
+    /// The same list from there on.
+    pub fn behind(mut self, key: i64, last: Uuid) -> Self {
+        self.0.query.page = Some(self.place(key, last));
+        self
+    }
+
+    fn place(&self, key: i64, id: Uuid) -> Place {
+        Place { sort: self.0.query.sort, head: 7, key, id }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use taskwatch_protocol::Timestamp;
+use taskwatch_server::Principal;
 
 use crate::change::Refusal;
 
@@ -67,7 +68,20 @@ pub(crate) struct Kept<A> {
     pub(crate) answer: A,
 }
 
+/// Whose keys they are that nobody in particular brings, whichever way they come.
+const ANYBODY: &str = "api";
+
 impl Once {
+    /// A request of a principal.
+    pub(crate) fn new(
+        principal: &Principal,
+        key: IdempotencyKey,
+        fingerprint: Fingerprint,
+    ) -> Self {
+        let principal = principal.subject().unwrap_or(ANYBODY).to_owned();
+        Self { principal, key, fingerprint }
+    }
+
     /// What was answered, if the request came before. `kept` is what its key was used for last.
     pub(crate) fn recall<A>(
         &self,

@@ -25,6 +25,7 @@ mod command;
 #[doc(hidden)]
 pub mod fuzzing;
 mod idempotency;
+mod list;
 mod listener;
 mod mcp;
 mod metrics;

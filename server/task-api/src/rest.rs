@@ -17,10 +17,11 @@ use serde::Serialize;
 use taskwatch_protocol::{ErrorCode, Task};
 use taskwatch_server::{AccessPolicy, Authenticator, Hub, Principal, Problem, authenticate, guard};
 
-use crate::change::{InvalidTask, NewTask, TaskPatch};
+use crate::change::{Caller, InvalidTask, NewTask, TaskPatch, Via};
+use crate::list::InvalidQuery;
 use crate::metrics::metrics;
 use crate::service::TaskService;
-use crate::store::{ChangeError, Changed, Unavailable};
+use crate::store::{ChangeError, Changed, TaskPage, Unavailable};
 pub(crate) use request::BodyLimits;
 use request::{List, TaskId};
 
@@ -63,7 +64,7 @@ async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let (body, once) = request::change(request, &principal, &[request::JSON]).await?;
-    let changed = service.create(principal, NewTask::try_from(body)?, once).await?;
+    let changed = service.create(api(principal), NewTask::try_from(body)?, once).await?;
     let location = header(&format!("{TASKS}/{}", changed.task.id));
     Ok((StatusCode::CREATED, [(LOCATION, location)], Answer(changed)).into_response())
 }
@@ -87,7 +88,7 @@ async fn update(
     let accepted = [request::MERGE_PATCH, request::JSON];
     let (body, once) = request::change(request, &principal, &accepted).await?;
     let patch = TaskPatch::try_from(body)?;
-    let changed = service.update(principal.clone(), id, patch, if_match, once).await?;
+    let changed = service.update(api(principal.clone()), id, patch, if_match, once).await?;
     if !principal.may_read(&changed.task.repository) {
         // It was changed, but what else it says is not for those who may only write.
         return Ok((StatusCode::NO_CONTENT, changed_headers(&changed)).into_response());
@@ -104,7 +105,7 @@ async fn delete(
     let if_match = request::if_match(&request.headers);
     // A deletion does not read its body.
     let once = request::once(&request, &principal, b"")?;
-    let Changed { cursor, .. } = service.delete(principal, id, if_match, once).await?;
+    let Changed { cursor, .. } = service.delete(api(principal), id, if_match, once).await?;
     Ok((StatusCode::NO_CONTENT, [(TASK_CURSOR, header(cursor.as_str()))]).into_response())
 }
 
@@ -116,14 +117,17 @@ struct Tasks {
 }
 
 async fn list(State(service): State<TaskService>, list: List) -> Result<Response, Problem> {
-    let page = service.list(list.query.clone()).await?;
-    let last = page.tasks.last().filter(|_| page.more).map(|task| task.id);
-    let link = last.map(|last| {
-        let next = list.next_query(last);
-        [(LINK, header(&format!("<{TASKS}?{next}>; rel=\"next\"")))]
+    let TaskPage { tasks, next, cursor } = service.list(list.query.clone()).await?;
+    let link = next.as_deref().map(|next| {
+        let next = list.link(next);
+        [(LINK, header(&format!("<{next}>; rel=\"next\"")))]
     });
-    let body = Tasks { tasks: page.tasks, next: last.map(request::page_token) };
-    Ok((link, Json(body)).into_response())
+    let position = [(TASK_CURSOR, header(cursor.as_str()))];
+    Ok((position, link, Json(Tasks { tasks, next })).into_response())
+}
+
+fn api(principal: Principal) -> Caller {
+    Caller { principal, via: Via::Api }
 }
 
 /// A task after a change, with its version and the position behind the change.
@@ -166,6 +170,13 @@ impl From<InvalidTask> for Problem {
     }
 }
 
+impl From<InvalidQuery> for Problem {
+    fn from(error: InvalidQuery) -> Self {
+        let code = if error.is_name() { ErrorCode::InvalidName } else { ErrorCode::BadMessage };
+        Self::new(StatusCode::BAD_REQUEST, code, error.to_string())
+    }
+}
+
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         let (status, code) = match error {
@@ -177,7 +188,9 @@ impl From<ChangeError> for Problem {
             ChangeError::IdempotencyMismatch => {
                 (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::IdempotencyMismatch)
             }
-            ChangeError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge),
+            ChangeError::TooLarge { .. } | ChangeError::BatchTooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge)
+            }
             ChangeError::Unavailable => return Unavailable.into(),
             ChangeError::Internal => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal),
         };

@@ -1,13 +1,14 @@
 //! The only place where a task changes. Whoever speaks a protocol parses, calls it, and maps its
 //! errors.
 
-use taskwatch_protocol::Task;
+use taskwatch_protocol::{Seq, Task};
 use taskwatch_server::Principal;
 use uuid::Uuid;
 
-use crate::change::{Change, IfMatch, NewTask, TaskPatch};
+use crate::change::{Caller, Change, IfMatch, NewTask, Operation, TaskPatch};
 use crate::idempotency::Once;
-use crate::store::{ChangeError, Changed, ListQuery, Store, TaskPage, Unavailable};
+use crate::list::ListQuery;
+use crate::store::{BatchError, ChangeError, Changed, History, Store, TaskPage, Unavailable};
 
 /// What can be done with tasks. A clone is the same service.
 ///
@@ -25,47 +26,70 @@ impl TaskService {
     /// Makes a task.
     pub(crate) async fn create(
         &self,
-        principal: Principal,
+        caller: Caller,
         task: NewTask,
         once: Option<Once>,
     ) -> Result<Changed, ChangeError> {
-        self.change(principal, Change::Create { id: Uuid::now_v7(), task }, once).await
+        self.change(caller, Change::Create { id: Uuid::now_v7(), task }, once).await
     }
 
     /// Changes some fields of a task; none, if they have these values already.
     pub(crate) async fn update(
         &self,
-        principal: Principal,
+        caller: Caller,
         id: Uuid,
         patch: TaskPatch,
         if_match: IfMatch,
         once: Option<Once>,
     ) -> Result<Changed, ChangeError> {
-        self.change(principal, Change::Update { id, patch, if_match }, once).await
+        self.change(caller, Change::Update { id, patch, if_match }, once).await
     }
 
     /// Deletes a task.
     pub(crate) async fn delete(
         &self,
-        principal: Principal,
+        caller: Caller,
         id: Uuid,
         if_match: IfMatch,
         once: Option<Once>,
     ) -> Result<Changed, ChangeError> {
-        self.change(principal, Change::Delete { id, if_match }, once).await
+        self.change(caller, Change::Delete { id, if_match }, once).await
+    }
+
+    /// Carries out all operations, their events one behind the other, or none.
+    pub(crate) async fn batch(
+        &self,
+        caller: Caller,
+        operations: Vec<Operation>,
+        once: Option<Once>,
+    ) -> Result<Vec<Changed>, BatchError> {
+        let changes = operations.into_iter().map(Operation::into_change).collect();
+        self.make(caller, changes, once).await
     }
 
     async fn change(
         &self,
-        principal: Principal,
+        caller: Caller,
         change: Change,
         once: Option<Once>,
     ) -> Result<Changed, ChangeError> {
-        let changed = self.store.change(principal, change, once).await?;
-        let Changed { task, cursor } = &changed;
-        let Task { id, repository, title, .. } = task;
-        tracing::trace!(%cursor, %id, %repository, ?title, "answers a change");
-        Ok(changed)
+        let changed = self.make(caller, vec![change], once).await.map_err(|batch| batch.error)?;
+        // One change has one answer.
+        changed.into_iter().next().ok_or(ChangeError::Internal)
+    }
+
+    async fn make(
+        &self,
+        caller: Caller,
+        changes: Vec<Change>,
+        once: Option<Once>,
+    ) -> Result<Vec<Changed>, BatchError> {
+        let changes = self.store.change(caller, changes, once).await?;
+        for Changed { task, cursor } in &changes {
+            let Task { id, repository, title, .. } = task;
+            tracing::trace!(%cursor, %id, %repository, ?title, "answers a change");
+        }
+        Ok(changes)
     }
 
     /// A task, if there is one that may be read.
@@ -78,8 +102,20 @@ impl TaskService {
         Ok(task.filter(|task| principal.may_read(&task.repository)))
     }
 
-    /// Some tasks that may be read, in the order of their ids.
+    /// Some tasks that may be read.
     pub(crate) async fn list(&self, query: ListQuery) -> Result<TaskPage, Unavailable> {
         self.store.list(query).await
+    }
+
+    /// What happened to a task behind the event of some number, as far as the log goes back; also if
+    /// the task is gone. `None` is no task that may be read.
+    pub(crate) async fn history(
+        &self,
+        principal: &Principal,
+        id: Uuid,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<History>, Unavailable> {
+        self.store.history(principal.clone(), id, after, limit).await
     }
 }

@@ -1,6 +1,7 @@
 //! The store: tasks and the log of their events in one SQLite file. All SQL is below here.
 
 mod answers;
+mod list;
 mod reader;
 mod retention;
 mod rows;
@@ -28,13 +29,15 @@ use taskwatch_server::{
 use tokio::sync::{Notify, Semaphore, oneshot};
 use uuid::Uuid;
 
-use crate::change::{Change, Refusal};
+use crate::change::{Caller, Change, Refusal};
 use crate::idempotency::Once;
+use crate::list::ListQuery;
 use crate::settings::Retention;
 use reader::Readers;
 use writer::{Job, Order, Request};
 
-pub(crate) use reader::{ListQuery, TaskPage};
+pub(crate) use list::TaskPage;
+pub(crate) use reader::History;
 pub(crate) use writer::{Changed, Writer};
 
 const DATABASE: &str = "taskwatch.db";
@@ -107,6 +110,8 @@ pub(crate) enum ChangeError {
     IdempotencyMismatch,
     #[error("the event of this change has {bytes} bytes, over 256 KiB; shorten the task")]
     TooLarge { bytes: usize },
+    #[error("the events of this batch have over 4 MiB; make two of it")]
+    BatchTooLarge,
     #[error("the store cannot take changes now; try again later")]
     Unavailable,
     #[error("the change could not be stored")]
@@ -121,6 +126,21 @@ impl From<Refusal> for ChangeError {
             Refusal::VersionConflict { current } => Self::VersionConflict { current },
             Refusal::KeyOfAnother => Self::IdempotencyMismatch,
         }
+    }
+}
+
+/// Why none of some changes was made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub(crate) struct BatchError {
+    /// The first that cannot be made, unless it is about all of them.
+    pub(crate) index: Option<usize>,
+    pub(crate) error: ChangeError,
+}
+
+impl From<ChangeError> for BatchError {
+    fn from(error: ChangeError) -> Self {
+        Self { index: None, error }
     }
 }
 
@@ -209,22 +229,23 @@ impl Store {
         Ok((store, writer))
     }
 
-    /// Makes a change that the principal may make. It is durable, and published, when this returns; a caller that stops
-    /// waiting does not undo it. With `once`, a change that was made before is not made again, and
-    /// what was returned then is returned.
+    /// Makes changes that the caller may make, or none of them. They are durable, and published one
+    /// behind the other, when this returns; a caller that stops waiting does not undo them. With
+    /// `once`, changes that were made before are not made again, and what was returned then is
+    /// returned.
     pub(crate) async fn change(
         &self,
-        principal: Principal,
-        change: Change,
+        caller: Caller,
+        changes: Vec<Change>,
         once: Option<Once>,
-    ) -> Result<Changed, ChangeError> {
+    ) -> Result<Vec<Changed>, BatchError> {
         let acquired = Arc::clone(&self.room).acquire_owned().await;
         let room = acquired.map_err(|_| ChangeError::Unavailable)?;
         let (reply, answer) = oneshot::channel();
-        let job = Job { principal, change, once, reply, room };
+        let job = Job { caller, changes, once, reply, room };
         self.requests.send(Request::Change(Box::new(job))).map_err(|_| ChangeError::Unavailable)?;
         // A writer that closed before it came to this job has dropped it.
-        answer.await.unwrap_or(Err(ChangeError::Unavailable))
+        answer.await.unwrap_or(Err(ChangeError::Unavailable.into()))
     }
 
     /// A task, if there is one.
@@ -232,9 +253,23 @@ impl Store {
         self.readers.read(move |tx| schema::load_task(tx, id)).await
     }
 
-    /// Some tasks.
+    /// Some tasks, and the position of which they are.
     pub(crate) async fn list(&self, query: ListQuery) -> Result<TaskPage, Unavailable> {
-        self.readers.read(move |tx| reader::list(tx, &query)).await
+        // Before the tasks are read: what is published later is told by events.
+        let head = self.head();
+        let page = self.readers.read(move |tx| list::list(tx, &query, head)).await?;
+        Ok(page.into_page(&self.shared.incarnations))
+    }
+
+    /// Events of a task behind a position, if the principal may read any, or the task.
+    pub(crate) async fn history(
+        &self,
+        principal: Principal,
+        id: Uuid,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<History>, Unavailable> {
+        self.readers.read(move |tx| reader::history(tx, &principal, id, after, limit)).await
     }
 
     /// Runs until the store is closed, and empties the journal whenever it is long. SQLite does so by

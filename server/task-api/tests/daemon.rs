@@ -10,6 +10,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+/// Its TLS, which is not used here, wants a provider all the same.
+fn http() -> reqwest::Client {
+    // Whoever came first has installed the same one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 struct Daemon {
     child: Child,
     stderr: BufReader<ChildStderr>,
@@ -69,7 +76,7 @@ async fn a_polite_stop_ends_with_0_and_says_nothing_more() {
         let dir = TempDir::new().unwrap();
         let daemon = Daemon::start(dir.path());
         // The connection stays open: an idle client keeps nobody from stopping.
-        let client = reqwest::Client::new();
+        let client = http();
         let made = daemon.post(&client, json!({"repository": "a", "title": "One"})).await.unwrap();
         assert_eq!(made.status(), StatusCode::CREATED);
         daemon.signal(signal);
@@ -81,7 +88,7 @@ async fn a_polite_stop_ends_with_0_and_says_nothing_more() {
 async fn a_killed_server_has_what_it_acknowledged() {
     let dir = TempDir::new().unwrap();
     let daemon = Daemon::start(dir.path());
-    let client = reqwest::Client::new();
+    let client = http();
     for n in 1..=20 {
         let made = daemon.post(&client, json!({"repository": "a", "title": n.to_string()}));
         assert_eq!(made.await.unwrap().status(), StatusCode::CREATED);
@@ -105,7 +112,7 @@ async fn a_key_outlives_a_kill() {
     for answered in [0, 0, 1, 3, 9] {
         let dir = TempDir::new().unwrap();
         let daemon = Daemon::start(dir.path());
-        let client = reqwest::Client::new();
+        let client = http();
         let ask = |url: &str| {
             let request = client.post(format!("{url}/api/v1/tasks"));
             let request = request.header("idempotency-key", "k");
@@ -158,7 +165,7 @@ async fn a_disk_that_fails_ends_the_server_before_it_acknowledges() {
     limited.arg(plain.get_program()).args(plain.get_args());
     let daemon = Daemon::spawn(limited);
 
-    let client = reqwest::Client::new();
+    let client = http();
     let mut acknowledged = 0;
     let task = json!({"repository": "a", "title": "One", "description": "x".repeat(20_000)});
     while let Ok(made) = daemon.post(&client, task.clone()).await {
@@ -217,7 +224,7 @@ async fn a_token_is_made_by_one_command_and_known_by_the_server() {
 
     let daemon =
         Daemon::spawn(taskwatchd(&dir.path().join("data"), &["--tokens", file.to_str().unwrap()]));
-    let client = reqwest::Client::new();
+    let client = http();
     let task = json!({"repository": "a", "title": "One"});
     let refused = daemon.post(&client, task.clone()).await.unwrap();
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);

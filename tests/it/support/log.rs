@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use taskwatch_protocol::{
-    Cursor, Incarnation, Pattern, ResetReason, ServerFrame, ServerMessage, TaskEvent,
+    Cursor, Incarnation, Pattern, ResetReason, ServerFrame, ServerMessage, TaskEvent, Timestamp,
 };
 use taskwatch_server::{
     EventLog, Incarnations, LogEvent, Page, PageLimit, ReadFuture, SnapshotFuture, SnapshotSink,
@@ -30,7 +30,9 @@ impl TestLog {
         let mut events = self.events.lock().unwrap();
         let seq = events.len() as u64 + 1;
         let event = TaskEvent::created(task(repository, title), "test");
-        let frame = ServerFrame::new(ServerMessage::Task(event)).cursor(self.lives.cursor(seq));
+        let frame = ServerFrame::new(ServerMessage::Task(event))
+.at(Timestamp::default())
+.cursor(self.lives.cursor(seq));
         let kind = taskwatch_protocol::EventKind::Created;
         let event = LogEvent::new(seq, repository.parse().unwrap(), kind, &frame.encode());
         events.push(event.clone());

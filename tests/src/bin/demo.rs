@@ -123,7 +123,7 @@ async fn work(
     late: Duration,
 ) -> reqwest::Result<std::convert::Infallible> {
     let Actor { name, repository, titles } = actor;
-    let http = reqwest::Client::new();
+    let http = taskwatch_tests::http();
     let tasks = format!("{url}/api/v1/tasks");
     sleep(late).await;
     for title in titles.iter().cycle() {

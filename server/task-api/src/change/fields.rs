@@ -5,11 +5,11 @@ use taskwatch_protocol::{Priority, Status};
 
 use super::{NewTask, TaskPatch};
 
-const MAX_TITLE_CHARS: usize = 512;
-const MAX_DESCRIPTION_BYTES: usize = 64 * 1024;
-const MAX_ASSIGNEE_CHARS: usize = 255;
-const MAX_TAGS: usize = 32;
-const MAX_TAG_CHARS: usize = 64;
+pub(super) const MAX_TITLE_CHARS: usize = 512;
+pub(super) const MAX_DESCRIPTION_BYTES: usize = 64 * 1024;
+pub(super) const MAX_ASSIGNEE_CHARS: usize = 255;
+pub(super) const MAX_TAGS: usize = 32;
+pub(super) const MAX_TAG_CHARS: usize = 64;
 
 /// Fields that the server alone writes.
 const SERVER_OWNED: [&str; 4] = ["id", "version", "created_at", "updated_at"];
@@ -23,7 +23,7 @@ pub(crate) struct InvalidTask {
 }
 
 impl InvalidTask {
-    fn new(field: &str, problem: impl Into<String>) -> Self {
+    pub(super) fn new(field: &str, problem: impl Into<String>) -> Self {
         // A name that the server does not know may be long, and hold anything.
         let field = field.chars().take(64).flat_map(char::escape_debug).collect();
         Self { field, problem: problem.into() }
@@ -34,7 +34,7 @@ impl TryFrom<Value> for NewTask {
     type Error = InvalidTask;
 
     fn try_from(body: Value) -> Result<Self, InvalidTask> {
-        let mut object = object(body)?;
+        let mut object = object("task", body)?;
         let repository = object
             .remove("repository")
             .ok_or_else(|| InvalidTask::new("repository", "is required"))?;
@@ -58,7 +58,7 @@ impl TryFrom<Value> for TaskPatch {
     type Error = InvalidTask;
 
     fn try_from(body: Value) -> Result<Self, InvalidTask> {
-        let object = object(body)?;
+        let object = object("patch", body)?;
         if object.contains_key("repository") {
             return Err(InvalidTask::new("repository", "of a task never changes"));
         }
@@ -66,10 +66,10 @@ impl TryFrom<Value> for TaskPatch {
     }
 }
 
-fn object(body: Value) -> Result<Map<String, Value>, InvalidTask> {
-    match body {
+pub(super) fn object(name: &str, value: Value) -> Result<Map<String, Value>, InvalidTask> {
+    match value {
         Value::Object(object) => Ok(object),
-        _ => Err(InvalidTask::new("body", "is a JSON object")),
+        _ => Err(InvalidTask::new(name, "is a JSON object")),
     }
 }
 
@@ -99,7 +99,7 @@ fn editable(object: Map<String, Value>) -> Result<TaskPatch, InvalidTask> {
     Ok(patch)
 }
 
-fn text(field: &str, value: Value) -> Result<String, InvalidTask> {
+pub(super) fn text(field: &str, value: Value) -> Result<String, InvalidTask> {
     match value {
         Value::String(text) => Ok(text),
         Value::Null => Err(InvalidTask::new(field, "may not be null")),
@@ -198,7 +198,7 @@ mod tests {
             (json!({"repository": "a"}), "title: is required"),
             (json!({"repository": null, "title": "One"}), "repository: may not be null"),
             (json!({"repository": "a/*", "title": "One"}), "repository: * stands alone"),
-            (json!([]), "body: is a JSON object"),
+            (json!([]), "task: is a JSON object"),
         ] {
             let problem = NewTask::try_from(body).unwrap_err().to_string();
             assert!(problem.starts_with(field), "{problem}");

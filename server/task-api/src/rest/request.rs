@@ -3,22 +3,21 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequestParts, Path, Request};
 use axum::http::header::{CONTENT_TYPE, EXPECT, IF_MATCH};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use futures_util::StreamExt;
-use serde::Deserialize;
 use serde_json::Value;
-use taskwatch_protocol::{ErrorCode, Status};
+use taskwatch_protocol::ErrorCode;
 use taskwatch_server::{Principal, Problem};
 use tokio::time::timeout;
-use url::form_urlencoded::Serializer;
+use url::form_urlencoded::{self, Serializer};
 use uuid::Uuid;
 
-use crate::change::{IfMatch, changed_by};
+use crate::change::IfMatch;
 use crate::idempotency::{Fingerprint, IdempotencyKey, Once};
-use crate::store::ListQuery;
+use crate::list::{ListParams, ListQuery};
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -35,9 +34,6 @@ pub(crate) struct BodyLimits {
     pub(crate) bytes: usize,
     pub(crate) timeout: Duration,
 }
-
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
 
 fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, ErrorCode::BadMessage, detail.into())
@@ -88,7 +84,7 @@ pub(crate) fn once(
     let key =
         IdempotencyKey::try_from(key.as_bytes()).map_err(|problem| bad(problem.to_string()))?;
     let fingerprint = Fingerprint::of(parts.method.as_str(), parts.uri.path(), content);
-    Ok(Some(Once { principal: changed_by(principal).into(), key, fingerprint }))
+    Ok(Some(Once::new(principal, key, fingerprint)))
 }
 
 /// The bytes of a body that keeps the limits of size and time.
@@ -172,76 +168,27 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskId {
 #[derive(Debug)]
 pub(crate) struct List {
     pub(crate) query: ListQuery,
-}
-
-#[derive(Deserialize)]
-struct ListParams {
-    #[serde(alias = "repo")]
-    repository: Option<String>,
-    status: Option<Status>,
-    limit: Option<String>,
-    page: Option<String>,
+    uri: Uri,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for List {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Query(params) = Query::<ListParams>::from_request_parts(parts, state)
-            .await
-            .map_err(|rejection| bad(rejection.body_text()))?;
-        let repository = params.repository.map(|name| {
-            name.parse().map_err(|problem| {
-                let detail = format!("repository: {problem}");
-                Problem::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidName, detail)
-            })
-        });
-        if params.status.as_ref().is_some_and(|status| !status.is_known()) {
-            let words: Vec<_> = Status::KNOWN.iter().map(Status::as_str).collect();
-            return Err(bad(format!("status is one of {}", words.join(", "))));
-        }
-        let limit = params.limit.map_or(Some(DEFAULT_LIMIT), |limit| limit.parse().ok());
-        let limit = limit
-            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-            .ok_or_else(|| bad(format!("limit is a number from 1 to {MAX_LIMIT}")))?;
-        let after = params.page.map(|token| {
-            position(&token).ok_or_else(|| bad("page is the `next` of the page before, unchanged"))
-        });
-        let query = ListQuery {
-            repository: repository.transpose()?,
-            status: params.status,
-            after: after.transpose()?,
-            limit,
-            principal: Principal::from_request_parts(parts, state).await?,
-        };
-        Ok(Self { query })
+        let params = ListParams::from_query(parts.uri.query().unwrap_or_default())?;
+        let principal = Principal::from_request_parts(parts, state).await?;
+        Ok(Self { query: params.into_query(principal)?, uri: parts.uri.clone() })
     }
 }
 
 impl List {
-    /// The query of the page behind `last`.
-    pub(crate) fn next_query(&self, last: Uuid) -> String {
+    /// The same list from another page on.
+    pub(crate) fn link(&self, page: &str) -> String {
+        let pairs = form_urlencoded::parse(self.uri.query().unwrap_or_default().as_bytes());
         let mut query = Serializer::new(String::new());
-        if let Some(repository) = &self.query.repository {
-            query.append_pair("repository", repository.as_str());
-        }
-        if let Some(status) = &self.query.status {
-            query.append_pair("status", status.as_str());
-        }
-        query.append_pair("limit", &self.query.limit.to_string());
-        query.append_pair("page", &page_token(last)).finish()
+        query.extend_pairs(pairs.filter(|(name, _)| name != "page"));
+        format!("{}?{}", self.uri.path(), query.append_pair("page", page).finish())
     }
-}
-
-const PAGE_PREFIX: &str = "p1-";
-
-/// The token of the page behind a task.
-pub(crate) fn page_token(last: Uuid) -> String {
-    format!("{PAGE_PREFIX}{}", last.simple())
-}
-
-fn position(token: &str) -> Option<Uuid> {
-    Uuid::try_parse(token.strip_prefix(PAGE_PREFIX)?).ok()
 }
 
 #[cfg(test)]

@@ -58,6 +58,12 @@ impl Server {
 
     async fn at(dir: TempDir) -> Self {
         let app = App::start(settings(&dir)).await.unwrap();
+        Self::of(app, dir)
+    }
+
+    fn of(app: App, dir: TempDir) -> Self {
+        // Its TLS, which is not used here, wants a provider all the same; the first one stays.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Self { app, dir, client: Client::new() }
     }
 

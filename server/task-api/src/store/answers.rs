@@ -1,7 +1,7 @@
 //! Answers that are kept for requests that come again, in the transaction of their change.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
-use taskwatch_protocol::{Cursor, Timestamp};
+use taskwatch_protocol::Timestamp;
 
 use super::retention::STEP;
 use super::schema;
@@ -9,17 +9,15 @@ use super::writer::Changed;
 use crate::idempotency::{Fingerprint, Kept, Once, kept_since};
 
 /// What the key of a request was used for last.
-pub(super) fn load(conn: &Connection, once: &Once) -> rusqlite::Result<Option<Kept<Changed>>> {
+pub(super) fn load(conn: &Connection, once: &Once) -> rusqlite::Result<Option<Kept<Vec<Changed>>>> {
     conn.prepare_cached(
-        "SELECT fingerprint, ts, cursor, task FROM answer WHERE principal = ?1 AND key = ?2",
+        "SELECT fingerprint, ts, changes FROM answer WHERE principal = ?1 AND key = ?2",
     )?
     .query_row((&once.principal, once.key.as_str()), |row| {
-        let cursor = Cursor::new(row.get::<_, String>(2)?);
-        let task = schema::parsed(row, 3, |text| serde_json::from_str(text))?;
         Ok(Kept {
             fingerprint: Fingerprint(row.get(0)?),
             at: Timestamp::from_unix_millis(row.get(1)?),
-            answer: Changed { task, cursor },
+            answer: schema::parsed(row, 2, |text| serde_json::from_str(text))?,
         })
     })
     .optional()
@@ -30,21 +28,20 @@ pub(super) fn save(
     conn: &Connection,
     once: &Once,
     now: Timestamp,
-    changed: &Changed,
+    changes: &[Changed],
 ) -> rusqlite::Result<()> {
-    let task = serde_json::to_string(&changed.task)
+    let changes = serde_json::to_string(changes)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     conn.prepare_cached(
-        "INSERT OR REPLACE INTO answer (principal, key, fingerprint, ts, cursor, task) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO answer (principal, key, fingerprint, ts, changes) \
+         VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute((
         &once.principal,
         once.key.as_str(),
         once.fingerprint.0,
         now.unix_millis(),
-        changed.cursor.as_str(),
-        task,
+        changes,
     ))?;
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OpenFlags, ToSql, Transaction};
-use taskwatch_protocol::{EventKind, Pattern, RepositoryName, Seq, Status, Task};
+use rusqlite::{Connection, OpenFlags, Transaction};
+use taskwatch_protocol::{EventKind, Pattern, RepositoryName, Seq, Task};
 use taskwatch_server::{LogEvent, Page, PageLimit, Principal, ReadError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
@@ -16,33 +16,14 @@ use super::{BUSY_TIMEOUT, Unavailable};
 
 /// Connections of one kind of readers.
 const CONNECTIONS: usize = 4;
-/// A page of a list ends behind the task that goes beyond this.
-const LIST_BYTES: usize = 4 * 1024 * 1024;
+/// A page of a list or a history ends behind what goes beyond this.
+pub(super) const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Read-only connections, each lent to one reader at a time.
 #[derive(Debug)]
 pub(super) struct Readers {
     permits: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
-}
-
-/// Which tasks a list holds, and where it goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ListQuery {
-    pub(crate) repository: Option<RepositoryName>,
-    pub(crate) status: Option<Status>,
-    pub(crate) after: Option<Uuid>,
-    pub(crate) limit: usize,
-    /// Whose list it is: what they may not read is not in it.
-    pub(crate) principal: Principal,
-}
-
-/// Some tasks in the order of their ids.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TaskPage {
-    pub(crate) tasks: Vec<Task>,
-    /// Whether the list goes on behind them.
-    pub(crate) more: bool,
 }
 
 impl Readers {
@@ -102,47 +83,6 @@ fn locked(idle: &Mutex<Vec<Connection>>) -> MutexGuard<'_, Vec<Connection>> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The tasks of a query.
-pub(super) fn list(tx: &Transaction<'_>, query: &ListQuery) -> rusqlite::Result<TaskPage> {
-    let may_read = |repository: &RepositoryName| query.principal.may_read(repository);
-    if query.repository.as_ref().is_some_and(|repository| !may_read(repository)) {
-        // Nothing is looked through: the time it takes would tell how much is there.
-        return Ok(TaskPage::default());
-    }
-    let after = query.after.map_or_else(String::new, |id| id.to_string());
-    let mut conditions = vec!["id > ?"];
-    let mut values: Vec<&dyn ToSql> = vec![&after];
-    let repository = query.repository.as_ref().map(RepositoryName::as_str);
-    if let Some(repository) = &repository {
-        conditions.push("repository = ?");
-        values.push(repository);
-    }
-    let status = query.status.as_ref().map(Status::as_str);
-    if let Some(status) = &status {
-        conditions.push("status = ?");
-        values.push(status);
-    }
-    let conditions = conditions.join(" AND ");
-    let sql = format!("SELECT {TASK_COLUMNS} FROM task WHERE {conditions} ORDER BY id");
-    let mut statement = tx.prepare_cached(&sql)?;
-    let mut rows = statement.query(values.as_slice())?;
-    let (mut page, mut bytes) = (TaskPage::default(), 0);
-    while let Some(row) = rows.next()? {
-        // Before the rest of the row: it may be large, and there may be many to pass over.
-        if !may_read(&schema::parsed(row, 1, str::parse)?) {
-            continue;
-        }
-        if page.tasks.len() == query.limit || bytes > LIST_BYTES {
-            page.more = true;
-            break;
-        }
-        let task = schema::task_from_row(row)?;
-        bytes += task.title.len() + task.description.len();
-        page.tasks.push(task);
-    }
-    Ok(page)
-}
-
 /// The tasks of some repositories as they are now, and the number of the last event that is in
 /// them: both are of the same moment, since they are read in one transaction (I7).
 pub(super) fn snapshot(
@@ -169,7 +109,7 @@ pub(super) fn snapshot(
 
 /// Which names some patterns stand for, in order and without overlap: from the first to before
 /// the second.
-fn ranges(patterns: &[Pattern]) -> Vec<(String, String)> {
+pub(super) fn ranges(patterns: &[Pattern]) -> Vec<(String, String)> {
     // A blank stands before, and a DEL behind, every character that a name may have.
     let range = |pattern: &Pattern| match pattern {
         Pattern::All => (String::new(), "\x7f".to_owned()),
@@ -186,6 +126,51 @@ fn ranges(patterns: &[Pattern]) -> Vec<(String, String)> {
         overlap
     });
     ranges
+}
+
+/// What happened to a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct History {
+    /// The envelopes as they are on the wire, in the order of the log.
+    pub(crate) events: Vec<String>,
+    /// Where it goes on, unless this is all.
+    pub(crate) next: Option<Seq>,
+}
+
+/// The events of a task behind a position, unless there is nothing that may be read. What happened
+/// before the log's oldest event is not told.
+pub(super) fn history(
+    tx: &Transaction<'_>,
+    principal: &Principal,
+    id: Uuid,
+    after: Seq,
+    limit: usize,
+) -> rusqlite::Result<Option<History>> {
+    // The index is on this very expression.
+    let mut statement = tx.prepare_cached(
+        "SELECT seq, repository, envelope FROM event \
+         WHERE json_extract(envelope, '$.data.task_id') = ?1 AND seq > ?2 ORDER BY seq",
+    )?;
+    let mut rows = statement.query((id.to_string(), after))?;
+    let (mut history, mut bytes, mut last) = (History::default(), 0, None);
+    while let Some(row) = rows.next()? {
+        let repository: RepositoryName = schema::parsed(row, 1, str::parse)?;
+        // The first tells of all, since a task's repository never changes.
+        if !principal.may_read(&repository) {
+            return Ok(None);
+        }
+        if history.events.len() == limit || bytes > PAGE_BYTES {
+            history.next = last;
+            break;
+        }
+        last = Some(row.get(0)?);
+        let envelope: String = row.get(2)?;
+        bytes += envelope.len();
+        history.events.push(envelope);
+    }
+    let may_read = |task: Task| principal.may_read(&task.repository);
+    let known = !history.events.is_empty() || schema::load_task(tx, id)?.is_some_and(may_read);
+    Ok(known.then_some(history))
 }
 
 /// The events after `after`, up to and with `upto`, or `Gone`: a part of them is never an answer.

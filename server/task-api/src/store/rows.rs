@@ -1,42 +1,65 @@
 //! The rows of one change: the task, its event, and the answer that is kept.
 
 use rusqlite::{Connection, Savepoint};
-use taskwatch_protocol::{EventKind, ServerFrame, ServerMessage, TaskChange, TaskEvent, Timestamp};
+use taskwatch_protocol::{
+    EventKind, Seq, ServerFrame, ServerMessage, TaskChange, TaskEvent, Timestamp,
+};
 use taskwatch_server::LogEvent;
 
 use super::schema::LogState;
 use super::writer::{Changed, Job};
-use super::{ChangeError, Shared, answers, schema};
-use crate::change::{self, Decision, Refusal};
+use super::{BatchError, ChangeError, Shared, answers, schema};
+use crate::change::{self, Caller, Change, Decision, Refusal};
 
 /// An event on the wire, at most.
 const MAX_EVENT_BYTES: usize = 256 * 1024;
+/// All that the changes of one job put on the wire, at most: a small patch makes a large event of a
+/// large task.
+const MAX_JOB_BYTES: usize = 4 * 1024 * 1024;
 
-/// What one change has written.
+/// What the changes of one job have written.
 pub(super) struct Written {
-    pub(super) changed: Changed,
-    pub(super) event: Option<LogEvent>,
+    pub(super) changes: Vec<Changed>,
+    pub(super) events: Vec<LogEvent>,
     pub(super) state: LogState,
+    bytes: usize,
 }
 
 pub(super) enum WriteError {
-    Refused(ChangeError),
-    Sql(rusqlite::Error),
+    Refused(BatchError),
+    Sql { error: rusqlite::Error, index: Option<usize> },
+}
+
+impl WriteError {
+    /// The error of one of the changes.
+    fn of(self, change: usize) -> Self {
+        let index = Some(change);
+        match self {
+            Self::Refused(BatchError { error, .. }) => Self::Refused(BatchError { error, index }),
+            Self::Sql { error, .. } => Self::Sql { error, index },
+        }
+    }
+}
+
+impl From<ChangeError> for WriteError {
+    fn from(error: ChangeError) -> Self {
+        Self::Refused(error.into())
+    }
 }
 
 impl From<Refusal> for WriteError {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal.into())
+        ChangeError::from(refusal).into()
     }
 }
 
 impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Sql(error)
+        Self::Sql { error, index: None }
     }
 }
 
-/// Makes the change of a job, unless it was made before; then the answer is that of then.
+/// Makes the changes of a job, unless they were made before; then the answers are those of then.
 pub(super) fn write_once(
     savepoint: &Savepoint<'_>,
     job: &Job,
@@ -44,56 +67,73 @@ pub(super) fn write_once(
     state: LogState,
     shared: &Shared,
 ) -> Result<Written, WriteError> {
-    let Some(once) = &job.once else {
-        return write_change(savepoint, job, now, state, shared);
-    };
-    // Before the change is looked at: its If-Match may have failed by now, its task may be gone.
-    if let Some(changed) = once.recall(answers::load(savepoint, once)?, now)? {
-        change::may_write(&job.principal, &changed.task.repository)?;
-        return Ok(Written { changed, event: None, state });
+    let mut written = Written { changes: vec![], events: vec![], state, bytes: 0 };
+    if let Some(once) = &job.once {
+        // Before the changes are looked at: an If-Match may have failed by now, a task may be gone.
+        if let Some(changes) = once.recall(answers::load(savepoint, once)?, now)? {
+            for (index, Changed { task, .. }) in changes.iter().enumerate() {
+                change::may_write(&job.caller.principal, &task.repository)
+                    .map_err(|refusal| WriteError::from(refusal).of(index))?;
+            }
+            return Ok(Written { changes, ..written });
+        }
     }
-    let written = write_change(savepoint, job, now, state, shared)?;
-    answers::save(savepoint, once, now, &written.changed)?;
+    for (index, change) in job.changes.iter().enumerate() {
+        write_change(savepoint, &job.caller, change, now, &mut written, shared)
+            .map_err(|error| error.of(index))?;
+    }
+    if let Some(once) = &job.once {
+        answers::save(savepoint, once, now, &written.changes)?;
+    }
     Ok(written)
 }
 
 /// Appends the event of one change to the log and applies it to the tasks.
 fn write_change(
     savepoint: &Savepoint<'_>,
-    Job { principal, change, .. }: &Job,
+    caller: &Caller,
+    change: &Change,
     now: Timestamp,
-    state: LogState,
+    written: &mut Written,
     shared: &Shared,
-) -> Result<Written, WriteError> {
+) -> Result<(), WriteError> {
+    let Written { changes, events, state, bytes } = written;
     let before = schema::load_task(savepoint, change.id())?;
-    let event = match change.decide(principal, before, now)? {
+    let event = match change.decide(caller, before, now)? {
         Decision::Unchanged(task) => {
             let cursor = shared.incarnations.cursor(state.head);
-            return Ok(Written { changed: Changed { task, cursor }, event: None, state });
+            *bytes += task.title.len() + task.description.len();
+            changes.push(Changed { task, cursor });
+            return Ok(());
         }
         Decision::Event(event) => event,
     };
-    let state = LogState { head: state.head + 1, last_ts: now, ..state };
+    *state = LogState { head: state.head + 1, last_ts: now, ..*state };
     let cursor = shared.incarnations.cursor(state.head);
     let (kind, repository, task) = (event.kind(), event.repository.clone(), event.task().clone());
-    apply(savepoint, &event)?;
+    apply(savepoint, &event, state.head)?;
     let frame = ServerFrame::new(ServerMessage::Task(event)).at(now).cursor(cursor.clone());
     let envelope = frame.encode();
     // A deletion may be longer by the digits of its cursor: a task can always be deleted.
     if envelope.len() > MAX_EVENT_BYTES && kind != EventKind::Deleted {
-        return Err(WriteError::Refused(ChangeError::TooLarge { bytes: envelope.len() }));
+        return Err(ChangeError::TooLarge { bytes: envelope.len() }.into());
+    }
+    *bytes += envelope.len();
+    if *bytes > MAX_JOB_BYTES {
+        return Err(ChangeError::BatchTooLarge.into());
     }
     savepoint
         .prepare_cached(
             "INSERT INTO event (seq, repository, kind, ts, envelope) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute((state.head, repository.as_str(), kind.as_str(), now.unix_millis(), &envelope))?;
-    let event = LogEvent::new(state.head, repository, kind, &envelope);
-    Ok(Written { changed: Changed { task, cursor }, event: Some(event), state })
+    events.push(LogEvent::new(state.head, repository, kind, &envelope));
+    changes.push(Changed { task, cursor });
+    Ok(())
 }
 
 /// The tasks as they are after an event.
-fn apply(conn: &Connection, event: &TaskEvent) -> rusqlite::Result<()> {
+fn apply(conn: &Connection, event: &TaskEvent, seq: Seq) -> rusqlite::Result<()> {
     let task = match &event.change {
         TaskChange::Created { task } | TaskChange::Updated { task, .. } => task,
         TaskChange::Deleted { previous } => {
@@ -104,10 +144,10 @@ fn apply(conn: &Connection, event: &TaskEvent) -> rusqlite::Result<()> {
     };
     conn.prepare_cached(
         "INSERT INTO task (id, repository, title, description, status, priority, assignee, tags, \
-                           created_at, updated_at, version) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+                           created_at, updated_at, version, seq) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
          ON CONFLICT (id) DO UPDATE SET title = ?3, description = ?4, status = ?5, priority = ?6, \
-                           assignee = ?7, tags = ?8, updated_at = ?10, version = ?11",
+                           assignee = ?7, tags = ?8, updated_at = ?10, version = ?11, seq = ?12",
     )?
     .execute((
         task.id.to_string(),
@@ -121,6 +161,7 @@ fn apply(conn: &Connection, event: &TaskEvent) -> rusqlite::Result<()> {
         task.created_at.unix_millis(),
         task.updated_at.unix_millis(),
         task.version,
+        seq,
     ))?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::OpenError;
 
 /// What turns one version of the schema into the next; `user_version` counts those applied.
 /// Never edit an entry that was released: append one.
-const MIGRATIONS: &[&str] = &[TASKS_AND_LOG, ANSWERS];
+const MIGRATIONS: &[&str] = &[TASKS_AND_LOG, ANSWERS, BATCHES, ORDERS, HISTORY];
 
 const TASKS_AND_LOG: &str = "
     CREATE TABLE task (
@@ -68,6 +68,56 @@ const ANSWERS: &str = "
         PRIMARY KEY (principal, key)
     ) STRICT;
     CREATE INDEX answer_by_time ON answer (ts);
+";
+
+const BATCHES: &str = "
+    -- A request may make several changes: `changes` is a list of what the store answered for each.
+    UPDATE answer SET task = json_array(json_object('task', json(task), 'cursor', cursor));
+    ALTER TABLE answer DROP COLUMN cursor;
+    ALTER TABLE answer RENAME COLUMN task TO changes;
+";
+
+const ORDERS: &str = "
+    -- `seq` is the number of the task's last event, or 0 if that is no longer kept. A new table,
+    -- since a column behind a long description is slow to read.
+    CREATE TEMP TABLE last_event AS
+        SELECT json_extract(envelope, '$.data.task_id') AS id, max(seq) AS seq FROM event GROUP BY 1;
+    CREATE INDEX temp.last_event_by_id ON last_event (id);
+    ALTER TABLE task RENAME TO old_task;
+    CREATE TABLE task (
+        id          TEXT PRIMARY KEY NOT NULL,
+        seq         INTEGER NOT NULL,
+        repository  TEXT NOT NULL,
+        title       TEXT NOT NULL,
+        status      TEXT NOT NULL,
+        priority    TEXT NOT NULL,
+        assignee    TEXT,
+        tags        TEXT NOT NULL,
+        created_at  INTEGER NOT NULL,
+        updated_at  INTEGER NOT NULL,
+        version     INTEGER NOT NULL,
+        description TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO task
+        SELECT id, coalesce((SELECT seq FROM last_event WHERE last_event.id = old_task.id), 0),
+               repository, title, status, priority, assignee, tags, created_at, updated_at, version,
+               description
+        FROM old_task;
+    DROP TABLE old_task;
+    DROP TABLE last_event;
+    CREATE INDEX task_by_repository ON task (repository, id);
+    -- The orders of a list.
+    CREATE INDEX task_by_creation ON task (created_at, id);
+    CREATE INDEX task_by_update ON task (updated_at, id);
+    CREATE INDEX task_by_priority ON task
+        (CASE priority WHEN 'high' THEN 3 WHEN 'medium' THEN 2 ELSE 1 END, id);
+    -- What few tasks may have in common.
+    CREATE INDEX task_by_status ON task (status);
+    CREATE INDEX task_by_assignee ON task (assignee) WHERE assignee IS NOT NULL;
+";
+
+const HISTORY: &str = "
+    CREATE INDEX event_by_task ON event (json_extract(envelope, '$.data.task_id'), seq);
 ";
 
 /// The row of `state`.
@@ -208,7 +258,7 @@ mod tests {
         migrate(&mut conn).unwrap();
 
         let version: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!(version, 2);
+        assert_eq!(version, MIGRATIONS.len());
         let last_ts = Timestamp::from_unix_millis(6);
         assert_eq!(load_state(&conn).unwrap(), LogState { head: 9, floor: 7, last_ts });
         let task = load_task(&conn, Uuid::from_u128(7)).unwrap().unwrap();

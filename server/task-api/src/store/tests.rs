@@ -16,7 +16,8 @@ use taskwatch_server::LogEvent;
 use tempfile::TempDir;
 
 use super::*;
-use crate::change::{NewTask, TaskPatch};
+use crate::change::{NewTask, TaskPatch, Via};
+use crate::list::ListParams;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const START: i64 = 1_700_000_000_000;
@@ -24,9 +25,19 @@ const EVERYTHING: PageLimit = PageLimit { events: usize::MAX, bytes: usize::MAX 
 
 type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Changed, ChangeError>> + 'a>>;
 
-fn list_of(limit: usize) -> ListQuery {
-    let principal = Principal::anonymous();
-    ListQuery { repository: None, status: None, after: None, limit, principal }
+fn list_of(limit: u64) -> ListQuery {
+    let params = ListParams { limit: Some(limit), ..ListParams::default() };
+    params.into_query(Principal::anonymous()).unwrap()
+}
+
+fn anybody() -> Caller {
+    Caller { principal: Principal::anonymous(), via: Via::Api }
+}
+
+/// Makes one change.
+async fn change(store: &Store, change: Change, once: Option<Once>) -> Result<Changed, ChangeError> {
+    let changed = store.change(anybody(), vec![change], once).await;
+    changed.map(|mut changed| changed.remove(0)).map_err(|batch| batch.error)
 }
 
 struct Bench {
@@ -109,8 +120,8 @@ fn ask(store: &Store, change: Change) -> Waiting<'_> {
     ask_once(store, change, None)
 }
 
-fn ask_once(store: &Store, change: Change, once: Option<Once>) -> Waiting<'_> {
-    let mut waiting: Waiting<'_> = Box::pin(store.change(Principal::anonymous(), change, once));
+fn ask_once(store: &Store, one: Change, once: Option<Once>) -> Waiting<'_> {
+    let mut waiting: Waiting<'_> = Box::pin(change(store, one, once));
     assert!(waiting.as_mut().now_or_never().is_none(), "nothing is answered before its commit");
     waiting
 }
@@ -478,8 +489,8 @@ async fn the_journal_stays_short_though_somebody_always_reads() {
         let mut task = new_task("foo");
         task.description = text.clone();
         let store = bench.store.clone();
-        let change = Change::Create { id: Uuid::now_v7(), task };
-        let mut waiting = std::pin::pin!(store.change(Principal::anonymous(), change, None));
+        let large = Change::Create { id: Uuid::now_v7(), task };
+        let mut waiting = std::pin::pin!(change(&store, large, None));
         // The journal's turn may come first.
         while waiting.as_mut().now_or_never().is_none() {
             bench.turn();
@@ -541,10 +552,7 @@ async fn closing_makes_what_waits_and_leaves_one_file() {
     for answer in waiting {
         assert!(answer.await.is_ok());
     }
-    assert_eq!(
-        store.change(Principal::anonymous(), create("acme/api"), None).await,
-        Err(ChangeError::Unavailable)
-    );
+    assert_eq!(change(&store, create("acme/api"), None).await, Err(ChangeError::Unavailable));
     assert_eq!(store.get(Uuid::now_v7()).await, Err(Unavailable));
     let mut left: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

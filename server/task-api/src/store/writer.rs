@@ -10,25 +10,26 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use rusqlite::{Connection, DropBehavior, ErrorCode, TransactionBehavior};
+use serde::{Deserialize, Serialize};
 use taskwatch_protocol::{Cursor, Task};
+use taskwatch_server::LogEvent;
 use taskwatch_server::mutant::{self, Mutant};
-use taskwatch_server::{LogEvent, Principal};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::rows::{self, WriteError, Written};
 use super::schema::{self, LogState};
-use super::{ChangeError, Clock, JOURNAL, Shared, answers, retention, session};
-use crate::change::Change;
+use super::{BatchError, ChangeError, Clock, JOURNAL, Shared, answers, retention, session};
+use crate::change::{Caller, Change};
 use crate::idempotency::Once;
 use crate::settings::Retention;
 
-/// Changes in one commit, at most.
-const BATCH: usize = 256;
+/// From so many changes on nothing more is taken into a commit.
+const COMMIT: usize = 256;
 /// How long nothing is asked before old events are looked for.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
 /// A change that was made, or that was made already.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Changed {
     /// The task after the change, or as it last was.
     pub(crate) task: Task,
@@ -51,14 +52,15 @@ pub(super) enum Order {
     Close(oneshot::Sender<()>),
 }
 
-/// A change with whom to tell. The caller may be gone by then; the change is made all the same.
+/// Changes with whom to tell. The caller may be gone by then; they are made all the same.
 #[derive(Debug)]
 pub(super) struct Job {
-    /// Who wants it.
-    pub(super) principal: Principal,
-    pub(super) change: Change,
+    /// Who wants them.
+    pub(super) caller: Caller,
+    /// All of them are made, in this order and with nothing in between, or none is.
+    pub(super) changes: Vec<Change>,
     pub(super) once: Option<Once>,
-    pub(super) reply: oneshot::Sender<Result<Changed, ChangeError>>,
+    pub(super) reply: oneshot::Sender<Result<Vec<Changed>, BatchError>>,
     /// The room this job takes among those that wait.
     pub(super) room: OwnedSemaphorePermit,
 }
@@ -139,14 +141,18 @@ impl Writer {
         };
         let idle = first.is_none();
         if let Some(first) = first {
+            let mut changes = first.changes.len();
             let mut jobs = vec![first];
             let mut order = None;
-            while jobs.len() < BATCH
+            while changes < COMMIT
                 && order.is_none()
                 && let Ok(request) = self.requests.try_recv()
             {
                 match request {
-                    Request::Change(job) => jobs.push(*job),
+                    Request::Change(job) => {
+                        changes += job.changes.len();
+                        jobs.push(*job);
+                    }
                     Request::Order(given) => order = Some(given),
                 }
             }
@@ -191,7 +197,7 @@ impl Writer {
             Err(error) => {
                 self.survive_or_end(&error);
                 for job in jobs {
-                    let _ = job.reply.send(Err(ChangeError::Unavailable));
+                    let _ = job.reply.send(Err(ChangeError::Unavailable.into()));
                 }
                 return;
             }
@@ -202,8 +208,8 @@ impl Writer {
             .into_iter()
             .map(|outcome| {
                 let written = outcome?;
-                written.event.into_iter().for_each(publish);
-                Ok(written.changed)
+                written.events.into_iter().for_each(publish);
+                Ok(written.changes)
             })
             .collect();
         for (job, answer) in jobs.into_iter().zip(answers) {
@@ -220,7 +226,7 @@ impl Writer {
     fn write(
         &mut self,
         jobs: &[Job],
-    ) -> rusqlite::Result<(LogState, Vec<Result<Written, ChangeError>>)> {
+    ) -> rusqlite::Result<(LogState, Vec<Result<Written, BatchError>>)> {
         let mut state = self.state;
         let mut outcomes = Vec::with_capacity(jobs.len());
         // A transaction that begins by reading could not wait for a lock when it comes to write.
@@ -238,12 +244,13 @@ impl Writer {
                     savepoint.rollback()?;
                     outcomes.push(Err(refusal));
                 }
-                Err(WriteError::Sql(error)) if concerns_one_change(&error) => {
-                    tracing::error!(%error, task = %job.change.id(), "a change cannot be stored");
+                Err(WriteError::Sql { error, index }) if concerns_one_change(&error) => {
+                    let task = index.and_then(|index| job.changes.get(index)).map(Change::id);
+                    tracing::error!(%error, ?task, "a change cannot be stored");
                     savepoint.rollback()?;
-                    outcomes.push(Err(ChangeError::Internal));
+                    outcomes.push(Err(BatchError { index, error: ChangeError::Internal }));
                 }
-                Err(WriteError::Sql(error)) => return Err(error),
+                Err(WriteError::Sql { error, .. }) => return Err(error),
             }
         }
         if state != self.state {

@@ -19,7 +19,7 @@ async fn server() -> (Server, Token, Token) {
     let mut settings = settings(&dir);
     settings.auth.tokens = Some(file);
     let app = App::start(settings).await.unwrap();
-    (Server { app, dir, client: Client::new() }, clerk, writer)
+    (Server::of(app, dir), clerk, writer)
 }
 
 #[tokio::test]
