@@ -19,6 +19,8 @@ Examples:
 
 Events go to stdout, one line each, and nothing else does. What happens to the connection is told
 on stderr. A lost connection is made again and goes on where it was cut, so that nothing is missed.
+Where a firewall or a proxy lets no WebSocket through, events come over plain HTTP; the first line
+about the connection says which way was taken, and why.
 
 With -o json each line is a frame as the server sent it: `task.created`, `task.updated` or
 `task.deleted`, and with --snapshot first one or more of the type `snapshot`, with some tasks each and
@@ -81,6 +83,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<NonZeroU64>,
 
+    /// Which way events come
+    #[arg(long, value_name = "WAY", default_value = "auto")]
+    pub(crate) transport: Transport,
+
     /// How to print events
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: Format,
@@ -116,6 +122,20 @@ pub(crate) enum OnGap {
     Live,
     /// Tell it, print the tasks as they are now, and go on
     Snapshot,
+}
+
+/// Which way events come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// WebSocket; where something in between blocks it server-sent events, and where those are held
+    /// back long polling
+    Auto,
+    /// WebSocket only
+    Ws,
+    /// Server-sent events only
+    Sse,
+    /// Long polling only
+    Poll,
 }
 
 /// When to use colours.
@@ -181,6 +201,7 @@ mod tests {
         assert_eq!(args.output, Format::Text);
         assert_eq!(args.color, Color::Auto);
         assert_eq!(args.on_gap, OnGap::Error);
+        assert_eq!(args.transport, Transport::Auto);
         assert_eq!(args.since(), None);
         assert_eq!((args.count, args.quiet, args.verbose), (None, false, 0));
         assert!(!args.snapshot);
@@ -190,7 +211,7 @@ mod tests {
     fn everything_can_be_said() {
         let args = parse(
             "-r foo --repo github.com/acme/* --repo * --url https://x:1/tasks -o json --count 3 \
-             --token-file /run/token --cacert ca.pem --since c1-0-7 --snapshot --on-gap snapshot --color never -q -vv",
+             --token-file /run/token --cacert ca.pem --since c1-0-7 --snapshot --on-gap snapshot --transport poll --color never -q -vv",
         )
         .unwrap();
         assert_eq!(args.repositories.len(), 3);
@@ -199,6 +220,7 @@ mod tests {
         assert_eq!(args.count, NonZeroU64::new(3));
         assert_eq!((args.output, args.on_gap), (Format::Json, OnGap::Snapshot));
         assert!(args.snapshot);
+        assert_eq!(args.transport, Transport::Poll);
         assert_eq!(args.token_file.as_deref(), Some("/run/token".as_ref()));
         assert_eq!(args.cacert.as_deref(), Some("ca.pem".as_ref()));
         assert_eq!((args.quiet, args.verbose), (true, 2));
@@ -246,6 +268,7 @@ mod tests {
             "--repo",
             "--repo foo --count 0",
             "--repo foo -o xml",
+            "--repo foo --transport carrier-pigeon",
             "--repo foo bar",
             "--repo foo --token secret",
         ] {

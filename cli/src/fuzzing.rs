@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use taskwatch_client::protocol::{CloseCode, Denied, ErrorCode, Pattern, TaskEvent, Timestamp};
-use taskwatch_client::{Update, WatchError};
+use taskwatch_client::{Transport, Update, WatchError};
 
 use crate::escape::{LogLines, Visible};
 use crate::exit::Failure;
@@ -41,7 +41,12 @@ pub fn status_lines(said: &str) -> Vec<String> {
     let denied = Denied { repository: Pattern::All, code: code.clone() };
     let updates = [
         Update::Connecting { attempt: 1 },
-        Update::Connected { resumed: false, server: reason.clone() },
+        Update::Connected {
+            resumed: false,
+            server: reason.clone(),
+            transport: Transport::Sse,
+            fallback: Some(reason.clone()),
+        },
         Update::Interrupted { reason: reason.clone(), retry_in: Duration::ZERO },
         Update::Denied(vec![denied.clone()]),
     ];

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use taskwatch_client::{Denied, ErrorCode, Gap, Pattern, Update};
+use taskwatch_client::{Denied, ErrorCode, Gap, Pattern, Transport, Update};
 
 use crate::escape::Visible;
 use crate::exit::Failure;
@@ -16,6 +16,8 @@ pub(crate) struct Status {
     quiet: bool,
     url: String,
     phase: Phase,
+    /// The way that events came the last time it was told.
+    transport: Option<Transport>,
 }
 
 /// How far the connection has come. A line depends on it, since losing a connection and failing
@@ -33,7 +35,7 @@ enum Phase {
 impl Status {
     /// For connections to this address. `quiet` leaves only what is missed or refused.
     pub(crate) fn new(paint: Paint, quiet: bool, url: &str) -> Self {
-        Self { paint, quiet, url: url.to_owned(), phase: Phase::First }
+        Self { paint, quiet, url: url.to_owned(), phase: Phase::First, transport: None }
     }
 
     /// The line about an update, if there is something to say.
@@ -69,22 +71,29 @@ impl Status {
             Update::Connecting { attempt: 1 } if self.phase == Phase::First => {
                 Some(format!("connecting to {}", Visible(&self.url)))
             }
-            Update::Connected { resumed, server } => {
+            Update::Connected { resumed, server, transport, fallback } => {
                 let was = std::mem::replace(&mut self.phase, Phase::Up);
-                let what = match (was, resumed) {
-                    (Phase::First, _) => "connected",
-                    (_, false) => "reconnected",
+                let before = self.transport.replace(*transport);
+                let server = if server.is_empty() { &self.url } else { server };
+                let way = way(*transport, fallback.as_deref());
+                Some(match (was, resumed) {
+                    (Phase::First, true) => {
+                        format!(
+                            "{} to {}{way} · catching up",
+                            self.good("connected"),
+                            Visible(server)
+                        )
+                    }
+                    (Phase::First, false) => {
+                        format!("{} to {}{way}", self.good("connected"), Visible(server))
+                    }
+                    (_, false) => {
+                        format!("{} to {}{way}", self.good("reconnected"), Visible(server))
+                    }
                     // What was missed is told when it has all come.
-                    (_, true) => return None,
-                };
-                let mut line = self.good(what);
-                if !server.is_empty() {
-                    line += &format!(" to {}", Visible(server));
-                }
-                if *resumed {
-                    line += " · catching up";
-                }
-                Some(line)
+                    (_, true) if before == self.transport => return None,
+                    (_, true) => format!("now{way}"),
+                })
             }
             Update::CaughtUp { replayed, away } => {
                 let what = match *away {
@@ -125,6 +134,15 @@ impl Status {
 
     fn warning(&self, text: &str) -> String {
         format!("{} {text}", self.paint.text(NOTE, "warning:"))
+    }
+}
+
+/// ` over server-sent events (WebSocket is blocked: …)`
+fn way(transport: Transport, fallback: Option<&str>) -> String {
+    match (transport, fallback) {
+        (_, Some(reason)) => format!(" over {transport} ({})", Visible(reason)),
+        (Transport::WebSocket, None) => format!(" over {transport}"),
+        (_, None) => format!(" over {transport} (as --transport says)"),
     }
 }
 
@@ -178,7 +196,12 @@ mod tests {
     }
 
     fn connected(resumed: bool) -> Update {
-        Update::Connected { resumed, server: "taskwatchd 0.1.0".to_owned() }
+        over(resumed, "taskwatchd 0.1.0", Transport::WebSocket, None)
+    }
+
+    fn over(resumed: bool, server: &str, transport: Transport, fallback: Option<&str>) -> Update {
+        let (server, fallback) = (server.to_owned(), fallback.map(str::to_owned));
+        Update::Connected { resumed, server, transport, fallback }
     }
 
     fn interrupted(reason: &str, millis: u64) -> Update {
@@ -220,7 +243,7 @@ mod tests {
             told(status(), &story),
             [
                 "connecting to http://127.0.0.1:8787",
-                "connected to taskwatchd 0.1.0",
+                "connected to taskwatchd 0.1.0 over WebSocket",
                 "connection lost (restart); retrying in 0.8 s",
                 "not connected (connection refused); retrying in 1.6 s",
                 "reconnected after 41 s · 14 replayed · none lost",
@@ -233,15 +256,47 @@ mod tests {
     fn a_server_that_is_not_there_yet() {
         let story = [
             interrupted("connection refused", 300),
-            Update::Connected { resumed: true, server: String::new() },
+            over(true, "", Transport::WebSocket, None),
             caught_up(2, 0),
         ];
         assert_eq!(
             told(status(), &story),
             [
                 "not connected (connection refused); retrying in 0.3 s",
-                "connected · catching up",
+                "connected to http://127.0.0.1:8787 over WebSocket · catching up",
                 "caught up · 2 replayed · none lost",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_way_that_was_taken_and_why() {
+        let blocked = Some("WebSocket is blocked: 426");
+        let story = [
+            over(false, "", Transport::Sse, blocked),
+            interrupted("restart", 800),
+            over(true, "", Transport::Sse, blocked),
+            caught_up(14, 41),
+            interrupted("silence", 800),
+            over(true, "", Transport::LongPoll, Some("they are held back")),
+            caught_up(0, 1),
+            // Without an interruption.
+            over(true, "taskwatchd 0.1.0", Transport::WebSocket, None),
+            interrupted("restart", 800),
+            over(false, "", Transport::LongPoll, None),
+        ];
+        assert_eq!(
+            told(status(), &story),
+            [
+                "connected to http://127.0.0.1:8787 over server-sent events (WebSocket is blocked: 426)",
+                "connection lost (restart); retrying in 0.8 s",
+                "reconnected after 41 s · 14 replayed · none lost",
+                "connection lost (silence); retrying in 0.8 s",
+                "now over long polling (they are held back)",
+                "reconnected after 1.0 s · 0 replayed · none lost",
+                "now over WebSocket",
+                "connection lost (restart); retrying in 0.8 s",
+                "reconnected to http://127.0.0.1:8787 over long polling (as --transport says)",
             ]
         );
     }
@@ -265,11 +320,11 @@ mod tests {
     fn nothing_of_a_server_drives_the_terminal() {
         let nasty = "\u{1b}[2J\u{202e}\nerror: fake";
         let shown = "\\u{1b}[2J\\u{202e}\\u{a}error: fake";
-        let server = Update::Connected { resumed: false, server: nasty.to_owned() };
+        let server = over(false, nasty, Transport::Sse, Some(nasty));
         assert_eq!(
             told(status(), &[server, interrupted(nasty, 1_000)]),
             [
-                format!("connected to {shown}"),
+                format!("connected to {shown} over server-sent events ({shown})"),
                 format!("connection lost ({shown}); retrying in 1.0 s")
             ]
         );

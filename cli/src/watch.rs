@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use jiff::Zoned;
-use taskwatch_client::{Client, OnGap, Update, Updates, WatchError};
+use taskwatch_client::{Client, OnGap, TransportChoice, Update, Updates, WatchError};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -43,13 +43,19 @@ pub(crate) fn open(args: &Args) -> Result<Updates, Failure> {
         args::OnGap::Live => OnGap::Live,
         args::OnGap::Snapshot => OnGap::Snapshot,
     };
+    let transport = match args.transport {
+        args::Transport::Auto => TransportChoice::Auto,
+        args::Transport::Ws => TransportChoice::WebSocket,
+        args::Transport::Sse => TransportChoice::Sse,
+        args::Transport::Poll => TransportChoice::LongPoll,
+    };
     let names = args.repositories.iter().map(ToString::to_string);
     let variable = std::env::var_os(TOKEN_VARIABLE);
     let mut client = with_token(Client::builder(&args.url), args.token_file.as_deref(), variable)?;
     if let Some(path) = &args.cacert {
         client = client.cacert(path);
     }
-    let mut events = client.build()?.subscribe(names)?;
+    let mut events = client.transport(transport).build()?.subscribe(names)?;
     if args.snapshot {
         events = events.snapshot();
     }

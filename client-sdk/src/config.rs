@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use crate::dial::{Dialer, Proxy, tls_config};
 use crate::token::{TokenFile, Tokens};
-use crate::{EventStream, InvalidToken, OnGap, TaskView, Token, TokenProvider};
+use crate::{EventStream, InvalidToken, OnGap, TaskView, Token, TokenProvider, TransportChoice};
 
 /// Watches the tasks of one server. A clone is cheap.
 #[derive(Clone, Debug)]
@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) backoff_initial: Duration,
     pub(crate) backoff_cap: Duration,
     pub(crate) max_elapsed: Option<Duration>,
+    pub(crate) transport: TransportChoice,
 }
 
 /// Settings of a [`Client`]; see [`Client::builder`].
@@ -37,6 +38,7 @@ pub struct ClientBuilder {
     tokens: Option<Result<Tokens, InvalidToken>>,
     cacert: Option<PathBuf>,
     no_proxy: bool,
+    transport: TransportChoice,
 }
 
 /// The address or another setting of a client makes no sense.
@@ -132,6 +134,7 @@ impl Client {
             tokens: None,
             cacert: None,
             no_proxy: false,
+            transport: TransportChoice::Auto,
         }
     }
 
@@ -285,6 +288,23 @@ impl ClientBuilder {
         self
     }
 
+    /// Which way events come. By default WebSocket, and plain HTTP only where something between this
+    /// machine and the server lets no WebSocket through.
+    ///
+    /// That is so when an upgrade is refused by anybody but the server, when it breaks off, or when it
+    /// is not answered within 5 s. Then, within the same attempt, an answer of server-sent events is
+    /// asked for; and if its first byte does not come within 2 s, since something holds it back, events
+    /// are polled for. What works is remembered by the stream for about ten minutes, then WebSocket is
+    /// tried again. A server that is out of reach is no reason to take another way.
+    ///
+    /// The events, their order and their positions are the same on each way, and the stream goes on
+    /// from one to the other without loss. Over plain HTTP a change of what is watched, and WebSocket
+    /// when it is tried again, takes a new connection, which is not told unless it fails.
+    pub fn transport(mut self, choice: TransportChoice) -> Self {
+        self.transport = choice;
+        self
+    }
+
     /// Checks the settings. Nothing is dialled yet.
     ///
     /// # Errors
@@ -310,6 +330,7 @@ impl ClientBuilder {
             backoff_initial: self.backoff_initial,
             backoff_cap: self.backoff_cap,
             max_elapsed: self.max_elapsed,
+            transport: self.transport,
         };
         Ok(Client { settings })
     }

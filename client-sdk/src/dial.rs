@@ -1,5 +1,6 @@
-//! From an address to an upgraded connection, or to the reason why not.
+//! From an address to a connection, or to the reason why not.
 
+mod http1;
 mod proxy;
 mod refusal;
 mod tls;
@@ -20,17 +21,23 @@ use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tracing::debug;
 use url::{Host, Url};
 
+pub(crate) use self::http1::{Connection, EVENTS, LINES};
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::refusal::Refusal;
 pub(crate) use self::tls::config as tls_config;
-use crate::link::{Io, Link};
+use crate::link::{Io, Link, Requests, WebSocket};
 use crate::token::Tokens;
+use crate::transport::{Route, Transport};
 use crate::{Token, TokenError, WatchError};
 
 /// For one of several addresses of a name: one that swallows packets must not keep the others away.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
+/// For the answer to an upgrade where there is another way. A proxy that knows no WebSocket may wait for
+/// more of the request for ever.
+const UPGRADE_LIMIT: Duration = Duration::from_secs(5);
 /// Four times the largest event a server makes.
 const MAX_MESSAGE: usize = 1024 * 1024;
 const READ_BUFFER: usize = 16 * 1024;
@@ -92,8 +99,23 @@ impl Dialer {
         }
     }
 
-    /// One attempt. The caller sets the deadline.
-    pub(crate) async fn dial(&self) -> Result<Link, DialError> {
+    /// One attempt on this way, and the connection with the way that it took. The caller sets the
+    /// deadline.
+    pub(crate) async fn dial(&self, route: Route) -> Result<(Route, Link), DialError> {
+        let route = match route.transport {
+            Transport::WebSocket => match self.upgrade(&route).await? {
+                Ok(socket) => return Ok((route, Link::WebSocket(Box::new(socket)))),
+                Err(route) => route,
+            },
+            Transport::Sse | Transport::LongPoll => route,
+        };
+        let connection = self.open().await?;
+        let requests = Requests::new(self.clone(), route.clone(), connection);
+        Ok((route, Link::Http(Box::new(requests))))
+    }
+
+    /// An upgraded connection, or the way to take instead.
+    async fn upgrade(&self, route: &Route) -> Result<Result<WebSocket, Route>, DialError> {
         let mut request =
             self.url.as_str().into_client_request().map_err(|it| self.failed("ask", &it))?;
         let headers = request.headers_mut();
@@ -102,10 +124,27 @@ impl Dialer {
             headers.insert(AUTHORIZATION, tokens.get().await?.header());
         }
         let io = self.connect().await?;
-        match client_async_with_config(request, io, Some(self.limits())).await {
-            Ok((socket, _)) => Ok(Link::new(socket)),
-            Err(WsError::Http(response)) => Err(DialError::Refused(Refusal::read(&response))),
-            Err(problem) => Err(self.failed("talk to", &problem)),
+        let upgrade = client_async_with_config(request, io, Some(self.limits()));
+        let limit = if route.has_fallback() { UPGRADE_LIMIT } else { Duration::MAX };
+        // From here on it is not the network that fails, but who answers.
+        let (blocked, error) = match timeout(limit, upgrade).await {
+            Ok(Ok((socket, _))) => return Ok(Ok(WebSocket::new(socket))),
+            Ok(Err(WsError::Http(response))) => {
+                let refusal = Refusal::read(&response);
+                (refusal.is_block().then(|| refusal.to_string()), DialError::Refused(refusal))
+            }
+            Ok(Err(problem)) => (Some(problem.to_string()), self.failed("talk to", &problem)),
+            Err(_) => {
+                let reason = format!("no answer within {UPGRADE_LIMIT:?}");
+                (Some(reason.clone()), DialError::Failed(reason))
+            }
+        };
+        match blocked.and_then(|why| route.blocked(&why)) {
+            Some(route) => {
+                debug!(reason = route.reason, "another way");
+                Ok(Err(route))
+            }
+            None => Err(error),
         }
     }
 

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use taskwatch_protocol::{ClientFrame, CloseCode};
 use tokio::time::{sleep_until, timeout};
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::dial::{DialError, Dialer};
 use crate::feed::Feed;
 use crate::link::{Link, Received};
 use crate::machine::{Action, Generation, Input, LinkInput, Machine, Now, Wish};
+use crate::transport::Route;
 use crate::{Token, TokenError, WatchError};
 
 /// The machine sees the clocks at least this often, so that it notices when the computer slept.
@@ -19,13 +19,13 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// For one frame, all the way into the kernel.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
-type Dialling = Pin<Box<dyn Future<Output = Result<Link, DialError>> + Send>>;
+type Dialling = Pin<Box<dyn Future<Output = Result<(Route, Link), DialError>> + Send>>;
 type Asking = Pin<Box<dyn Future<Output = Result<Token, TokenError>> + Send>>;
 
 enum Line {
     Down,
     Dialling(Generation, Dialling),
-    Up(Generation, Box<Link>),
+    Up(Generation, Link),
 }
 
 /// Runs until the stream is dropped or ends for good.
@@ -89,9 +89,9 @@ impl Driver {
     async fn perform(&mut self) -> bool {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Dial(generation) => {
+                Action::Dial(generation, route) => {
                     let dialer = self.dialer.clone();
-                    let dialling = Box::pin(async move { dialer.dial().await });
+                    let dialling = Box::pin(async move { dialer.dial(route).await });
                     self.line = Line::Dialling(generation, dialling);
                 }
                 Action::Send(frame) => self.send(&frame).await,
@@ -119,10 +119,9 @@ impl Driver {
 
     async fn send(&mut self, frame: &ClientFrame) {
         let Line::Up(generation, link) = &mut self.line else { return };
-        let message = Message::text(frame.encode());
-        let problem = match timeout(WRITE_LIMIT, link.send(message)).await {
+        let problem = match timeout(WRITE_LIMIT, link.send(frame)).await {
             Ok(Ok(())) => return,
-            Ok(Err(problem)) => problem.to_string(),
+            Ok(Err(problem)) => problem,
             Err(_) => format!("the server took nothing for {WRITE_LIMIT:?}"),
         };
         let input = Input::Link(*generation, LinkInput::Lost(problem));
@@ -159,9 +158,9 @@ impl Line {
             Self::Dialling(generation, dialling) => {
                 let generation = *generation;
                 match dialling.await {
-                    Ok(link) => {
-                        *self = Self::Up(generation, Box::new(link));
-                        (generation, LinkInput::Opened)
+                    Ok((route, link)) => {
+                        *self = Self::Up(generation, link);
+                        (generation, LinkInput::Opened(route))
                     }
                     Err(error) => {
                         *self = Self::Down;
@@ -182,12 +181,20 @@ impl Line {
     /// next one need not wait for that.
     fn received(&mut self, received: Received) -> LinkInput {
         match received {
-            Received::Message(Message::Text(text)) => LinkInput::Text(text.as_str().into()),
-            Received::Message(Message::Binary(_)) => {
+            Received::Text(text) => LinkInput::Text(text),
+            Received::Binary(bytes) => {
                 self.see_off(|link| link.close(CloseCode::Binary));
-                LinkInput::Lost("the server sent a binary message".to_owned())
+                LinkInput::Lost(format!(
+                    "the server sent a binary message of {} bytes",
+                    bytes.len()
+                ))
             }
-            Received::Message(_) => LinkInput::Alive,
+            Received::Alive => LinkInput::Alive,
+            Received::Rerouted(route) => LinkInput::Rerouted(route),
+            Received::Refused(error) => {
+                *self = Self::Down;
+                LinkInput::DialFailed(error)
+            }
             Received::Closed(code, reason) => {
                 self.see_off(Link::part);
                 LinkInput::Closed(code, reason)
@@ -208,7 +215,7 @@ impl Line {
         F: Future<Output = ()> + Send + 'static,
     {
         if let Self::Up(_, link) = std::mem::replace(self, Self::Down) {
-            tokio::spawn(end(*link));
+            tokio::spawn(end(link));
         }
     }
 }

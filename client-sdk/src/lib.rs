@@ -44,6 +44,7 @@ mod stream;
 #[cfg(test)]
 mod testing;
 mod token;
+mod transport;
 mod update;
 mod view;
 
@@ -58,5 +59,6 @@ pub use error::WatchError;
 pub use fold::Tasks;
 pub use stream::{EventStream, Updates};
 pub use token::{InvalidToken, Token, TokenError, TokenFuture, TokenProvider};
+pub use transport::{Transport, TransportChoice};
 pub use update::{Event, Gap, OnGap, Snapshot, Update};
 pub use view::TaskView;

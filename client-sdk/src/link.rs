@@ -1,33 +1,43 @@
-//! One upgraded connection: its messages, and an end as RFC 6455 has it.
+//! One connection: its frames, and its end.
 
-use std::time::Duration;
+mod decoder;
+mod http;
+mod series;
+mod websocket;
 
-use futures_util::{SinkExt, StreamExt};
-use taskwatch_protocol::{CloseCode, CloseReason};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use bytes::Bytes;
+use taskwatch_protocol::{ClientFrame, CloseCode, CloseReason};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::tungstenite::Message;
 
-/// For closing politely; after it the connection is dropped.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
-/// Read at a time of what nobody wants any more.
-const SCRAP: usize = 4 * 1024;
+pub(crate) use self::http::Requests;
+pub(crate) use self::websocket::WebSocket;
+use crate::dial::DialError;
+use crate::transport::Route;
 
 /// What bytes go through: TCP, with TLS or without.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// An upgraded connection.
-pub(crate) struct Link(WebSocketStream<Box<dyn Io>>);
+/// A connection to the server, whichever way it took.
+pub(crate) enum Link {
+    WebSocket(Box<WebSocket>),
+    Http(Box<Requests>),
+}
 
 /// What came.
 #[derive(Debug)]
 pub(crate) enum Received {
-    /// A whole message, text or binary, or a Ping or Pong. Pings are answered by the way.
-    Message(Message),
+    /// A frame.
+    Text(Box<str>),
+    /// A binary message, which means nothing here.
+    Binary(Bytes),
+    /// A sign of life without content.
+    Alive,
+    /// The way was blocked, and this one is taken instead. Nothing has come yet.
+    Rerouted(Route),
+    /// The server refused a request, or it could not be made. The end.
+    Refused(DialError),
     /// The peer closes. [`Link::part`] answers it.
     Closed(CloseCode, CloseReason),
     /// The peer broke the protocol. [`Link::close`] tells it with this code.
@@ -37,76 +47,42 @@ pub(crate) enum Received {
 }
 
 impl Link {
-    pub(crate) fn new(socket: WebSocketStream<Box<dyn Io>>) -> Self {
-        Self(socket)
-    }
-
-    /// The next message, or the end. Nothing is lost if it is not waited for.
+    /// What comes next, or the end. Nothing is lost if it is not waited for.
     pub(crate) async fn next(&mut self) -> Received {
-        match self.0.next().await {
-            Some(Ok(Message::Close(Some(frame)))) => {
-                let reason = CloseReason::parse(frame.reason.as_str());
-                Received::Closed(u16::from(frame.code).into(), reason)
-            }
-            Some(Ok(Message::Close(None))) => {
-                Received::Lost("the server closed the connection".to_owned())
-            }
-            Some(Ok(message)) => Received::Message(message),
-            // How a server that was killed looks from here.
-            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
-                Received::Lost("the connection was cut".to_owned())
-            }
-            Some(Err(problem)) => match violation(&problem) {
-                Some(code) => Received::Broken(code, problem.to_string()),
-                None => Received::Lost(problem.to_string()),
-            },
-            None => Received::Lost("the connection ended".to_owned()),
+        match self {
+            Self::WebSocket(socket) => socket.next().await,
+            Self::Http(requests) => requests.next().await,
         }
     }
 
-    /// Writes a message, all the way into the kernel.
-    pub(crate) async fn send(&mut self, message: Message) -> Result<(), Error> {
-        self.0.send(message).await
+    /// Says something, all the way into the kernel. Over plain HTTP that is a part of the next request.
+    pub(crate) async fn send(&mut self, frame: &ClientFrame) -> Result<(), String> {
+        match self {
+            Self::WebSocket(socket) => {
+                let message = Message::text(frame.encode());
+                socket.send(message).await.map_err(|problem| problem.to_string())
+            }
+            Self::Http(requests) => {
+                requests.ask(frame);
+                Ok(())
+            }
+        }
     }
 
     /// Closes the connection with a code, as far as the peer takes part.
-    pub(crate) async fn close(mut self, code: CloseCode) {
-        let reason = CloseReason { word: code.word().to_owned(), retry_after_ms: None };
-        let reason = reason.to_string().into();
-        let frame = CloseFrame { code: code.code().into(), reason };
-        let farewell = async {
-            if self.0.close(Some(frame)).await.is_ok() {
-                self.drain().await;
-            }
-        };
-        // A peer that does not answer is not waited for.
-        let _ = timeout(FAREWELL_LIMIT, farewell).await;
+    pub(crate) async fn close(self, code: CloseCode) {
+        match self {
+            Self::WebSocket(socket) => socket.close(code).await,
+            // Nobody listens: the server sees that the answer is not read any more.
+            Self::Http(_) => {}
+        }
     }
 
-    /// Sends what is still owed, such as the answer to a close, and leaves the first word of the end
-    /// to the peer.
-    pub(crate) async fn part(mut self) {
-        let farewell = async {
-            let _ = self.0.flush().await;
-            self.drain().await;
-        };
-        let _ = timeout(FAREWELL_LIMIT, farewell).await;
-    }
-
-    /// Reads to the end of the stream: unread bytes would make the drop a reset, which overtakes
-    /// what was written last.
-    async fn drain(&mut self) {
-        let mut scrap = [0; SCRAP];
-        while let Ok(1..) = self.0.get_mut().read(&mut scrap).await {}
-    }
-}
-
-/// The close code for a fault of the peer; `None` if the stream itself is gone.
-fn violation(problem: &Error) -> Option<CloseCode> {
-    match problem {
-        Error::Protocol(_) => Some(CloseCode::Protocol),
-        Error::Utf8(_) => Some(CloseCode::Utf8),
-        Error::Capacity(_) => Some(CloseCode::TooBig),
-        _ => None,
+    /// Sends what is still owed, and leaves the first word of the end to the peer.
+    pub(crate) async fn part(self) {
+        match self {
+            Self::WebSocket(socket) => socket.part().await,
+            Self::Http(_) => {}
+        }
     }
 }

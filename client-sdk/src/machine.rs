@@ -22,15 +22,16 @@ use taskwatch_protocol::{Denied, EventKind, Pattern, Subscribe};
 use tracing::trace;
 
 use self::comeback::BACK_OFF;
-use self::session::Session;
+use self::session::{CatchingUp, Session};
 use self::snapshot::Owed;
 pub(crate) use self::step::{Action, Generation, Input, LinkInput, Now, Plan, Wish};
 use crate::backoff::Delays;
 use crate::ledger::Ledger;
+use crate::transport::{Routes, Transport};
 use crate::{OnGap, Update, WatchError};
 
-/// For everything between the first packet and the upgraded connection.
-const DIAL_LIMIT: Duration = Duration::from_secs(10);
+/// For everything between the first packet and the connection, on whichever way.
+const DIAL_LIMIT: Duration = Duration::from_secs(15);
 /// For how long a full buffer keeps the link before giving it back.
 const PARK_AFTER: Duration = Duration::from_secs(5);
 /// A wall clock ahead of the steady one by more than this means that the machine slept.
@@ -63,6 +64,7 @@ pub(crate) struct Machine {
     wished: BTreeSet<Pattern>,
     owed: Owed,
     ledger: Ledger,
+    routes: Routes,
     delays: Delays,
     max_elapsed: Option<Duration>,
     phase: Phase,
@@ -75,6 +77,11 @@ pub(crate) struct Machine {
     trying_since: Option<Instant>,
     /// When the last live link ended; `None` while there is one, and before the first.
     away_since: Option<Instant>,
+    /// On which way the caller knows the stream to be connected. It stays so while a connection is made
+    /// anew only because nothing can be said on the last one.
+    told: Option<Transport>,
+    /// What the last connection had still to catch up with, if the caller waits to be told.
+    carried: Option<CatchingUp>,
     /// "Come back at once" is obeyed once, then only by a link that has proven itself.
     hurried: bool,
     full_since: Option<Instant>,
@@ -97,6 +104,7 @@ impl Machine {
             owed: Owed::default(),
             wished: BTreeSet::new(),
             ledger: Ledger::since(plan.since),
+            routes: Routes::new(plan.transport),
             delays,
             max_elapsed,
             phase: Phase::Idle,
@@ -106,6 +114,8 @@ impl Machine {
             attempts: 0,
             trying_since: None,
             away_since: None,
+            told: None,
+            carried: None,
             hurried: false,
             full_since: None,
             denied: Vec::new(),
@@ -146,9 +156,14 @@ impl Machine {
             // While the link is not read, its silence proves nothing.
             Phase::Open(session) => Some(match self.full_since {
                 Some(since) => since + PARK_AFTER,
-                None => session.deadline(),
+                None => self.try_again(session).into_iter().fold(session.deadline(), Instant::min),
             }),
         }
+    }
+
+    /// When a connection that goes well makes room for an attempt with WebSocket.
+    fn try_again(&self, session: &Session) -> Option<Instant> {
+        self.routes.try_again().filter(|_| session.is_settled())
     }
 
     /// Whether the buffer was full, and is not half empty yet.
@@ -175,6 +190,12 @@ impl Machine {
                 if session.renewal.starts(now) {
                     return self.actions.push_back(Action::AskToken(self.generation));
                 }
+                if session.deadline() > now {
+                    return self.redial(now);
+                }
+                if session.is_mute() {
+                    self.routes.mute(&session.route);
+                }
                 let reason = session.what_is_late(now);
                 self.lost(now, reason, BACK_OFF);
             }
@@ -184,7 +205,12 @@ impl Machine {
 
     fn link(&mut self, now: Instant, input: LinkInput) {
         match input {
-            LinkInput::Opened => self.opened(now),
+            LinkInput::Opened(route) => self.opened(now, route),
+            LinkInput::Rerouted(route) => {
+                if let Phase::Open(session) = &mut self.phase {
+                    session.route = route;
+                }
+            }
             LinkInput::DialFailed(error) => self.dial_failed(now, error),
             LinkInput::Token(token) => self.renew(now, token),
             LinkInput::Text(text) => self.receive(now, text),
@@ -213,7 +239,7 @@ impl Machine {
         }
         match wish {
             Wish::Add(_) => self.added(now, changed),
-            Wish::Remove(_) => self.removed(changed),
+            Wish::Remove(_) => self.removed(now, changed),
         }
     }
 
@@ -227,6 +253,7 @@ impl Machine {
         }
         match &mut self.phase {
             Phase::Idle => self.dial(now),
+            Phase::Open(session) if !session.talks() => self.redial(now),
             Phase::Open(session) => {
                 let types = self.types.clone();
                 let subscribe = Subscribe { snapshot, types, ..Subscribe::live(patterns) };
@@ -237,11 +264,15 @@ impl Machine {
         }
     }
 
-    fn removed(&mut self, patterns: Vec<Pattern>) {
+    fn removed(&mut self, now: Instant, patterns: Vec<Pattern>) {
         self.owed.remove(&patterns);
         self.denied.retain(|denied| !patterns.contains(&denied.repository));
-        if let Phase::Open(session) = &mut self.phase {
-            self.actions.push_back(Action::Send(session.unsubscribe(patterns)));
+        match &mut self.phase {
+            Phase::Open(session) if !session.talks() => self.redial(now),
+            Phase::Open(session) => {
+                self.actions.push_back(Action::Send(session.unsubscribe(patterns)));
+            }
+            _ => {}
         }
     }
 
@@ -254,6 +285,7 @@ impl Machine {
     fn dial(&mut self, now: Instant) {
         if self.wished.is_empty() || self.full_since.is_some() {
             self.trying_since = None;
+            self.told = None;
             self.phase = if self.wished.is_empty() { Phase::Idle } else { Phase::Parked };
             return;
         }
@@ -265,12 +297,16 @@ impl Machine {
         self.attempts = self.attempts.saturating_add(1);
         self.trying_since = self.trying_since.or(Some(now));
         self.phase = Phase::Dialling { until: now + DIAL_LIMIT };
-        self.tell(Update::Connecting { attempt: self.attempts });
-        self.actions.push_back(Action::Dial(self.generation));
+        if self.told.is_none() {
+            self.tell(Update::Connecting { attempt: self.attempts });
+        }
+        let route = self.routes.next(now);
+        self.actions.push_back(Action::Dial(self.generation, route));
     }
 
     fn park(&mut self, now: Instant) {
         self.hang_up(now, Action::Leave);
+        self.told = None;
         self.phase = Phase::Parked;
         self.tell(Update::Parked);
     }
@@ -299,6 +335,7 @@ impl Machine {
     /// After a sleep the link is probably dead, and a wait has probably been long enough.
     fn wake(&mut self, now: Instant) {
         match &mut self.phase {
+            Phase::Open(session) if !session.talks() => self.redial(now),
             Phase::Open(session) => {
                 let probe = session.probe(now);
                 self.actions.push_back(Action::Send(probe));

@@ -10,7 +10,8 @@ use crate::backoff::Delays;
 use crate::dial::DialError;
 use crate::feed::Feed;
 use crate::machine::{Action, Generation, Input, LinkInput, Machine, Now, Plan, Wish};
-use crate::{OnGap, Tasks, Update, WatchError};
+use crate::transport::Route;
+use crate::{OnGap, Tasks, Transport, Update, WatchError};
 
 /// What the caller chose.
 #[derive(Clone, Debug)]
@@ -91,7 +92,7 @@ impl Stream {
     /// Something came. Only to be called while it [`reads`](Self::reads).
     pub fn incoming(&mut self, now: Clocks, Link(generation): Link, incoming: Incoming) {
         let input = match incoming {
-            Incoming::Opened => LinkInput::Opened,
+            Incoming::Opened => LinkInput::Opened(Route::only(Transport::WebSocket)),
             Incoming::NotOpened(reason) => LinkInput::DialFailed(DialError::Failed(reason)),
             Incoming::Text(text) => LinkInput::Text(text.into()),
             Incoming::Closed(code, reason) => LinkInput::Closed(code, reason),
@@ -171,7 +172,7 @@ impl Stream {
     fn perform(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Dial(generation) => self.outgoing.push(Outgoing::Dial(Link(generation))),
+                Action::Dial(generation, _) => self.outgoing.push(Outgoing::Dial(Link(generation))),
                 Action::Send(frame) => self.outgoing.push(Outgoing::Text(frame.encode())),
                 // Only who has tokens is told to ask for one.
                 Action::AskToken(_) => {}

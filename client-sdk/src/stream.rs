@@ -31,7 +31,7 @@ struct Start {
 
 impl Start {
     fn run(self, feed: Arc<Feed>) {
-        let Settings { dialer, backoff_initial, backoff_cap, max_elapsed } = self.settings;
+        let Settings { dialer, backoff_initial, backoff_cap, max_elapsed, .. } = self.settings;
         let delays = Delays::new(backoff_initial, backoff_cap, rand::random);
         let machine = Machine::new(self.plan, delays, max_elapsed);
         tokio::spawn(driver::run(machine, dialer, feed, Wish::Add(self.wished)));
@@ -91,7 +91,8 @@ pub struct EventStream {
 
 impl EventStream {
     pub(crate) fn new(settings: Settings, wished: Vec<Pattern>) -> Self {
-        let plan = Plan { has_tokens: settings.dialer.has_tokens(), ..Plan::default() };
+        let has_tokens = settings.dialer.has_tokens();
+        let plan = Plan { has_tokens, transport: settings.transport, ..Plan::default() };
         let start = Some(Start { settings, plan, wished });
         Self { inner: Subscription { feed: Arc::new(Feed::new()), start } }
     }

@@ -8,6 +8,8 @@ use taskwatch_protocol::{
     TaskEvent, Timestamp,
 };
 
+use crate::Transport;
+
 /// A change of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
@@ -54,8 +56,13 @@ pub enum Update {
         /// Whether the stream goes on from a position. What was missed follows, then
         /// [`CaughtUp`](Self::CaughtUp).
         resumed: bool,
-        /// Name and version of the server, for people; empty if it did not say.
+        /// Name and version of the server, for people; empty if it did not say, as over plain HTTP.
         server: String,
+        /// The way on which events come. The stream is told again when it changes, without an
+        /// interruption.
+        transport: Transport,
+        /// Why it is not WebSocket, for people; `None` if it is, or was not to be.
+        fallback: Option<String>,
     },
     /// Everything that had been missed has been yielded; from here on events are live.
     CaughtUp {

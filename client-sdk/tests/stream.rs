@@ -11,8 +11,8 @@ use taskwatch_client::protocol::{
     Snapshot, Subscribe, Subscribed, VERSION_HEADER, Welcome,
 };
 use taskwatch_client::{
-    Client, CloseCode, Cursor, ErrorCode, EventStream, Priority, RepositoryName, Status, Task,
-    TaskEvent, Timestamp, Update, WatchError,
+    Client, ClientBuilder, CloseCode, Cursor, ErrorCode, EventStream, Priority, RepositoryName,
+    Status, Task, TaskEvent, Timestamp, TransportChoice, Update, WatchError,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -61,12 +61,14 @@ impl Server {
         Self { listener, port }
     }
 
-    fn client(&self, scheme: &str) -> Client {
+    fn builder(&self, scheme: &str) -> ClientBuilder {
         Client::builder(format!("{scheme}://127.0.0.1:{}", self.port))
             .backoff_initial(Duration::from_millis(1))
             .backoff_cap(Duration::from_millis(1))
-            .build()
-            .unwrap()
+    }
+
+    fn client(&self, scheme: &str) -> Client {
+        self.builder(scheme).build().unwrap()
     }
 
     fn watch(&self) -> EventStream {
@@ -267,7 +269,8 @@ async fn our_own_refusal_ends_the_stream_with_its_words_once() {
 #[tokio::test]
 async fn what_stands_in_between_is_waited_out() {
     let server = Server::new().await;
-    let mut updates = server.watch().updates();
+    let client = server.builder("http").transport(TransportChoice::WebSocket).build().unwrap();
+    let mut updates = client.subscribe(["foo"]).unwrap().updates();
     let serve = async {
         server.answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
         server.answer("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await;

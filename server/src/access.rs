@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 pub use address::{InvalidNetwork, Network};
 pub use authenticator::{Anonymous, AuthError, AuthFuture, Authenticator, Token};
-pub(crate) use bearer::from_upgrade as token_of_upgrade;
+pub(crate) use bearer::{from_header as token_of_header, from_upgrade as token_of_upgrade};
 #[cfg(feature = "jwt")]
 pub use jwt::{InvalidAlgorithm, Jwt, JwtAlgorithm, JwtConfig, JwtKeys};
 pub use origin::{AccessPolicy, InvalidOrigin};

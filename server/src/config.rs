@@ -18,11 +18,18 @@ pub struct HubConfig {
     pub authenticate_again: Duration,
     /// Path of the WebSocket endpoint.
     pub path: String,
+    /// Path of the same events as `text/event-stream`.
+    pub events_path: String,
+    /// Path of the same events for who asks again and again.
+    pub changes_path: String,
+    /// How long a stream over plain HTTP lasts, give or take a fifth. Then its peer is asked to come
+    /// back: nothing on the way keeps a response for ever, and some balance requests.
+    pub stream_lifetime: Duration,
     /// Name and version told to clients.
     pub server_name: String,
     /// How often a `ping` goes out, give or take a tenth.
     pub heartbeat: Duration,
-    /// A peer from which nothing came for so long is closed with 4101.
+    /// A peer from which nothing came for so long is closed with 4101, if it can talk at all.
     pub silence: Duration,
     /// A peer that takes no bytes for so long is closed with 4100.
     pub write_timeout: Duration,
@@ -88,6 +95,9 @@ impl Default for HubConfig {
             authenticator: Arc::new(Anonymous),
             authenticate_again: Duration::from_secs(60),
             path: "/ws".into(),
+            events_path: "/api/v1/events".into(),
+            changes_path: "/api/v1/changes".into(),
+            stream_lifetime: Duration::from_secs(600),
             server_name: concat!("taskwatch/", env!("CARGO_PKG_VERSION")).into(),
             heartbeat: Duration::from_secs(20),
             silence: Duration::from_secs(45),

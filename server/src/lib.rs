@@ -10,11 +10,13 @@
 //!
 //! An embedder either publishes through a [`TaskEventPublisher`] and lets the hub number the
 //! events ([`Hub::in_memory`]), or brings a durable [`EventLog`] and publishes what it committed
-//! ([`Hub::with_log`]). Either way [`routes`] mounts the WebSocket endpoint.
+//! ([`Hub::with_log`]). Either way [`routes`] mounts the WebSocket endpoint, and the same events over
+//! plain HTTP.
 //!
 //! [`Router`]: axum::Router
 
 mod access;
+mod changes;
 mod clock;
 mod config;
 mod hub;
@@ -38,6 +40,7 @@ pub use access::{
 };
 #[cfg(feature = "jwt")]
 pub use access::{InvalidAlgorithm, Jwt, JwtAlgorithm, JwtConfig, JwtKeys};
+pub use changes::{Changes, ChangesError, ChangesRequest};
 pub use config::HubConfig;
 pub use hub::{Hub, HubStats};
 pub use log::{

@@ -5,10 +5,12 @@ mod memory;
 mod snapshot;
 mod spool;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use taskwatch_protocol::{Cursor, EventKind, Pattern, RepositoryName, ResetReason, Seq};
 
 pub use incarnations::Incarnations;
@@ -60,6 +62,28 @@ impl LogEvent {
     #[must_use]
     pub fn envelope(&self) -> &[u8] {
         self.frame.get(self.header_len..).unwrap_or_default()
+    }
+
+    /// An event out of the frame that went to somebody; `None` if its envelope does not say whose it
+    /// is.
+    pub(crate) fn of_frame(seq: Seq, frame: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Envelope<'a> {
+            #[serde(rename = "type", borrow)]
+            kind: Cow<'a, str>,
+            #[serde(borrow)]
+            data: Data<'a>,
+        }
+        #[derive(Deserialize)]
+        struct Data<'a> {
+            #[serde(borrow)]
+            repository: Cow<'a, str>,
+        }
+        let payload = framing::payload(frame);
+        let Envelope { kind, data } = serde_json::from_slice(payload).ok()?;
+        let (repository, kind) = (data.repository.parse().ok()?, EventKind::from(&*kind));
+        let (frame, header_len) = (Bytes::copy_from_slice(frame), frame.len() - payload.len());
+        Some(Self { seq, repository, kind, frame, header_len })
     }
 
     /// Header and envelope as one WebSocket frame.

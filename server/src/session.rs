@@ -3,6 +3,7 @@
 mod access;
 mod delivery;
 mod fetch;
+mod listening;
 mod subscription;
 
 use std::collections::VecDeque;
@@ -13,6 +14,8 @@ use access::Access;
 pub(crate) use access::Identification;
 pub(crate) use delivery::{Delivery, Next, Outbox};
 pub(crate) use fetch::{Fetch, Fetched};
+use listening::Listening;
+pub(crate) use listening::{End, Terms};
 pub(crate) use subscription::{Answer, SnapshotRequest};
 use subscription::{Change, Request};
 use taskwatch_protocol::{
@@ -41,6 +44,8 @@ pub(crate) enum Step {
     Send(Box<ServerFrame>),
     /// Ask the authenticator, and hand in its answer with [`Session::identified`].
     Identify(Box<Identification>),
+    /// Send what means nothing, to a peer that cannot be asked whether it is there.
+    KeepAlive,
     Close(CloseCode),
 }
 
@@ -70,6 +75,8 @@ pub(crate) struct Session {
     controls: TokenBucket,
     bytes: TokenBucket,
     unreadable: TokenBucket,
+    /// For a peer that cannot talk back.
+    listening: Option<Box<Listening>>,
 }
 
 impl Session {
@@ -111,6 +118,7 @@ impl Session {
             controls: TokenBucket::new(instant, config.controls),
             bytes: TokenBucket::new(instant, Rate { burst: bytes, ..config.bytes }),
             unreadable: TokenBucket::per(instant, bad_messages, bad_messages, MINUTE),
+            listening: None,
         }
     }
 
@@ -273,6 +281,10 @@ impl Session {
 
     /// When [`Self::tick`] wants to be called.
     pub(crate) fn deadline(&self) -> Instant {
+        if let Some(listening) = &self.listening {
+            let deadline = self.next_ping.min(listening.deadline());
+            return self.access.deadline().map_or(deadline, |access| access.min(deadline));
+        }
         let unfinished = self.unfinished.map(|since| since + UNFINISHED);
         let silent = self.heard + self.silence;
         let access = self.access.deadline().unwrap_or(silent);
@@ -281,6 +293,9 @@ impl Session {
 
     /// Time has passed. `Send` is the heartbeat: a bookmark of what is on its way.
     pub(crate) fn tick(&mut self, now: Now, log: &dyn EventLog) -> Step {
+        if self.listening.is_some() {
+            return self.access_due(now).unwrap_or_else(|| self.tick_listening(now.instant));
+        }
         let overdue = |since: Instant, limit| now.instant.saturating_duration_since(since) >= limit;
         if overdue(self.heard, self.silence) {
             return Step::Close(CloseCode::NoPong);

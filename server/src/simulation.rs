@@ -327,6 +327,7 @@ impl Connection {
             match self.delivery.fill(&mut self.session, now, &mut self.out) {
                 Next::Wait => break,
                 Next::Again => self.again = true,
+                Next::End(_) => break,
                 // A file would be read by a thread, and threads follow no seed.
                 Next::Fetch(Fetch::Frame(mut frames)) => {
                     let frame = frames.read().map(|frame| (frames, frame));
@@ -347,6 +348,7 @@ impl Connection {
             Step::Nothing => {}
             Step::Send(frame) => self.out.put(&frame),
             Step::Identify(asked) => self.identifying = Some(asked),
+            Step::KeepAlive => {}
             Step::Close(code) => self.ending = self.ending.or(Some(Stop::new(code))),
         }
     }

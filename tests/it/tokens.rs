@@ -16,28 +16,28 @@ use crate::support::Embedded;
 
 /// Knows tokens by heart.
 #[derive(Debug)]
-struct Known {
+pub(super) struct Known {
     tokens: Mutex<HashMap<String, Principal>>,
     changed: watch::Sender<()>,
 }
 
 impl Known {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self { tokens: Mutex::default(), changed: watch::Sender::new(()) })
     }
 
     /// From now on this token lets `ana` read these.
-    fn grant(&self, token: &str, patterns: &[&str]) {
+    pub(super) fn grant(&self, token: &str, patterns: &[&str]) {
         let patterns = patterns.iter().map(|pattern| pattern.parse::<Pattern>().unwrap());
         self.set(token, Principal::new("ana").reading(patterns));
     }
 
-    fn set(&self, token: &str, principal: Principal) {
+    pub(super) fn set(&self, token: &str, principal: Principal) {
         self.tokens.lock().unwrap().insert(token.to_owned(), principal);
         self.changed.send_replace(());
     }
 
-    fn forget(&self, token: &str) {
+    pub(super) fn forget(&self, token: &str) {
         self.tokens.lock().unwrap().remove(token);
         self.changed.send_replace(());
     }
@@ -57,7 +57,7 @@ impl Authenticator for Known {
     }
 }
 
-async fn server(known: &Arc<Known>) -> Embedded {
+pub(super) async fn server(known: &Arc<Known>) -> Embedded {
     let authenticator: Arc<dyn Authenticator> = Arc::clone(known) as _;
     Embedded::start(HubConfig { authenticator, ..HubConfig::default() }).await
 }
@@ -86,7 +86,7 @@ async fn position(updates: &mut Updates) -> Cursor {
     next(updates, position).await
 }
 
-fn after(seconds: u64) -> Timestamp {
+pub(super) fn after(seconds: u64) -> Timestamp {
     let time = SystemTime::now() + Duration::from_secs(seconds);
     let millis = time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
     Timestamp::from_unix_millis(millis.try_into().unwrap())

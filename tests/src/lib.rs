@@ -5,6 +5,8 @@
 
 mod daemon;
 mod database;
+mod event_stream;
+mod gateway;
 mod proxy;
 mod raw;
 mod rest;
@@ -13,6 +15,8 @@ mod tunnel;
 
 pub use daemon::{Daemon, LineReader, Watcher, binary, example};
 pub use database::{LoggedEvent, read_log};
+pub use event_stream::{EventStream, StreamEvent};
+pub use gateway::{Gateway, Habits, Upgrades};
 pub use proxy::{End, Faults, Plan, Proxy};
 pub use raw::RawClient;
 pub use rest::{Rest, http};

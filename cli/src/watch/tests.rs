@@ -225,7 +225,7 @@ async fn after_a_cut_it_goes_on_and_says_so() {
     let told: Vec<_> = err.lines().collect();
     assert_eq!(told.len(), 4, "{err}");
     assert!(told[0].starts_with("connecting to http://127.0.0.1:"), "{err}");
-    assert_eq!(told[1], "connected to scripted 1.0");
+    assert_eq!(told[1], "connected to scripted 1.0 over WebSocket");
     assert!(
         told[2].starts_with("connection lost (") && told[2].ends_with("retrying at once"),
         "{err}"

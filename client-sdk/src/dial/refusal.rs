@@ -5,8 +5,15 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use serde::Deserialize;
 use taskwatch_protocol::ErrorCode;
+use tokio::time::timeout;
+
+/// A problem document that is larger, or takes longer, is not ours.
+const BODY_LIMIT: usize = 64 * 1024;
+const BODY_TIME: Duration = Duration::from_secs(1);
 
 /// The answer of a server, or of something in between, that did not upgrade.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,15 +31,39 @@ impl Refusal {
     /// answers 404 while what is behind it restarts, and one that removes `Upgrade` makes our own
     /// server say `upgrade_required`.
     pub(crate) fn is_final(&self) -> bool {
-        let is_ours = self.code.as_ref().is_some_and(|code| {
-            code.is_known() && !code.is_retryable() && *code != ErrorCode::UpgradeRequired
-        });
-        is_ours || self.status == StatusCode::UNAUTHORIZED
+        let is_meant = |code: &ErrorCode| !code.is_retryable();
+        self.word().is_some_and(is_meant) || self.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// Whether something between us and the server is in the way of an upgrade. A 401 is the answer
+    /// of who asks for another token.
+    pub(crate) fn is_block(&self) -> bool {
+        self.word().is_none() && self.status != StatusCode::UNAUTHORIZED
+    }
+
+    /// Whether something in between refuses what it could let through. A gateway that has no server
+    /// behind it would refuse anything.
+    pub(crate) fn is_by_another(&self) -> bool {
+        self.is_block() && !matches!(self.status, 502..=504)
+    }
+
+    /// What our own server means by it.
+    fn word(&self) -> Option<&ErrorCode> {
+        let is_ours = |code: &&ErrorCode| code.is_known() && **code != ErrorCode::UpgradeRequired;
+        self.code.as_ref().filter(is_ours)
     }
 
     /// Whether another token could make a difference.
     pub(crate) fn is_unauthorized(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED || self.code == Some(ErrorCode::Unauthorized)
+    }
+
+    /// What an answer over plain HTTP says.
+    pub(crate) async fn of(response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        let body = timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await;
+        let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes().to_vec());
+        Self::read(&Response::from_parts(head, body))
     }
 
     pub(super) fn read(response: &Response<Option<Vec<u8>>>) -> Self {
@@ -116,6 +147,23 @@ mod tests {
         ] {
             assert!(!survivable.is_final(), "{survivable}");
             assert_eq!(survivable.retry_after, Some(Duration::from_secs(7)));
+        }
+    }
+
+    #[test]
+    fn what_stands_in_between_is_told_from_the_server() {
+        let problem = "application/problem+json";
+        for (refusal, is_block, is_by_another) in [
+            (refusal(426, problem, r#"{"code":"upgrade_required"}"#), true, true),
+            (refusal(403, "text/html", "<h1>blocked</h1>"), true, true),
+            (refusal(200, "text/html", "<h1>log in</h1>"), true, true),
+            (refusal(502, "text/html", "<h1>nobody there</h1>"), true, false),
+            (refusal(503, problem, r#"{"code":"unavailable"}"#), false, false),
+            (refusal(403, problem, r#"{"code":"host"}"#), false, false),
+            (refusal(401, "text/html", ""), false, false),
+        ] {
+            assert_eq!(refusal.is_block(), is_block, "{refusal}");
+            assert_eq!(refusal.is_by_another(), is_by_another, "{refusal}");
         }
     }
 

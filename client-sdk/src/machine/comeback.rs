@@ -84,6 +84,8 @@ impl Machine {
     /// The link is gone; comes back when `comeback` says.
     pub(super) fn lost(&mut self, now: Instant, reason: String, comeback: Comeback) {
         debug!(reason, "link lost");
+        self.told = None;
+        self.carried = None;
         self.hang_up(now, Action::Drop);
         let delay = match comeback {
             Comeback::Now => Duration::ZERO,
@@ -101,6 +103,20 @@ impl Machine {
         }
         self.phase = Phase::Waiting { until: now + delay };
         self.tell(Update::Interrupted { reason, retry_in: delay });
+    }
+
+    /// Makes the connection anew, since nothing can be said on this one. It is no outage: the stream goes
+    /// on where it is, and the caller hears nothing of it.
+    pub(super) fn redial(&mut self, now: Instant) {
+        if let Phase::Open(session) = &mut self.phase
+            && session.live_since.is_some()
+        {
+            self.carried = session.catching_up.take();
+        }
+        self.hang_up(now, Action::Leave);
+        // It is no failure either.
+        self.attempts = self.attempts.saturating_sub(1);
+        self.dial(now);
     }
 
     /// Ends the connection, or the attempt at one. What it still says is nobody's.

@@ -12,6 +12,7 @@ use super::comeback::BACK_OFF;
 use super::session::Session;
 use super::{Action, Machine, Phase};
 use crate::ledger::Mismatch;
+use crate::transport::Route;
 use crate::{Event, OnGap, Token, TokenError, Update};
 
 /// So many unproven events make the machine ask for a proof, so that it can forget them; not more
@@ -29,7 +30,7 @@ struct Around {
 impl Machine {
     /// Asks for everything at once: one frame goes on from the position, and another asks for the
     /// state of what has none.
-    pub(super) fn opened(&mut self, now: Instant) {
+    pub(super) fn opened(&mut self, now: Instant, route: Route) {
         if self.wished.is_empty() {
             self.trying_since = None;
             self.hang_up(now, Action::Leave);
@@ -47,7 +48,7 @@ impl Machine {
             self.owed.prove();
         }
         let since = self.ledger.received().cloned();
-        let mut session = Box::new(Session::new(now, since.clone()));
+        let mut session = Box::new(Session::new(now, route, since.clone()));
         if !held.is_empty() {
             let on_gap = match self.on_gap() {
                 _ if since.is_none() => None,
@@ -110,8 +111,10 @@ impl Machine {
                 self.snapshot(now, part, Around { cursor, timestamp, text });
             }
             ServerMessage::Ping(heartbeat) => {
-                let pong = Envelope::new(ClientMessage::Pong).id(id);
-                self.actions.push_back(Action::Send(pong));
+                if session.talks() {
+                    let pong = Envelope::new(ClientMessage::Pong).id(id);
+                    self.actions.push_back(Action::Send(pong));
+                }
                 self.heartbeat(now, heartbeat, cursor);
             }
             ServerMessage::Pong(heartbeat) => {
@@ -152,6 +155,7 @@ impl Machine {
         };
         let is_new = self.ledger.event(&cursor);
         if self.ledger.unverified() >= PROVE_AFTER
+            && session.talks()
             && session.proof_asked.is_none_or(|asked| now - asked >= PROVE_INTERVAL)
         {
             session.proof_asked = Some(now);
@@ -182,7 +186,13 @@ impl Machine {
         if heartbeat.delivered.is_some() {
             self.owed.prove();
         }
-        self.actions.extend(cursor.map(Action::Bookmark));
+        let Some(cursor) = cursor else { return };
+        if let Phase::Open(session) = &mut self.phase
+            && let Some(caught_up) = session.level_at_bookmark()
+        {
+            self.tell(caught_up);
+        }
+        self.actions.push_back(Action::Bookmark(cursor));
     }
 
     /// Something is missing of what the server has sent, so more may be: goes back to where nothing

@@ -22,7 +22,8 @@ use self::peer::{Peer, Wire};
 use super::*;
 use crate::buffer::Buffer;
 use crate::testing::{Model, at, seq};
-use crate::{Token, TokenError, Update};
+use crate::transport::Route;
+use crate::{Token, TokenError, Transport, TransportChoice, Update};
 
 /// Names and patterns that overlap.
 const PATTERNS: [&str; 5] = ["a/x", "a/y", "b", "a/*", "*"];
@@ -86,15 +87,14 @@ struct Choice {
     snapshot: bool,
     on_gap: OnGap,
     since: bool,
+    /// The connections cannot talk back, as over plain HTTP.
+    listens: bool,
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
     let on_gap = prop_oneof![Just(OnGap::Error), Just(OnGap::Live), Just(OnGap::Snapshot)].boxed();
-    (any::<bool>(), on_gap, any::<bool>()).prop_map(|(snapshot, on_gap, since)| Choice {
-        snapshot,
-        on_gap,
-        since,
-    })
+    (any::<bool>(), on_gap, any::<bool>(), any::<bool>())
+        .prop_map(|(snapshot, on_gap, since, listens)| Choice { snapshot, on_gap, since, listens })
 }
 
 /// How much of what was meant to happen happened.
@@ -108,6 +108,8 @@ struct Story {
     cut_snapshots: u32,
     losses: u32,
     renewals: u32,
+    /// Connections that were made anew without a word.
+    redials: u32,
 }
 
 struct World {
@@ -119,6 +121,7 @@ struct World {
     now: Now,
     generation: Generation,
     is_dialling: bool,
+    route: Route,
     /// The connection for which the provider is asked for a token.
     asking: Option<Generation>,
     peer: Option<Peer>,
@@ -134,7 +137,9 @@ impl World {
         let mut log = Model::default();
         before.iter().for_each(|draw| log.change(*draw));
         let since = choice.since.then(|| at(log.head() / 2));
+        let sse = TransportChoice::Sse;
         let plan = Plan {
+            transport: if choice.listens { sse } else { TransportChoice::WebSocket },
             since: since.clone(),
             snapshot: choice.snapshot,
             on_gap: choice.on_gap,
@@ -152,6 +157,7 @@ impl World {
             now,
             generation: Generation(0),
             is_dialling: false,
+            route: Route::only(Transport::WebSocket),
             asking: None,
             peer: None,
             stale: VecDeque::new(),
@@ -166,13 +172,20 @@ impl World {
 
     fn input(&mut self, input: Input) {
         self.machine.handle(self.now, input);
+        let was_up = self.peer.is_some();
+        let mut was_told = false;
         while let Some(action) = self.machine.poll_action() {
+            was_told |= matches!(action, Action::Yield(..));
             match action {
-                Action::Dial(generation) => {
+                Action::Dial(generation, route) => {
+                    self.story.redials += u32::from(was_up && !was_told);
                     self.generation = generation;
                     self.is_dialling = true;
+                    self.route = route;
                 }
                 Action::Send(Envelope { message, id, .. }) => {
+                    let is_first = self.peer.as_ref().is_some_and(|peer| !peer.has_answered);
+                    assert!(!self.choice.listens || is_first, "nothing can be said: {message:?}");
                     if let ClientMessage::Subscribe(Subscribe { repositories, .. }) = &message {
                         for pattern in repositories {
                             let id = id.clone().unwrap();
@@ -229,8 +242,10 @@ impl World {
         if self.is_dialling {
             self.is_dialling = false;
             self.peer = Some(Peer::new(self.log.head()));
-            self.link(LinkInput::Opened);
-            self.link(link_input(Wire::Frame(peer::welcome())));
+            self.link(LinkInput::Opened(self.route.clone()));
+            if !self.choice.listens {
+                self.link(link_input(Wire::Frame(peer::welcome())));
+            }
         } else if let Some(deadline) = self.machine.deadline().filter(|_| self.peer.is_none()) {
             self.advance(deadline);
         }
@@ -305,6 +320,13 @@ impl World {
         }
     }
 
+    /// What is wished ends a connection that cannot be told.
+    fn own_up_if_it_listens(&mut self) {
+        if self.choice.listens {
+            self.own_up();
+        }
+    }
+
     fn lose(&mut self) {
         if self.machine.is_full() {
             return;
@@ -344,7 +366,10 @@ impl World {
             Step::Arrive => drop(self.arrive()),
             Step::Lose => self.lose(),
             Step::Ping => {
-                if let Some(peer) = &mut self.peer {
+                if let Some(peer) = &mut self.peer
+                    // Who cannot ask learns from it that it is level.
+                    && (!self.choice.listens || peer.is_level(&self.log))
+                {
                     peer.ping();
                 }
             }
@@ -370,6 +395,7 @@ impl World {
                 }
             }
             Step::Sleep => {
+                self.own_up_if_it_listens();
                 self.now.wall += Duration::from_secs(60);
                 self.input(Input::Tick);
             }
@@ -391,8 +417,14 @@ impl World {
                     self.input(Input::Room);
                 }
             }
-            Step::Add(place) => self.add(place),
-            Step::Remove(place) => self.remove(place),
+            Step::Add(place) => {
+                self.own_up_if_it_listens();
+                self.add(place);
+            }
+            Step::Remove(place) => {
+                self.own_up_if_it_listens();
+                self.remove(place);
+            }
             Step::Pop => drop(self.pop()),
         }
         assert!(self.machine.is_reading() || self.machine.is_full());
@@ -498,9 +530,11 @@ fn whatever_happens_the_caller_sees_everything_once_and_in_order_or_is_told() {
     let count = |happened: fn(&Story) -> u32| stories.iter().filter(|it| happened(it) > 0).count();
     let (resumes, lags, joins) =
         (count(|it| it.resumes), count(|it| it.lags), count(|it| it.joins));
+    let redials = count(|it| it.redials);
     println!(
         "{cases} cases: {resumes} with a resume, {lags} with lag, {joins} with a join, {} with a reset, \
-         {} with a snapshot, {} with a cut one, {} with a loss, {} with a renewal",
+         {} with a snapshot, {} with a cut one, {} with a loss, {} with a renewal, \
+         {redials} with a quiet connection",
         count(|it| it.resets),
         count(|it| it.snapshots),
         count(|it| it.cut_snapshots),
@@ -510,4 +544,6 @@ fn whatever_happens_the_caller_sees_everything_once_and_in_order_or_is_told() {
     for share in [resumes, lags, joins] {
         assert!(share * 10 >= stories.len() * 3, "the cases were too easy");
     }
+    // Only one half of the cases may have any.
+    assert!(redials * 10 >= stories.len(), "the cases were too easy");
 }

@@ -8,6 +8,7 @@ use taskwatch_protocol::{
 
 use super::renewal::Renewal;
 use super::snapshot::Incoming;
+use crate::transport::{Route, Transport};
 use crate::{Token, Update};
 
 /// From the upgrade to the acknowledgement of the first subscription.
@@ -21,7 +22,10 @@ const HEARTBEAT_RANGE: [Duration; 2] = [Duration::from_secs(1), Duration::from_s
 /// What is known of the present connection.
 #[derive(Debug)]
 pub(super) struct Session {
+    pub(super) route: Route,
     heard: Instant,
+    /// Anything at all came.
+    was_heard: bool,
     heartbeat: Duration,
     pub(super) server: String,
     opened: Instant,
@@ -52,19 +56,30 @@ pub(super) struct Request {
     is_subscribe: bool,
 }
 
-/// A replay runs. It is over when the acknowledgement of `id` comes: the server answers a further
-/// subscription only when it has nothing more to catch up with.
+/// A replay runs.
 #[derive(Debug)]
 pub(super) struct CatchingUp {
-    pub(super) id: String,
+    pub(super) over: Over,
     pub(super) replayed: u64,
     pub(super) away: Duration,
 }
 
+/// How the end of a replay is seen.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// By the acknowledgement with this id: the server answers a further subscription only when it has
+    /// nothing more to catch up with.
+    Answer(String),
+    /// By a position that is told: on a connection without questions only who is level is told one.
+    Bookmark,
+}
+
 impl Session {
-    pub(super) fn new(now: Instant, since: Option<Cursor>) -> Self {
+    pub(super) fn new(now: Instant, route: Route, since: Option<Cursor>) -> Self {
         Self {
+            route,
             heard: now,
+            was_heard: false,
             heartbeat: HEARTBEAT,
             server: String::new(),
             opened: now,
@@ -80,8 +95,26 @@ impl Session {
         }
     }
 
+    /// Whether anything can be said after the first subscriptions.
+    pub(super) fn talks(&self) -> bool {
+        self.route.transport == Transport::WebSocket
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_busy = self.catching_up.is_some() || self.snapshot.is_some();
+        self.live_since.is_some() && self.asked.is_empty() && !is_busy
+    }
+
+    /// Whether its silence may be that of something which lets no frames through: a stream of events
+    /// can be held back at any time, a WebSocket that let one frame pass lets others pass too.
+    pub(super) fn is_mute(&self) -> bool {
+        !self.talks() || !self.was_heard
+    }
+
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
+        self.was_heard = true;
         // Behind a snapshot an answer comes late; its frames show that the peer lives.
         if self.snapshot.is_some() {
             self.probe_again(now);
@@ -219,7 +252,18 @@ impl Session {
 
     /// Ends the replay if `id` is the sign of it.
     pub(super) fn level(&mut self, id: Option<&str>) -> Option<Update> {
-        let caught_up = self.catching_up.take_if(|replay| Some(replay.id.as_str()) == id)?;
-        Some(Update::CaughtUp { replayed: caught_up.replayed, away: caught_up.away })
+        let over = Over::Answer(id?.to_owned());
+        self.caught_up(&over)
+    }
+
+    /// Ends the replay if a position is the sign of it.
+    pub(super) fn level_at_bookmark(&mut self) -> Option<Update> {
+        self.caught_up(&Over::Bookmark)
+    }
+
+    fn caught_up(&mut self, over: &Over) -> Option<Update> {
+        let CatchingUp { replayed, away, .. } =
+            self.catching_up.take_if(|replay| replay.over == *over)?;
+        Some(Update::CaughtUp { replayed, away })
     }
 }

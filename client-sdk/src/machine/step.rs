@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 use taskwatch_protocol::{ClientFrame, CloseCode, CloseReason, Cursor, EventKind, Pattern};
 
 use crate::dial::DialError;
+use crate::transport::{Route, TransportChoice};
 use crate::{OnGap, Token, TokenError, Update, WatchError};
 
 /// One reading of both clocks.
@@ -33,7 +34,10 @@ pub(crate) enum Input {
 
 #[derive(Debug)]
 pub(crate) enum LinkInput {
-    Opened,
+    /// A connection on this way. Until the first frame it may take another.
+    Opened(Route),
+    Rerouted(Route),
+    /// There is no connection, or a request that it is made of was refused.
     DialFailed(DialError),
     /// What came of [`Action::AskToken`].
     Token(Result<Token, TokenError>),
@@ -53,7 +57,7 @@ pub(crate) enum Wish {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
-    Dial(Generation),
+    Dial(Generation, Route),
     Send(ClientFrame),
     /// Ask for a new token, while the connection goes on.
     AskToken(Generation),
@@ -79,4 +83,5 @@ pub(crate) struct Plan {
     pub(crate) on_gap: OnGap,
     pub(crate) types: Option<Vec<EventKind>>,
     pub(crate) has_tokens: bool,
+    pub(crate) transport: TransportChoice,
 }

@@ -8,9 +8,10 @@ use taskwatch_protocol::{
 use tracing::trace;
 
 use super::comeback::Comeback;
-use super::session::{CatchingUp, Request};
+use super::session::{CatchingUp, Over, Request};
 use super::snapshot::Incoming;
 use super::{Action, Machine, Phase};
+use crate::transport::{Route, TRY_AGAIN_SPREAD};
 use crate::{Gap, OnGap, Update, WatchError};
 
 impl Machine {
@@ -77,9 +78,17 @@ impl Machine {
         self.has_begun = true;
         let away = self.away_since.take().map_or(Duration::ZERO, |since| now - since);
         let resumed = since.is_some() && !is_gap;
-        let server = session.server.clone();
+        let (server, route) = (session.server.clone(), session.route.clone());
         self.actions.push_back(Action::Ready);
-        self.tell(Update::Connected { resumed, server });
+        self.routes.worked(now, &route, self.delays.up_to(TRY_AGAIN_SPREAD));
+        let before = self.told.replace(route.transport);
+        // Whether the caller knows of no interruption, and need not.
+        let goes_on = before.is_some() && resumed;
+        let carried = self.carried.take();
+        if !goes_on || before != self.told {
+            let Route { transport, reason, .. } = route;
+            self.tell(Update::Connected { resumed, server, transport, fallback: reason });
+        }
         if !resumed {
             self.ledger.start_at(cursor.clone());
         }
@@ -93,8 +102,13 @@ impl Machine {
         }
         let is_level = data.head.is_some() && data.head == cursor;
         self.bookmark(cursor);
-        if resumed {
-            self.catch_up(is_level, &data.accepted, away);
+        match carried {
+            _ if !resumed => {}
+            Some(CatchingUp { replayed, away, .. }) if goes_on => {
+                self.catch_up(is_level, &data.accepted, replayed, away);
+            }
+            _ if goes_on => {}
+            _ => self.catch_up(is_level, &data.accepted, 0, away),
         }
     }
 
@@ -144,27 +158,28 @@ impl Machine {
         session.snapshot = (!accepted.is_empty()).then(|| Incoming::new(wanted));
     }
 
-    fn catch_up(&mut self, is_level: bool, accepted: &[Pattern], away: Duration) {
+    fn catch_up(&mut self, is_level: bool, accepted: &[Pattern], replayed: u64, away: Duration) {
         let Phase::Open(session) = &mut self.phase else { return };
         // A snapshot that was asked for begins when the connection is level. Otherwise it takes a
         // pattern that is subscribed already: what counts is when the answer comes.
         let again = accepted.iter().find(|&pattern| self.wished.contains(pattern));
-        let id = match (session.asked_snapshot(), again) {
+        let over = match (session.asked_snapshot(), again) {
             _ if is_level => None,
-            (Some(id), _) => Some(id.to_owned()),
+            (Some(id), _) => Some(Over::Answer(id.to_owned())),
+            (None, _) if !session.talks() => Some(Over::Bookmark),
             (None, Some(pattern)) => {
                 let types = self.types.clone();
                 let again = Subscribe { types, ..Subscribe::live(vec![pattern.clone()]) };
                 let frame = session.subscribe(again);
                 let id = frame.id.clone();
                 self.actions.push_back(Action::Send(frame));
-                id
+                id.map(Over::Answer)
             }
             (None, None) => None,
         };
-        match id {
-            Some(id) => session.catching_up = Some(CatchingUp { id, replayed: 0, away }),
-            None => self.tell(Update::CaughtUp { replayed: 0, away }),
+        match over {
+            Some(over) => session.catching_up = Some(CatchingUp { over, replayed, away }),
+            None => self.tell(Update::CaughtUp { replayed, away }),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod snapshots;
+mod transports;
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,7 +15,8 @@ use taskwatch_protocol::{
 use super::*;
 use crate::dial::{DialError, Refusal};
 use crate::testing::{at, event_frame};
-use crate::{Event, Gap};
+use crate::transport::{Route, TransportChoice};
+use crate::{Event, Gap, Transport};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -75,6 +77,11 @@ fn stopped(actions: &[Action]) -> Option<&WatchError> {
     })
 }
 
+fn connected(resumed: bool, server: &str) -> Update {
+    let (server, transport) = (server.to_owned(), Transport::WebSocket);
+    Update::Connected { resumed, server, transport, fallback: None }
+}
+
 fn retry_in(actions: &[Action]) -> Option<Duration> {
     actions.iter().find_map(|action| match action {
         Action::Yield(Update::Interrupted { retry_in, .. }, _) => Some(*retry_in),
@@ -111,7 +118,7 @@ impl Rig {
         let actions: Vec<Action> = std::iter::from_fn(|| self.machine.poll_action()).collect();
         for action in &actions {
             match action {
-                Action::Dial(generation) => self.link = *generation,
+                Action::Dial(generation, _) => self.link = *generation,
                 Action::Send(Envelope { message: ClientMessage::Subscribe(_), id, .. }) => {
                     self.last_ack.clone_from(id);
                 }
@@ -126,7 +133,8 @@ impl Rig {
     }
 
     fn opens(&mut self) -> Vec<Action> {
-        self.link(LinkInput::Opened)
+        let route = Routes::new(TransportChoice::Auto).next(self.now.steady);
+        self.link(LinkInput::Opened(route))
     }
 
     fn frame(&mut self, frame: &ServerFrame) -> Vec<Action> {
@@ -168,7 +176,7 @@ impl Rig {
     /// Waits for the next attempt, lets it succeed and returns what is asked for.
     fn comes_back(&mut self) -> Subscribe {
         let wait = self.machine.deadline().unwrap() - self.now.steady;
-        assert!(matches!(self.after(wait)[..], [Action::Yield(..), Action::Dial(_)]));
+        assert!(matches!(self.after(wait)[..], [Action::Yield(..), Action::Dial(..)]));
         let [first] = subscribes(&self.opens()).try_into().unwrap();
         first
     }
@@ -180,12 +188,15 @@ fn it_subscribes_to_everything_in_one_frame_and_yields_what_comes() {
     let dialled = rig.input(Input::Wish(Wish::Add(patterns(&["foo", "acme/*"]))));
     assert_eq!(
         dialled,
-        [Action::Yield(Update::Connecting { attempt: 1 }, None), Action::Dial(Generation(1))]
+        [
+            Action::Yield(Update::Connecting { attempt: 1 }, None),
+            Action::Dial(Generation(1), Routes::new(TransportChoice::Auto).next(rig.now.steady))
+        ]
     );
     let asked = subscribes(&rig.opens());
     assert_eq!(asked, [Subscribe::live(patterns(&["acme/*", "foo"]))]);
     let live = rig.acks(ack(Mode::Live, &["foo", "acme/*"], 7), at(7));
-    let connected = Update::Connected { resumed: false, server: String::new() };
+    let connected = connected(false, "");
     assert_eq!(live, [Action::Ready, Action::Yield(connected, None), Action::Bookmark(at(7))]);
     let actions = rig.event(8);
     let [event] = events(&actions)[..] else { panic!("{actions:?}") };
@@ -315,7 +326,7 @@ fn silence_ends_a_link_after_one_and_a_half_heartbeats_and_5_s() {
     rig.comes_back();
     rig.frame(&frame(ServerMessage::Welcome(welcome), None));
     let actions = rig.acks(ack(Mode::Resumed, &["foo"], 0), at(0));
-    let connected = Update::Connected { resumed: true, server: "hub 1".into() };
+    let connected = connected(true, "hub 1");
     assert!(actions.contains(&Action::Yield(connected, None)));
     assert_eq!(rig.after(8 * SECOND - SECOND / 1000), []);
     assert!(rig.after(SECOND / 1000).contains(&Action::Drop));
@@ -324,7 +335,7 @@ fn silence_ends_a_link_after_one_and_a_half_heartbeats_and_5_s() {
 #[test]
 fn every_step_of_connecting_has_a_deadline() {
     let mut rig = Rig::new(Plan::default());
-    assert_eq!(rig.after(9 * SECOND), []);
+    assert_eq!(rig.after(14 * SECOND), []);
     assert_eq!(retry_in(&rig.after(SECOND)), Some(SECOND / 2));
     rig.comes_back();
     assert_eq!(rig.after(9 * SECOND), []);
@@ -354,7 +365,7 @@ fn after_a_sleep_a_wait_is_over() {
     let mut rig = Rig::live();
     rig.closes(CloseCode::Overload, None);
     rig.now.wall += 60 * SECOND;
-    assert!(matches!(rig.after(Duration::ZERO)[..], [_, Action::Dial(_)]));
+    assert!(matches!(rig.after(Duration::ZERO)[..], [_, Action::Dial(..)]));
 }
 
 #[test]
@@ -398,7 +409,7 @@ fn a_caller_who_does_not_read_is_not_dialled_for() {
     rig.input(Input::Full);
     assert_eq!(rig.after(60 * SECOND), []);
     assert!(rig.machine.deadline().is_none());
-    assert!(matches!(rig.input(Input::Room)[..], [_, Action::Dial(_)]));
+    assert!(matches!(rig.input(Input::Room)[..], [_, Action::Dial(..)]));
 }
 
 #[test]
@@ -546,7 +557,7 @@ fn with_nothing_wished_nothing_is_dialled() {
     assert_eq!(rig.after(60 * SECOND), []);
     assert!(matches!(
         rig.input(Input::Wish(Wish::Add(patterns(&["foo"]))))[..],
-        [_, Action::Dial(_)]
+        [_, Action::Dial(..)]
     ));
     rig.input(Input::Wish(Wish::Remove(patterns(&["foo"]))));
     assert_eq!(rig.opens(), [Action::Leave]);

@@ -37,15 +37,19 @@ pub(super) struct Counted {
 }
 
 /// Why there may not be one more connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotAdmitted {
     /// There are as many as there may be, or the server is stopping.
+    #[error("this server takes no more connections now")]
     Full,
     /// They come too fast.
+    #[error("too many connections are being made; come back in a moment")]
     TooFast,
     /// This principal has as many as it may have.
+    #[error("a principal may have {0} connections; close one first")]
     Principal(usize),
     /// This address has as many as it may have.
+    #[error("an address may have {0} connections; close one first")]
     Address(usize),
 }
 

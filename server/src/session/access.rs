@@ -22,6 +22,8 @@ pub(super) struct Access {
     asking: bool,
     /// What was being asked may be out of date.
     ask_again: bool,
+    /// It was found out elsewhere, and cannot be found out here.
+    is_elsewhere: bool,
 }
 
 /// By both clocks: either of them may be wrong, and a token is not to live longer for it.
@@ -63,6 +65,7 @@ impl Access {
             every,
             asking: false,
             ask_again: false,
+            is_elsewhere: false,
         }
     }
 
@@ -93,8 +96,16 @@ impl Expiry {
 }
 
 impl Session {
+    /// Who it is was found out elsewhere: it ends when that may have changed.
+    pub(crate) fn known_elsewhere(&mut self) {
+        (self.access.is_elsewhere, self.access.again) = (true, None);
+    }
+
     /// What the peer may see may have changed: who is it?
     pub(crate) fn authenticate(&mut self, now: Instant) -> Step {
+        if self.access.is_elsewhere {
+            return Step::Close(CloseCode::AccessChanged);
+        }
         self.access.again = self.access.again.map(|_| now + self.access.every);
         if self.access.asking {
             self.access.ask_again = true;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use taskwatch_protocol::{CloseCode, Mode, Seq, ServerFrame, ServerMessage};
 
 use super::fetch::Turns;
-use super::{Answer, Fetch, Fetched, Session, SnapshotRequest};
+use super::{Answer, End, Fetch, Fetched, Session, SnapshotRequest};
 use crate::clock::Now;
 use crate::hub::{Joined, Member, SnapshotOf, Stop, Taken, visible};
 use crate::log::SpooledFrames;
@@ -25,8 +25,16 @@ pub(crate) trait Outbox {
     fn unwritten(&self) -> usize;
     /// Puts a frame that was made once for everybody behind what waits.
     fn put_frame(&mut self, frame: &[u8]);
+    /// Puts an event behind what waits.
+    fn put_event(&mut self, _: Seq, frame: &[u8]) {
+        self.put_frame(frame);
+    }
     /// Puts a message of this connection behind what waits.
     fn put(&mut self, frame: &ServerFrame);
+    /// The same with an answer after which nothing comes, nor would if it were asked for again.
+    fn put_last(&mut self, frame: &ServerFrame) {
+        self.put(frame);
+    }
 }
 
 /// What is to be done before there is more to send.
@@ -38,6 +46,8 @@ pub(crate) enum Next {
     Again,
     /// Get this, and hand it in with [`Delivery::fetched`].
     Fetch(Fetch),
+    /// End.
+    End(End),
 }
 
 #[derive(Debug)]
@@ -92,13 +102,28 @@ impl Delivery {
     /// Puts what comes next into the outbox, and follows the sources until one has to be waited
     /// for or there is enough for one write.
     pub(crate) fn fill(&mut self, session: &mut Session, now: Now, out: &mut impl Outbox) -> Next {
+        let next = self.follow(session, now, out);
+        if out.unwritten() > 0 {
+            session.spoke(now.instant);
+        }
+        next
+    }
+
+    fn follow(&mut self, session: &mut Session, now: Now, out: &mut impl Outbox) -> Next {
         let mut pages = 0;
         while out.unwritten() < CHUNK {
+            if let Some(end) = session.end() {
+                // What was said before the end is written first.
+                return if out.unwritten() == 0 { Next::End(end) } else { Next::Wait };
+            }
             match &mut self.source {
                 Source::Level if session.has_waiting() => self.leave(session),
                 Source::Level => {
                     if !self.take_queue(session, out) {
-                        break;
+                        match session.level(now, self.hub.log()) {
+                            Some(bookmark) => out.put(&bookmark),
+                            None => break,
+                        }
                     }
                 }
                 // Who wants little of a long log gives the others a turn.
@@ -116,8 +141,9 @@ impl Delivery {
                         // A page that others read too may begin before this position.
                         if event.seq() > session.position()
                             && (session.wants(event) || mutant::active(Mutant::ForgetFilter))
+                            && session.has_room(event.frame().len())
                         {
-                            out.put_frame(event.frame());
+                            out.put_event(event.seq(), event.frame());
                             session.sent(event.seq());
                             self.hub.counters().sent.add_one();
                             self.hub.counters().replayed.add_one();
@@ -209,7 +235,7 @@ impl Delivery {
                     if mutant::active(Mutant::SkipEvent) && seq % 50 == 0 {
                         continue;
                     }
-                    out.put_frame(&frame);
+                    out.put_event(seq, &frame);
                     session.sent(seq);
                 }
                 if empty {
@@ -272,7 +298,7 @@ impl Delivery {
                     }
                     self.hub.counters().reset(subscribed.reason.as_ref());
                 }
-                out.put(&answer);
+                say(&answer, session, out);
             }
             Some(Answer::Snapshot(request)) => {
                 self.hub.counters().reset(request.reason.as_ref());
@@ -282,7 +308,7 @@ impl Delivery {
                 let of = SnapshotOf { repositories, visible, id };
                 return Some(Fetch::Snapshot { of, turns: self.turns.clone() });
             }
-            None => self.join(session),
+            None => self.join(session, now, out),
         }
         None
     }
@@ -290,7 +316,7 @@ impl Delivery {
     fn refuse_snapshot(
         &mut self,
         error: &SnapshotError,
-        session: &Session,
+        session: &mut Session,
         now: Now,
         out: &mut impl Outbox,
     ) {
@@ -298,11 +324,12 @@ impl Delivery {
             tracing::warn!(%error, "no snapshot");
         }
         if let Some(request) = self.asked.take() {
-            out.put(&session.refuse_snapshot(*request, error, now));
+            let answer = session.refuse_snapshot(*request, error, now);
+            say(&answer, session, out);
         }
     }
 
-    fn join(&mut self, session: &Session) {
+    fn join(&mut self, session: &mut Session, now: Now, out: &mut impl Outbox) {
         let member = Arc::new(self.member.wanting(session.selection().clone()));
         let position = session.position() + u64::from(mutant::active(Mutant::JoinLate));
         if self.hub.join(&member, position) == Joined::Level {
@@ -311,8 +338,16 @@ impl Delivery {
             if std::mem::take(&mut self.overflowed) {
                 self.hub.counters().rejoins.add_one();
             }
+            if let Some(bookmark) = session.level(now, self.hub.log()) {
+                out.put(&bookmark);
+            }
         }
     }
+}
+
+/// Puts an answer where it belongs: at the end, if it is one.
+fn say(answer: &ServerFrame, session: &Session, out: &mut impl Outbox) {
+    if session.end() == Some(End::Done) { out.put_last(answer) } else { out.put(answer) }
 }
 
 impl Drop for Delivery {

@@ -65,6 +65,7 @@ impl Session {
                 Envelope::new(ServerMessage::Unsubscribed(message)).cursor(here)
             }
         };
+        self.answered(&frame.message);
         Some(Answer::Frame(frame.at(now.wall).id(id)))
     }
 
@@ -154,11 +155,12 @@ impl Session {
     /// The last frame of the snapshot is on its way.
     pub(crate) fn end_snapshot(&mut self) {
         self.in_snapshot = false;
+        self.owe_bookmark();
     }
 
     /// The answer if there is no snapshot; nothing is subscribed.
     pub(crate) fn refuse_snapshot(
-        &self,
+        &mut self,
         request: SnapshotRequest,
         error: &SnapshotError,
         now: Now,
@@ -172,8 +174,9 @@ impl Session {
             SnapshotError::Unsupported => error.to_string(),
             SnapshotError::Unavailable(_) => "the state cannot be read now".to_owned(),
         };
-        let error = ErrorMessage::new(code, text);
-        Envelope::new(ServerMessage::Error(error)).at(now.wall).id(request.id)
+        let error = ServerMessage::Error(ErrorMessage::new(code, text));
+        self.answered(&error);
+        Envelope::new(error).at(now.wall).id(request.id)
     }
 
     /// The cursor a heartbeat may carry. None while the first subscription is not accepted yet:

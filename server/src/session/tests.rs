@@ -1,4 +1,5 @@
 mod access;
+mod listening;
 
 use serde_json::{Value, json};
 

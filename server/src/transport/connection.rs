@@ -1,4 +1,4 @@
-//! One subscriber's socket, driven by one task.
+//! One subscriber, driven by one task.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -9,11 +9,12 @@ use taskwatch_protocol::CloseCode;
 use tokio::time::{Sleep, sleep_until};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::wire::{ByteStream, Wire, violation};
+use super::websocket::violation;
+use super::wire::Wire;
 use crate::access::identify;
 use crate::clock::{Now, now};
 use crate::hub::{Order, Stop};
-use crate::session::{Delivery, Fetched, Identification, Next, Outbox, Session, Step};
+use crate::session::{Delivery, End, Fetched, Identification, Next, Session, Step};
 use crate::{AuthError, Hub, Principal};
 
 /// A peer whose answers pile up to so much is not read from until it takes them.
@@ -26,6 +27,8 @@ pub(crate) const PROGRESS: usize = 16 << 10;
 enum Ending {
     /// We close it, with a code.
     Ours(Stop),
+    /// Everything is said that it was for.
+    Done,
     /// The peer closed it, or the stream is gone.
     Theirs,
 }
@@ -47,9 +50,9 @@ enum Event {
 /// A question to the authenticator, with its answer.
 type Identified = (Identification, Result<Principal, AuthError>);
 
-pub(super) struct Connection<S> {
+pub(crate) struct Connection<W> {
     hub: Hub,
-    wire: Wire<S>,
+    wire: W,
     session: Session,
     delivery: Delivery,
     fetching: Option<Pin<Box<dyn Future<Output = Fetched> + Send>>>,
@@ -59,8 +62,13 @@ pub(super) struct Connection<S> {
     progress: usize,
 }
 
-impl<S: ByteStream> Connection<S> {
-    pub(super) fn new(hub: Hub, wire: Wire<S>, session: Session, delivery: Delivery) -> Self {
+impl<W: Wire> Connection<W> {
+    /// What is left of it.
+    pub(crate) fn into_wire(self) -> W {
+        self.wire
+    }
+
+    pub(crate) fn new(hub: Hub, wire: W, session: Session, delivery: Delivery) -> Self {
         Self {
             timer: Box::pin(sleep_until(session.deadline().into())),
             delivery,
@@ -74,28 +82,34 @@ impl<S: ByteStream> Connection<S> {
         }
     }
 
-    /// Serves a peer until it leaves, fails, or is told to go.
-    ///
-    /// Boxed: a future holds what it is given more than once, and there is one for each connection.
-    pub(super) async fn run(mut self: Box<Self>) {
+    /// Serves a peer until it leaves, fails, is told to go, or was told everything; what it was told
+    /// in the end, if it was.
+    pub(crate) async fn run(&mut self) -> Option<Stop> {
         let started = now().instant;
         let ending = self.serve().await;
         // Nothing is kept for a peer that is being seen off.
         self.delivery.end();
         (self.fetching, self.identifying) = (None, None);
-        let code = match ending {
+        let stop = match ending {
             Ending::Ours(stop) => {
                 self.hub.counters().closed(stop.code);
                 self.wire.close(stop).await;
-                Some(stop.code.code())
+                Some(stop)
             }
-            Ending::Theirs => {
+            Ending::Done | Ending::Theirs => {
                 self.wire.finish().await;
                 None
             }
         };
+        let code = stop.map(|stop| stop.code.code());
         let (delivered, seconds) = (self.session.delivered(), started.elapsed().as_secs_f32());
-        tracing::info!(code, delivered, seconds, "connection ended");
+        // One program may ask many times a second.
+        if self.session.is_poll() {
+            tracing::debug!(code, delivered, seconds, "poll ended");
+        } else {
+            tracing::info!(code, delivered, seconds, "connection ended");
+        }
+        stop
     }
 
     async fn serve(&mut self) -> Ending {
@@ -107,6 +121,8 @@ impl<S: ByteStream> Connection<S> {
                     Next::Fetch(fetch) => {
                         self.fetching = Some(Box::pin(fetch.run(self.hub.clone(), now())));
                     }
+                    Next::End(End::Done) => return Ending::Done,
+                    Next::End(End::Close(code)) => return Ending::Ours(Stop::new(code)),
                 }
             }
             if let Err(ending) = self.step().await {
@@ -265,6 +281,10 @@ impl<S: ByteStream> Connection<S> {
                     let answer = identify(authenticator, asked.token.as_ref()).await;
                     (*asked, answer)
                 }));
+                Ok(())
+            }
+            Step::KeepAlive => {
+                self.wire.keep_alive();
                 Ok(())
             }
             Step::Close(code) => Err(Ending::Ours(Stop::new(code))),

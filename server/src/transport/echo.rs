@@ -13,7 +13,8 @@ use tokio_tungstenite::tungstenite::Message;
 use super::framing::{BINARY, TEXT, put_frame};
 use super::stream::Stream;
 use super::upgrade::{check_handshake, switching_protocols, upgrade_required};
-use super::wire::{Wire, violation};
+use super::websocket::{WebSocket, violation};
+use super::wire::Wire;
 use crate::hub::Stop;
 use crate::session::Outbox;
 
@@ -42,7 +43,7 @@ async fn accept(mut request: Request) -> Response {
 }
 
 async fn serve(stream: Stream, early: Bytes) {
-    let mut wire = Wire::new(stream, early, MAX_MESSAGE);
+    let mut wire = WebSocket::new(stream, early, MAX_MESSAGE);
     let stop = loop {
         if wire.flush().await.is_err() {
             return;

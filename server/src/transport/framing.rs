@@ -19,6 +19,16 @@ pub(crate) fn text_frame(payload: &[u8]) -> (Bytes, usize) {
     (frame.freeze(), header_len)
 }
 
+/// What stands in a frame of [`text_frame`].
+pub(crate) fn payload(frame: &[u8]) -> &[u8] {
+    let header_len = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    frame.get(header_len..).unwrap_or_default()
+}
+
 /// Writes a frame.
 pub(crate) fn put_frame(out: &mut impl BufMut, opcode: u8, payload: &[u8]) {
     out.put_u8(FIN | opcode);
@@ -47,6 +57,7 @@ mod tests {
             let text = "x".repeat(len);
             let (frame, header_len) = text_frame(text.as_bytes());
             assert_eq!(&frame[header_len..], text.as_bytes());
+            assert_eq!(payload(&frame), text.as_bytes());
             let stream = std::io::Cursor::new(frame.to_vec());
             let mut socket = WebSocket::from_raw_socket(stream, Role::Client, None);
             assert_eq!(socket.read().unwrap(), Message::text(text), "{len}");

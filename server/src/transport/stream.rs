@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 #[cfg(feature = "tls")]
 use tokio_rustls::server::TlsStream;
 
-use super::wire::ByteStream;
+use super::websocket::ByteStream;
 
 /// Bytes the kernel may hold unsent for one connection: what a stalled peer can cost.
 const NOTSENT_LOWAT: u32 = 64 << 10;

@@ -1,246 +1,45 @@
-//! A WebSocket over a byte stream: read through tungstenite, written as prepared bytes.
+//! What a connection is driven over.
 
-use std::future::poll_fn;
-use std::io::{self, Read, Write};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::future::Future;
+use std::io;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use taskwatch_protocol::{CloseCode, CloseReason, ServerFrame, ServerMessage};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::protocol::{
-    CloseFrame, Message, Role, WebSocketConfig, WebSocketContext,
-};
-use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::framing;
-use super::pieces::Pieces;
 use crate::hub::Stop;
 use crate::session::Outbox;
 
-/// Bytes read at a time; the default of 128 KiB would be 1.25 GiB for 10,000 connections.
-const READ_BUFFER: usize = 4 << 10;
-
 /// How long a closing peer may take to answer.
-const CLOSING: Duration = Duration::from_secs(1);
+pub(super) const CLOSING: Duration = Duration::from_secs(1);
 
-/// A byte stream under a WebSocket.
-pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {
-    /// Makes the drop of the stream a reset, so that the kernel forgets what it still holds.
-    fn reset_on_drop(&self) {}
-}
+/// One way to a peer: frames are put into it, and it takes them there.
+pub(crate) trait Wire: Outbox + Send {
+    /// Whether everything was written and flushed.
+    fn is_idle(&self) -> bool;
 
-/// The stream, the state of the protocol, and what is not written yet.
-///
-/// Whatever tungstenite writes by itself (pongs, the answer to a close) goes to the end of `out`
-/// like everything else, so that no frame is cut in two by another.
-pub(super) struct Wire<S> {
-    stream: S,
-    context: WebSocketContext,
-    out: Vec<u8>,
-    written: usize,
-    /// Of those, what was not yet told to whoever watches for a peer that takes nothing.
-    taken: usize,
-    received: usize,
-    pieces: Pieces,
-    /// What came in before the upgrade was complete.
-    early: Bytes,
-}
+    /// Writes some of what waits, and flushes at its end: how many bytes were taken.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
 
-/// Lends tungstenite the stream for one read.
-struct Lent<'a, 'b, S> {
-    stream: &'a mut S,
-    cx: &'a mut Context<'b>,
-    out: &'a mut Vec<u8>,
-    received: &'a mut usize,
-    pieces: &'a mut Pieces,
-    early: &'a mut Bytes,
-}
-
-impl<S: AsyncRead + Unpin> Read for Lent<'_, '_, S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Self { stream, cx, received, pieces, early, .. } = self;
-        pieces.read(buffer, |wanted| {
-            let mut wanted = ReadBuf::new(wanted);
-            if early.is_empty() {
-                match Pin::new(&mut **stream).poll_read(cx, &mut wanted) {
-                    Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
-                    Poll::Ready(result) => result?,
-                }
-            } else {
-                let now = wanted.remaining().min(early.len());
-                wanted.put_slice(&early.split_to(now));
-                if early.is_empty() {
-                    **early = Bytes::new();
-                }
-            }
-            **received += wanted.filled().len();
-            Ok(wanted.filled().len())
-        })
-    }
-}
-
-impl<S> Write for Lent<'_, '_, S> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<S: ByteStream> Wire<S> {
-    /// A server's end of an upgraded stream; `early` came in before the upgrade was complete.
-    pub(super) fn new(stream: S, early: Bytes, max_message_bytes: usize) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_write_buffer_size(READ_BUFFER)
-            .max_message_size(Some(max_message_bytes))
-            .max_frame_size(Some(max_message_bytes));
-        // Copied: taken over, the buffer that the request's head came in would stay for long.
-        let early = Bytes::copy_from_slice(&early);
-        let context = WebSocketContext::new(Role::Server, Some(config));
-        let pieces = Pieces::new(max_message_bytes);
-        Self { stream, context, out: Vec::new(), written: 0, taken: 0, received: 0, pieces, early }
-    }
-
-    /// The next message. Pings are answered and closes acknowledged by the way.
-    pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
-        let Self { stream, context, out, received, pieces, early, .. } = self;
-        match context.read(&mut Lent { stream, cx, out, received, pieces, early }) {
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            // What `pieces` refuses comes through tungstenite as an error of the stream.
-            Err(Error::Io(error)) => Poll::Ready(Err(error.downcast().unwrap_or_else(Error::Io))),
-            result => Poll::Ready(result),
-        }
-    }
+    /// The next message of the peer, or that it has left.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>>;
 
     /// How many bytes came in since this was last asked.
-    pub(super) fn take_received(&mut self) -> usize {
-        std::mem::take(&mut self.received)
+    fn take_received(&mut self) -> usize {
+        0
     }
 
     /// Whether bytes came in since [`Self::take_received`] was called.
-    pub(super) fn has_received(&self) -> bool {
-        self.received > 0
+    fn has_received(&self) -> bool {
+        false
     }
 
-    /// Whether everything was written and flushed.
-    pub(super) fn is_idle(&self) -> bool {
-        self.out.is_empty()
-    }
+    /// Puts something that means nothing behind what waits.
+    fn keep_alive(&mut self) {}
 
-    /// Writes some of what waits, and flushes at its end: how many bytes the stream took.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if let Some(waiting) = self.out.get(self.written..).filter(|waiting| !waiting.is_empty()) {
-            let taken = ready!(Pin::new(&mut self.stream).poll_write(cx, waiting))?;
-            if taken == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += taken;
-            self.taken += taken;
-        }
-        if self.unwritten() == 0 {
-            // What TLS took waits inside it until it is flushed.
-            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            // An idle connection holds no buffer.
-            self.out = Vec::new();
-            self.written = 0;
-        }
-        Poll::Ready(Ok(std::mem::take(&mut self.taken)))
-    }
+    /// Says why it ends, and ends it, as far as the peer takes part.
+    fn close(&mut self, stop: Stop) -> impl Future<Output = ()> + Send;
 
-    /// Writes everything that waits.
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
-        while !self.is_idle() {
-            poll_fn(|cx| self.poll_write(cx)).await?;
-        }
-        Ok(())
-    }
-
-    /// Closes the connection with a code, as far as the peer takes part.
-    pub(super) async fn close(&mut self, stop: Stop) {
-        if stop.code == CloseCode::Slow {
-            // It takes no bytes: a close frame would wait behind them for ever.
-            self.stream.reset_on_drop();
-            return;
-        }
-        self.put_close(stop.code, &stop.reason());
-        let answered = self.finish().await;
-        if !answered && stop.code == CloseCode::NoPong {
-            // Nobody is there: the kernel need not keep what waits for them.
-            self.stream.reset_on_drop();
-        }
-    }
-
-    /// Writes what waits and ends the stream; whether the peer took it and ended its own.
-    pub(super) async fn finish(&mut self) -> bool {
-        let farewell = async {
-            if self.flush().await.is_ok() {
-                let _ = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
-                // Unread bytes at the drop would become a reset that overtakes the close frame.
-                poll_fn(|cx| self.poll_drain(cx)).await;
-            }
-        };
-        let answered = timeout(CLOSING, farewell).await.is_ok();
-        if !self.is_idle() {
-            self.stream.reset_on_drop();
-        }
-        answered
-    }
-
-    /// Puts a close frame at the end of what waits; after it, only the peer's answer matters.
-    fn put_close(&mut self, code: CloseCode, reason: &CloseReason) {
-        let frame = CloseFrame { code: code.code().into(), reason: reason.to_string().into() };
-        let Self { stream, context, out, received, pieces, early, .. } = self;
-        let cx = &mut Context::from_waker(std::task::Waker::noop());
-        // Fails only if the peer has closed already, and then nothing is owed.
-        let _ = context.close(&mut Lent { stream, cx, out, received, pieces, early }, Some(frame));
-    }
-
-    /// Reads and forgets; ready when the peer has closed the stream.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut buffer = [0; 1024];
-        loop {
-            let mut buffer = ReadBuf::new(&mut buffer);
-            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => {}
-                _ => return Poll::Ready(()),
-            }
-        }
-    }
-}
-
-impl<S> Outbox for Wire<S> {
-    fn unwritten(&self) -> usize {
-        self.out.len() - self.written
-    }
-
-    fn put_frame(&mut self, frame: &[u8]) {
-        self.out.extend_from_slice(frame);
-    }
-
-    fn put(&mut self, frame: &ServerFrame) {
-        framing::put_frame(&mut self.out, framing::TEXT, frame.encode().as_bytes());
-        if matches!(frame.message, ServerMessage::Ping(_)) {
-            // A browser shows no protocol pings, and a library answers no JSON ones.
-            framing::put_frame(&mut self.out, framing::PING, &[]);
-        }
-    }
-}
-
-/// The close code for a fault of the peer; `None` if the stream itself is gone.
-pub(super) fn violation(error: &Error) -> Option<CloseCode> {
-    match error {
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-        Error::Protocol(_) => Some(CloseCode::Protocol),
-        Error::Utf8(_) => Some(CloseCode::Utf8),
-        Error::Capacity(_) => Some(CloseCode::TooBig),
-        _ => None,
-    }
+    /// Writes what waits and ends it; whether the peer took it.
+    fn finish(&mut self) -> impl Future<Output = bool> + Send;
 }

@@ -42,13 +42,7 @@ impl Bare {
 
     /// The same with a kernel that takes little for a reader who does not read.
     pub(crate) async fn connect_narrow(addr: &str, path: &str) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        let addr: std::net::SocketAddr = addr.parse().unwrap();
-        socket.connect(&addr.into()).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let stream = TcpStream::from_std(socket.into()).unwrap();
-        Self::upgrade(stream, path).await
+        Self::upgrade(narrow(addr), path).await
     }
 
     async fn upgrade(mut stream: TcpStream, path: &str) -> Self {
@@ -116,6 +110,16 @@ impl Bare {
             }
         }
     }
+}
+
+/// A connection whose kernel takes little for a reader who does not read.
+pub(crate) fn narrow(addr: &str) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let addr: std::net::SocketAddr = addr.parse().unwrap();
+    socket.connect(&addr.into()).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    TcpStream::from_std(socket.into()).unwrap()
 }
 
 /// A whole message in one masked frame.

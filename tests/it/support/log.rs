@@ -31,8 +31,8 @@ impl TestLog {
         let seq = events.len() as u64 + 1;
         let event = TaskEvent::created(task(repository, title), "test");
         let frame = ServerFrame::new(ServerMessage::Task(event))
-.at(Timestamp::default())
-.cursor(self.lives.cursor(seq));
+            .at(Timestamp::default())
+            .cursor(self.lives.cursor(seq));
         let kind = taskwatch_protocol::EventKind::Created;
         let event = LogEvent::new(seq, repository.parse().unwrap(), kind, &frame.encode());
         events.push(event.clone());

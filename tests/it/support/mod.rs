@@ -5,7 +5,7 @@ mod embedded;
 mod log;
 mod tls;
 
-pub(crate) use bare::{Bare, Opcode, frame};
+pub(crate) use bare::{Bare, Opcode, frame, narrow};
 pub(crate) use embedded::{Embedded, task};
 pub(crate) use log::TestLog;
 pub(crate) use tls::{Authority, TlsFront};
@@ -13,14 +13,20 @@ pub(crate) use tls::{Authority, TlsFront};
 use std::time::Duration;
 
 use serde_json::Value;
-use taskwatch_client::Client;
+use taskwatch_client::{Client, TransportChoice};
 use taskwatch_tests::{LoggedEvent, RawClient};
 
 /// A client of the SDK that comes back quickly.
 pub(crate) fn client(url: &str) -> Client {
+    client_over(url, TransportChoice::Auto)
+}
+
+/// The same, on this way.
+pub(crate) fn client_over(url: &str, choice: TransportChoice) -> Client {
     Client::builder(url)
         .backoff_initial(Duration::from_millis(10))
         .backoff_cap(Duration::from_millis(100))
+        .transport(choice)
         .build()
         .unwrap()
 }

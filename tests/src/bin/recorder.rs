@@ -84,8 +84,9 @@ fn told(update: Update) -> (&'static str, Value) {
             ("event", json!({ "at": at, "replayed": replayed, "envelope": event.envelope() }))
         }
         Update::Connecting { attempt } => ("connecting", json!({ "attempt": attempt })),
-        Update::Connected { resumed, server } => {
-            ("connected", json!({ "resumed": resumed, "server": server }))
+        Update::Connected { resumed, server, transport, .. } => {
+            let transport = transport.to_string();
+            ("connected", json!({ "resumed": resumed, "server": server, "transport": transport }))
         }
         Update::CaughtUp { replayed, away } => {
             let away = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);

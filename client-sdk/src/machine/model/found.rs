@@ -4,7 +4,8 @@ use super::Step::*;
 use super::{Choice, run};
 use crate::OnGap;
 
-const PLAIN: Choice = Choice { snapshot: false, on_gap: OnGap::Error, since: false };
+const PLAIN: Choice =
+    Choice { snapshot: false, on_gap: OnGap::Error, since: false, listens: false };
 const STATE: Choice = Choice { snapshot: true, ..PLAIN };
 
 #[test]

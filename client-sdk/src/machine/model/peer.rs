@@ -37,6 +37,8 @@ pub(super) struct Peer {
     pub(super) position: u64,
     pub(super) patterns: BTreeSet<Pattern>,
     pub(super) subscribed: bool,
+    /// An acknowledgement was sent.
+    pub(super) has_answered: bool,
     pub(super) waiting: VecDeque<(Option<String>, ClientMessage)>,
     pub(super) delivered: u64,
     /// What is left of a snapshot.
@@ -54,6 +56,7 @@ impl Peer {
             position,
             patterns: BTreeSet::new(),
             subscribed: false,
+            has_answered: false,
             waiting: VecDeque::new(),
             delivered: 0,
             parts: VecDeque::new(),
@@ -137,6 +140,7 @@ impl Peer {
             None => (Mode::Live, head.clone()),
         };
         self.subscribed |= !accepted.is_empty();
+        self.has_answered = true;
         self.patterns.extend(accepted.iter().cloned());
         if with_state {
             let tasks = log.state(&accepted, self.position);
@@ -174,6 +178,10 @@ impl Peer {
             }
             other => self.waiting.push_back((id, other)),
         }
+    }
+
+    pub(super) fn is_level(&self, log: &Model) -> bool {
+        self.subscribed && self.position == log.head() && self.waiting.is_empty()
     }
 
     pub(super) fn ping(&mut self) {

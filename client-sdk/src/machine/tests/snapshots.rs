@@ -79,7 +79,7 @@ fn the_state_is_yielded_whole_when_its_last_frame_has_come() {
     let mut rig = Rig::new(plan());
     assert_eq!(subscribes(&rig.opens()), [of_state(&["foo"])]);
     let announced = rig.announces(Mode::Snapshot, &["foo"]);
-    let connected = Update::Connected { resumed: false, server: String::new() };
+    let connected = connected(false, "");
     assert_eq!(announced, [Action::Ready, Action::Yield(connected, None)]);
     let parts =
         [(true, false), (false, false), (false, true)].map(|edges| part(&["foo"], edges, 5));

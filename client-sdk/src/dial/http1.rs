@@ -1,0 +1,90 @@
+//! Requests over plain HTTP.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, HOST};
+use http::{HeaderValue, Request, Response};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use taskwatch_protocol::{PROTOCOL_VERSION, VERSION_HEADER};
+use tokio::task::JoinHandle;
+use url::Position;
+
+use super::{DialError, Dialer};
+use crate::transport::Transport;
+
+/// What a stream of events is, and what one frame in each line.
+pub(crate) const EVENTS: &str = "text/event-stream";
+pub(crate) const LINES: &str = "application/jsonl";
+/// Beside the path of the upgrade, below the same prefix.
+const EVENTS_PATH: &str = "/api/v1/events";
+const CHANGES_PATH: &str = "/api/v1/changes";
+/// Read ahead of who takes the body, at most.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// A connection for one request after the other.
+pub(crate) struct Connection {
+    sender: SendRequest<Empty<Bytes>>,
+    driver: JoinHandle<()>,
+    was_used: bool,
+}
+
+impl Connection {
+    pub(crate) async fn exchange(
+        &mut self,
+        request: Request<Empty<Bytes>>,
+    ) -> hyper::Result<Response<Incoming>> {
+        self.sender.ready().await?;
+        self.was_used = true;
+        self.sender.send_request(request).await
+    }
+
+    /// Whether the peer may have closed it since the last answer.
+    pub(crate) fn was_used(&self) -> bool {
+        self.was_used
+    }
+}
+
+impl Drop for Connection {
+    /// An answer that is not wanted any more is not read to its end.
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Dialer {
+    /// A connection for requests over plain HTTP.
+    pub(crate) async fn open(&self) -> Result<Connection, DialError> {
+        let io = TokioIo::new(self.connect().await?);
+        let handshake = Builder::new().max_buf_size(READ_BUFFER).handshake(io).await;
+        let (sender, connection) = handshake.map_err(|it| self.failed("talk to", &it))?;
+        // Its end is told to who waits for an answer.
+        let driver = tokio::spawn(async { drop(connection.await) });
+        Ok(Connection { sender, driver, was_used: false })
+    }
+
+    /// A request for events, with a token that is asked for now.
+    pub(crate) async fn request(
+        &self,
+        transport: Transport,
+        query: &str,
+    ) -> Result<Request<Empty<Bytes>>, DialError> {
+        let (path, accept) = match transport {
+            Transport::Sse => (EVENTS_PATH, EVENTS),
+            _ => (CHANGES_PATH, LINES),
+        };
+        let prefix = self.url.path().trim_end_matches("/ws");
+        let mut request = Request::get(format!("{prefix}{path}?{query}"))
+            .header(HOST, &self.url[Position::BeforeHost..Position::AfterPort])
+            .header(VERSION_HEADER, HeaderValue::from(PROTOCOL_VERSION))
+            .header(ACCEPT, accept)
+            // Compressed, it would come when a block is full.
+            .header(ACCEPT_ENCODING, "identity")
+            .header(CACHE_CONTROL, "no-store");
+        if let Some(tokens) = &self.tokens {
+            request = request.header(AUTHORIZATION, tokens.get().await?.header());
+        }
+        request.body(Empty::new()).map_err(|problem| self.failed("ask", &problem))
+    }
+}

@@ -1,0 +1,135 @@
+//! Who asks for a connection, and whether there is room for one more of theirs.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::ConnectInfo;
+use http::header::RETRY_AFTER;
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
+use taskwatch_protocol::{ErrorCode, Subscribe};
+use tracing::Span;
+use uuid::Uuid;
+
+use crate::access::{client_address, identify};
+use crate::clock::Now;
+use crate::hub::{NotAdmitted, Place};
+use crate::session::{Delivery, Session, Terms};
+use crate::{Hub, Principal, Problem, Token};
+
+/// Where a connection comes from, as far as that is known.
+pub(super) struct Peer {
+    /// The other end of the socket; a proxy, perhaps.
+    socket: Option<SocketAddr>,
+    /// Whom it counts for.
+    address: Option<IpAddr>,
+}
+
+impl Peer {
+    pub(super) fn of(hub: &Hub, request: &Parts) -> Self {
+        let socket = request.extensions.get().map(|ConnectInfo(socket)| *socket);
+        Self { socket, address: client_address(&hub.config().access, request) }
+    }
+
+    /// A place for a connection of theirs.
+    pub(super) fn enter(&self, hub: &Hub, principal: &Principal) -> Result<Place, Problem> {
+        hub.admit(principal, self.address).map_err(Problem::from)
+    }
+
+    pub(super) fn span(&self, connection_id: Uuid, principal: &Principal) -> Span {
+        // A client behind a proxy is another than the peer.
+        let client = self.address.filter(|address| {
+            self.socket.is_some_and(|socket| socket.ip().to_canonical() != *address)
+        });
+        tracing::info_span!(
+            "connection",
+            id = %connection_id,
+            peer = self.socket.map(tracing::field::display),
+            client = client.map(tracing::field::display),
+            principal = principal.subject(),
+        )
+    }
+}
+
+/// Who is at the other end, how that is known, and their place.
+pub(crate) struct Visitor {
+    pub(super) principal: Principal,
+    known: Known,
+    /// How often access had changed before the principal was found out.
+    access_changes: u64,
+    place: Place,
+}
+
+/// How it is known who it is.
+enum Known {
+    /// The authenticator said so, of this token or of none.
+    By(Option<Token>),
+    /// Who called said so, and has to find it out anew when it may have changed.
+    Elsewhere,
+}
+
+impl Visitor {
+    /// Finds out who it is, and takes a place for them.
+    pub(super) async fn admit(
+        hub: &Hub,
+        peer: &Peer,
+        token: Result<Option<Token>, Problem>,
+    ) -> Result<Self, Problem> {
+        let access_changes = hub.access_changes();
+        let token = token?;
+        let principal = identify(&*hub.config().authenticator, token.as_ref()).await?;
+        let place = peer.enter(hub, &principal)?;
+        Ok(Self { principal, known: Known::By(token), access_changes, place })
+    }
+
+    /// Somebody whom the caller knows.
+    pub(crate) fn known_elsewhere(hub: &Hub, principal: Principal) -> Result<Self, NotAdmitted> {
+        let place = hub.admit(&principal, None)?;
+        let access_changes = hub.access_changes();
+        Ok(Self { principal, known: Known::Elsewhere, access_changes, place })
+    }
+
+    /// Begins a session that asks for this first. Who has no terms can talk back.
+    pub(crate) fn begin(
+        self,
+        hub: &Hub,
+        terms: Option<Terms>,
+        subscriptions: Vec<Subscribe>,
+        now: Now,
+    ) -> (Session, Delivery, Place) {
+        let Self { principal, known, access_changes, place } = self;
+        let (member, position) = hub.enter(principal, access_changes);
+        let selection = member.selection().clone();
+        let (token, is_elsewhere) = match known {
+            Known::By(token) => (token, false),
+            Known::Elsewhere => (None, true),
+        };
+        let phase = rand::random();
+        let mut session = Session::new(hub.config(), selection, token, position, phase, now);
+        if is_elsewhere {
+            session.known_elsewhere();
+        }
+        if let Some(terms) = terms {
+            session.listen(terms, now.instant);
+        }
+        for subscription in subscriptions {
+            session.request(subscription);
+        }
+        let delivery = Delivery::new(hub.clone(), member, place.reads());
+        (session, delivery, place)
+    }
+}
+
+impl From<NotAdmitted> for Problem {
+    fn from(reason: NotAdmitted) -> Self {
+        let (status, code) = match reason {
+            NotAdmitted::Full | NotAdmitted::TooFast => {
+                (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable)
+            }
+            NotAdmitted::Principal(_) | NotAdmitted::Address(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited)
+            }
+        };
+        Self::new(status, code, reason.to_string())
+            .header(RETRY_AFTER, HeaderValue::from_static("5"))
+    }
+}
