@@ -6,9 +6,9 @@ use taskwatch_protocol::escape::LogLines;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Without `RUST_LOG`: warnings, but not those of the MCP library. They repeat what a client was
-/// answered.
-const DEFAULT: &str = "warn,rmcp=error";
+/// Without `RUST_LOG`: warnings, but not those of the MCP library about what a client asked for, or that it
+/// has left. They repeat what it was answered.
+const DEFAULT: &str = "warn,rmcp=error,rmcp::service=off";
 
 /// Starts to log what `RUST_LOG` asks for.
 pub(crate) fn start() {

@@ -19,6 +19,7 @@ use taskwatch_server::{AccessPolicy, Authenticator, Hub, Principal, Problem, aut
 
 use crate::change::{Caller, InvalidTask, NewTask, TaskPatch, Via};
 use crate::list::InvalidQuery;
+use crate::mcp::Mcp;
 use crate::metrics::metrics;
 use crate::service::TaskService;
 use crate::store::{ChangeError, Changed, TaskPage, Unavailable};
@@ -36,17 +37,19 @@ pub(crate) fn router(
     access: Arc<AccessPolicy>,
     authenticator: Arc<dyn Authenticator>,
     body: BodyLimits,
+    mcp: Mcp,
 ) -> Router {
     let tasks = Router::new()
         .route(TASKS, get(list).post(create))
         .route("/api/v1/tasks/{id}", get(read).patch(update).delete(delete))
-        .layer(Extension(body))
         .with_state(service);
     let metrics = Router::new().route("/metrics", get(metrics)).with_state(hub.clone());
     // Everything but a sign of life asks who it is. The hub asks by itself, since a browser brings
     // its token to an upgrade in another way.
     let guarded = Router::new()
         .merge(tasks)
+        .merge(mcp.routes())
+        .layer(Extension(body))
         .merge(metrics)
         .layer(middleware::from_fn_with_state(authenticator, authenticate));
     Router::new()
