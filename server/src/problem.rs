@@ -61,6 +61,12 @@ impl Problem {
     pub fn code(&self) -> &ErrorCode {
         &self.code
     }
+
+    /// The sentence for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
 }
 
 impl IntoResponse for Problem {

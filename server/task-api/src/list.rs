@@ -9,7 +9,9 @@ use taskwatch_protocol::{Pattern, Priority, RepositoryName, Seq, Status, Timesta
 use taskwatch_server::Principal;
 
 pub(crate) use history::HistoryPage;
-pub(crate) use params::{InvalidQuery, ListParams};
+pub(crate) use params::{
+    DEFAULT_LIMIT, InvalidQuery, ListParams, MAX_LIMIT, MAX_VALUE_CHARS, MAX_VALUES,
+};
 pub(crate) use place::Place;
 
 /// A list that is asked for.

@@ -20,6 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::change::{Caller, Via};
+use crate::mcp::Mcp;
 use crate::metrics;
 use crate::service::TaskService;
 use refusals::{catch_panics, no_method, no_route};
@@ -36,13 +37,13 @@ pub(crate) fn router(
     access: Arc<AccessPolicy>,
     authenticator: Arc<dyn Authenticator>,
     body: BodyLimits,
+    mcp: Mcp,
 ) -> Router {
     let tasks = OpenApiRouter::default()
         .routes(routes!(tasks::create, lists::list))
         .routes(routes!(tasks::read, tasks::update, tasks::delete))
         .routes(routes!(lists::history))
         .routes(routes!(batch::batch))
-        .layer(Extension(body))
         .with_state(service);
     let metrics =
         OpenApiRouter::default().routes(routes!(metrics::metrics)).with_state(hub.clone());
@@ -50,6 +51,8 @@ pub(crate) fn router(
     // since a browser brings its token to an upgrade in another way.
     let guarded = OpenApiRouter::default()
         .merge(tasks)
+        .merge(mcp.routes().with_state(()).into())
+        .layer(Extension(body))
         .merge(metrics)
         .layer(middleware::from_fn_with_state(authenticator, authenticate));
     let (routes, described) = OpenApiRouter::with_openapi(openapi::hub())

@@ -11,12 +11,12 @@ use url::form_urlencoded;
 
 use super::{Filter, ListQuery, Place, Sort};
 
-const DEFAULT_LIMIT: u64 = 100;
+pub(crate) const DEFAULT_LIMIT: u64 = 100;
 pub(crate) const MAX_LIMIT: u64 = 1000;
 /// Characters of a value that tasks are compared with.
-const MAX_VALUE_CHARS: usize = 255;
+pub(crate) const MAX_VALUE_CHARS: usize = 255;
 /// Values of one parameter, at most.
-const MAX_VALUES: usize = 32;
+pub(crate) const MAX_VALUES: usize = 32;
 
 /// A repository's name, or a pattern of names.
 const PATTERN: &str = "^([*]|[A-Za-z0-9][A-Za-z0-9._/@:+~-]*(/[*])?)$";

@@ -62,15 +62,20 @@ pub(crate) async fn change(
             problem
         });
     }
-    let Some(&limits) = parts.extensions.get::<BodyLimits>() else {
-        let detail = "this route takes no body";
-        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal, detail));
-    };
-    let body = read(body, limits, parts.headers.contains_key(EXPECT)).await?;
+    let body = self::body(&parts, body).await?;
     let once = once(&parts, principal, &body)?;
     let value =
         serde_json::from_slice(&body).map_err(|problem| bad(format!("not JSON: {problem}")));
     Ok((value?, once))
+}
+
+/// The bytes of a body.
+pub(crate) async fn body(parts: &Parts, body: Body) -> Result<Vec<u8>, Problem> {
+    let Some(&limits) = parts.extensions.get::<BodyLimits>() else {
+        let detail = "this route takes no body";
+        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal, detail));
+    };
+    read(body, limits, parts.headers.contains_key(EXPECT)).await
 }
 
 /// `Idempotency-Key`, with what it stands for: method, path, and the content that is acted on.
