@@ -44,8 +44,9 @@ pub fn document() -> Value {
     })
 }
 
-/// What no other reader knows or needs: Rust's names of number formats, and line breaks of comments.
-fn tidy(schema: &mut Value) {
+/// Removes what no other reader knows or needs: Rust's names of number formats, and line breaks of
+/// comments.
+pub fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             let rusty = |format: &Value| format.as_str().is_some_and(|name| name.contains("int"));

@@ -14,6 +14,7 @@ mod http_streams;
 mod jwt;
 mod lifecycle;
 mod limits;
+mod mcp;
 mod network;
 mod permission;
 mod property;
