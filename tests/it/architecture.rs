@@ -54,7 +54,7 @@ fn what_a_package_must_never_import() {
     let table: [(&str, &[&str]); 4] = [
         ("taskwatch-protocol", &["tokio", "axum", "futures-util"]),
         ("taskwatch-server", &["rusqlite", "clap", "reqwest"]),
-        ("taskwatch-client", &["axum", "hyper", "clap", "rusqlite"]),
+        ("taskwatch-client", &["axum", "reqwest", "clap", "rusqlite"]),
         ("taskwatch-cli", &["axum", "rusqlite", "tokio-tungstenite"]),
     ];
     for (package, forbidden) in table {
