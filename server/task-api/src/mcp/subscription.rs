@@ -1,7 +1,7 @@
 //! Who wants to be told of tasks and repositories, as revisions from 2026-07-28 do it: one request whose
 //! answer is a stream.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rmcp::ErrorData;
 use rmcp::model::SubscriptionFilter;
@@ -58,16 +58,10 @@ impl Asker {
     /// Tells of changes until the client hangs up, the server stops, or the client may do something
     /// else than before.
     pub(super) async fn tell(&self, context: &SubscriptionContext) -> Result<(), ErrorData> {
-        let ended = async {
-            tokio::select! {
-                () = context.cancelled() => {}
-                () = self.mcp.stop.cancelled() => {}
-                () = self.no_longer() => {}
-            }
-        };
         tokio::select! {
             told = self.tell_for_ever(context) => told,
-            () = ended => Ok(()),
+            () = context.cancelled() => Ok(()),
+            () = self.mcp.stop.cancelled() => Ok(()),
         }
     }
 
@@ -81,10 +75,10 @@ impl Asker {
             return std::future::pending().await;
         }
         let mut since = Some(self.since.clone());
-        loop {
+        while self.is_the_same().await {
             let request = ChangesRequest {
                 repositories: repositories.clone(),
-                since: since.take(),
+                since: since.clone(),
                 types: None,
                 wait: TURN,
             };
@@ -97,14 +91,13 @@ impl Asker {
                         };
                         wanted.iter().filter(touched).collect()
                     }
-                    // Anything may have happened.
-                    Err(ChangesError::Reset(_)) => wanted.iter().collect(),
-                    // Whether it may still listen, it finds out by asking again.
-                    Err(
-                        ChangesError::Restart { .. }
-                        | ChangesError::AccessChanged
-                        | ChangesError::Unauthorized,
-                    ) => return Ok(()),
+                    Err(ChangesError::Reset(_)) => {
+                        since = None;
+                        // Anything may have happened.
+                        wanted.iter().collect()
+                    }
+                    Err(ChangesError::AccessChanged) => continue,
+                    Err(ChangesError::Restart { .. } | ChangesError::Unauthorized) => break,
                     Err(error) => return Err(ErrorData::internal_error(error.to_string(), None)),
                 };
             for wanted in touched {
@@ -114,6 +107,7 @@ impl Asker {
                 }
             }
         }
+        Ok(())
     }
 
     /// The resources that there are: of others nothing will be told.
@@ -132,27 +126,5 @@ impl Asker {
             all.push(Wanted { uri: uri.clone(), named, repository });
         }
         Ok(all)
-    }
-
-    /// Ends when who asks is no longer who they were.
-    async fn no_longer(&self) {
-        let expired = async {
-            let Some(at) = self.principal.expires() else { return std::future::pending().await };
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let at = Duration::from_millis(u64::try_from(at.unix_millis()).unwrap_or_default());
-            tokio::time::sleep(at.saturating_sub(now)).await;
-        };
-        let changed = async {
-            let Some(mut changes) = self.changes.clone() else {
-                return std::future::pending().await;
-            };
-            if changes.changed().await.is_err() {
-                std::future::pending().await
-            }
-        };
-        tokio::select! {
-            () = expired => {}
-            () = changed => {}
-        }
     }
 }
