@@ -23,5 +23,6 @@ mod slow;
 mod snapshot;
 mod tls;
 mod tokens;
+mod transports;
 mod upgrade;
 mod view;
