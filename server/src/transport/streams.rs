@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::body::body;
 use super::connection::Connection;
-use super::encoding::{END, Encoding};
+use super::encoding::{END, Encoding, MIN_RETRY_MS};
 use super::query::Query;
 use super::response::ResponseWire;
 use super::upgrade::{not_served, version_header};
@@ -113,7 +113,7 @@ async fn stream(
     let span = peer.span(Uuid::new_v4(), &visitor.principal);
     let (session, delivery, place) = visitor.begin(hub, Some(terms), subscriptions, now());
     let (sender, body) = body();
-    let wire = ResponseWire::new(encoding, sender, rand::random_range(1_000..=5_000));
+    let wire = ResponseWire::new(encoding, sender, rand::random_range(MIN_RETRY_MS..=5_000));
     let mut connection = Box::new(Connection::new(hub.clone(), wire, session, delivery));
     // Of its own: hyper asks for more only when it can write, and this has other things to wait for.
     let serve = async move {

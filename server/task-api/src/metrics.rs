@@ -11,7 +11,12 @@ use taskwatch_server::{Hub, HubStats, Principal, Problem};
 
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// `GET /metrics`.
+/// Tells how the server is doing
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "server",
+    responses((status = 200, description = "Counters, in the text format of Prometheus",
+               body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")),
+)]
 pub(crate) async fn metrics(
     State(hub): State<Hub>,
     principal: Principal,
