@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use taskwatch_protocol::{CloseCode, Seq, Timestamp};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -60,6 +60,8 @@ struct Shared {
     pages: Pages,
     snapshots: Snapshots,
     connections: TaskTracker,
+    /// Places for those of them that are over plain HTTP.
+    streams: Arc<Semaphore>,
     admission: Mutex<Admission>,
     /// Grows before live connections are told to authenticate again.
     access_changes: AtomicU64,
@@ -97,6 +99,7 @@ impl Hub {
             pages: Pages::new(log.clone(), config.page, config.concurrent_reads),
             snapshots: Snapshots::new(&config),
             connections: TaskTracker::new(),
+            streams: Arc::new(Semaphore::new(config.max_streams.min(Semaphore::MAX_PERMITS))),
             admission: Mutex::new(Admission::new(&config, now().instant)),
             access_changes: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -172,8 +175,10 @@ impl Hub {
     /// What this hub has done since it started.
     #[must_use]
     pub fn stats(&self) -> HubStats {
-        let connections = self.shared.connections.len();
-        self.shared.counters.stats(connections, self.shared.pages.reads())
+        let Shared { connections, streams, counters, pages, config, .. } = &*self.shared;
+        let max_streams = config.max_streams.min(Semaphore::MAX_PERMITS);
+        let streams = max_streams.saturating_sub(streams.available_permits());
+        counters.stats(connections.len(), streams, pages.reads())
     }
 
     pub(crate) fn config(&self) -> &HubConfig {
@@ -198,7 +203,20 @@ impl Hub {
         }
         let mut admission = lock(&self.shared.admission);
         let counted = admission.enter(principal.subject(), address, now().instant)?;
-        Ok(Place { hub: self.clone(), counted, _token: token })
+        Ok(Place { hub: self.clone(), counted, stream: None, _token: token })
+    }
+
+    /// The same for one over plain HTTP.
+    pub(crate) fn admit_stream(
+        &self,
+        principal: &Principal,
+        address: Option<IpAddr>,
+    ) -> Result<Place, NotAdmitted> {
+        let stream = self.shared.streams.clone().try_acquire_owned();
+        let stream = stream.map_err(|_| NotAdmitted::Full)?;
+        let mut place = self.admit(principal, address)?;
+        place.stream = Some(stream);
+        Ok(place)
     }
 
     /// A number that grows when what principals may see may have changed.
@@ -305,6 +323,7 @@ impl Hub {
 pub(crate) struct Place {
     hub: Hub,
     counted: Counted,
+    stream: Option<OwnedSemaphorePermit>,
     _token: TaskTrackerToken,
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use taskwatch_protocol::ErrorCode;
 
 /// A refused request: a status, a word for programs, a sentence for people.
@@ -15,13 +15,14 @@ pub struct Problem {
     code: ErrorCode,
     detail: Cow<'static, str>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    members: Vec<(&'static str, Value)>,
 }
 
 impl Problem {
     /// A refusal that says what to do about it.
     #[must_use]
     pub fn new(status: StatusCode, code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, detail: detail.into(), headers: Vec::new() }
+        Self { status, code, detail: detail.into(), headers: vec![], members: vec![] }
     }
 
     /// 405, naming what is allowed.
@@ -42,6 +43,13 @@ impl Problem {
         self
     }
 
+    /// With a member of its own beside those that every problem has.
+    #[must_use]
+    pub fn member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.members.push((name, value.into()));
+        self
+    }
+
     /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -53,17 +61,26 @@ impl Problem {
     pub fn code(&self) -> &ErrorCode {
         &self.code
     }
+
+    /// The sentence for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({
+        let mut body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),
             "status": self.status.as_u16(),
             "code": self.code,
             "detail": self.detail,
         });
+        for (name, value) in self.members {
+            body[name] = value;
+        }
         let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::body::body;
 use super::connection::Connection;
-use super::encoding::{END, Encoding};
+use super::encoding::{END, Encoding, MIN_RETRY_MS};
 use super::query::Query;
 use super::response::ResponseWire;
 use super::upgrade::{not_served, version_header};
@@ -72,7 +72,7 @@ async fn answer_poll(hub: &Hub, request: &Parts) -> Result<Response, Problem> {
         return Err(no_state());
     }
     let peer = Peer::of(hub, request);
-    let visitor = Visitor::admit(hub, &peer, token_of_header(&request.headers)).await?;
+    let visitor = Visitor::admit_stream(hub, &peer, token_of_header(&request.headers)).await?;
     let span = peer.span(Uuid::new_v4(), &visitor.principal);
     let changes = changes::collect(hub, visitor, subscription, wait).instrument(span).await?;
     Ok(([(CONTENT_TYPE, "application/json")], json(&changes)).into_response())
@@ -105,11 +105,11 @@ async fn stream(
     terms: Terms,
 ) -> Result<Response, Problem> {
     let peer = Peer::of(hub, request);
-    let visitor = Visitor::admit(hub, &peer, token_of_header(&request.headers)).await?;
+    let visitor = Visitor::admit_stream(hub, &peer, token_of_header(&request.headers)).await?;
     let span = peer.span(Uuid::new_v4(), &visitor.principal);
     let (session, delivery, place) = visitor.begin(hub, Some(terms), subscriptions, now());
     let (sender, body) = body();
-    let wire = ResponseWire::new(encoding, sender, rand::random_range(1_000..=5_000));
+    let wire = ResponseWire::new(encoding, sender, rand::random_range(MIN_RETRY_MS..=5_000));
     let mut connection = Box::new(Connection::new(hub.clone(), wire, session, delivery));
     // Of its own: hyper asks for more only when it can write, and this has other things to wait for.
     let serve = async move {

@@ -68,22 +68,39 @@ enum Known {
 }
 
 impl Visitor {
-    /// Finds out who it is, and takes a place for them.
+    /// Finds out who it is, and takes a place for a WebSocket of theirs.
     pub(super) async fn admit(
         hub: &Hub,
         peer: &Peer,
         token: Result<Option<Token>, Problem>,
     ) -> Result<Self, Problem> {
+        Self::identify(hub, token, |principal| hub.admit(principal, peer.address)).await
+    }
+
+    /// The same for a stream.
+    pub(super) async fn admit_stream(
+        hub: &Hub,
+        peer: &Peer,
+        token: Result<Option<Token>, Problem>,
+    ) -> Result<Self, Problem> {
+        Self::identify(hub, token, |principal| hub.admit_stream(principal, peer.address)).await
+    }
+
+    async fn identify(
+        hub: &Hub,
+        token: Result<Option<Token>, Problem>,
+        enter: impl FnOnce(&Principal) -> Result<Place, NotAdmitted>,
+    ) -> Result<Self, Problem> {
         let access_changes = hub.access_changes();
         let token = token?;
         let principal = identify(&*hub.config().authenticator, token.as_ref()).await?;
-        let place = peer.enter(hub, &principal)?;
+        let place = enter(&principal)?;
         Ok(Self { principal, known: Known::By(token), access_changes, place })
     }
 
     /// Somebody whom the caller knows.
     pub(crate) fn known_elsewhere(hub: &Hub, principal: Principal) -> Result<Self, NotAdmitted> {
-        let place = hub.admit(&principal, None)?;
+        let place = hub.admit_stream(&principal, None)?;
         let access_changes = hub.access_changes();
         Ok(Self { principal, known: Known::Elsewhere, access_changes, place })
     }

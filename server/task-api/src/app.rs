@@ -9,8 +9,10 @@ use axum_server::Handle;
 use taskwatch_server::{FileError, Hub, HubConfig};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use crate::listener::{self, Peer};
+use crate::mcp::Mcp;
 use crate::rest;
 use crate::service::TaskService;
 use crate::settings::{InvalidSettings, Settings};
@@ -55,6 +57,8 @@ pub struct App {
     scheme: &'static str,
     hub: Hub,
     store: Store,
+    /// Ends what listens over MCP.
+    stop: CancellationToken,
     handle: Handle<Peer>,
     server: JoinHandle<io::Result<()>>,
 }
@@ -101,11 +105,13 @@ impl App {
 
         let body = settings.limits.body();
         let service = TaskService::new(store.clone());
-        let router = rest::router(service, hub.clone(), Arc::new(access), authenticator, body);
+        let stop = CancellationToken::new();
+        let mcp = Mcp::new(service.clone(), hub.clone(), authenticator.clone(), stop.clone());
+        let router = rest::router(service, hub.clone(), Arc::new(access), authenticator, body, mcp);
         let handle = Handle::new();
         let http = settings.limits.http(settings.trusted_proxy);
         let server = tokio::spawn(listener::serve(socket, tls, router, handle.clone(), http));
-        Ok(Self { addr, scheme, hub, store, handle, server })
+        Ok(Self { addr, scheme, hub, store, stop, handle, server })
     }
 
     /// The address the server listens on, with the port it was given.
@@ -123,6 +129,7 @@ impl App {
     /// Sends the subscribers away, finishes the requests in flight, and closes the store.
     pub async fn shutdown(self) {
         self.hub.shutdown().await;
+        self.stop.cancel();
         self.handle.graceful_shutdown(Some(FINISH));
         match self.server.await.unwrap_or_else(|error| Err(stopped(error))) {
             Ok(()) => {}

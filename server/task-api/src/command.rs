@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use taskwatch_protocol::{Pattern, Timestamp};
 use taskwatch_server::{FileError, Token, TokenGrant, TokensFile};
 
+use crate::mcp::McpBridge;
 use crate::settings::{Settings, duration};
 
 /// The command line of `taskwatchd`.
@@ -33,6 +34,11 @@ pub enum Command {
     /// Work on the tokens of a server
     #[command(subcommand)]
     Token(TokenCommand),
+
+    /// Serve MCP on stdin and stdout, out of a server that runs
+    ///
+    /// For agents that start their tools themselves. Those that speak HTTP go to /mcp of the server.
+    Mcp(McpBridge),
 }
 
 /// What is done with tokens.

@@ -14,7 +14,9 @@ use uuid::Uuid;
 
 use crate::change::{Caller, Change, Decision, NewTask, Refusal, TaskPatch, Via};
 use crate::list::Place;
-use crate::rest::request::{self, BodyLimits, List};
+use crate::rest::conditions::if_match;
+use crate::rest::lists::{List, of_page};
+use crate::rest::request::{self, BodyLimits};
 
 const MAX_BODY_BYTES: usize = 256 << 10;
 
@@ -51,7 +53,7 @@ pub fn ask(
         request.extensions_mut().insert(principal.clone());
         let limits = BodyLimits { bytes: MAX_BODY_BYTES, timeout: Duration::from_secs(30) };
         request.extensions_mut().insert(limits);
-        let if_match = request::if_match(request.headers());
+        let if_match = if_match(request.headers());
         let (change, once) = match *request.method() {
             Method::POST => {
                 let (request, accepted) = (request.map(Body::from), &[request::JSON]);
@@ -92,7 +94,7 @@ impl Listed {
 
     /// The link to the page behind a task.
     pub fn link(&self, key: i64, last: Uuid) -> String {
-        self.0.link(&self.place(key, last).to_string())
+        of_page(&self.0.uri, &self.place(key, last).to_string())
     }
 
     /// The same list from there on.

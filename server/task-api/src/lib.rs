@@ -27,6 +27,7 @@ pub mod fuzzing;
 mod idempotency;
 mod list;
 mod listener;
+mod mcp;
 mod metrics;
 mod rest;
 mod service;
@@ -35,5 +36,6 @@ mod store;
 
 pub use app::{App, StartError};
 pub use command::{Command, CommandLine, Granted, NewToken, TokenCommand};
+pub use mcp::{BridgeError, McpBridge};
 pub use settings::{AuthSettings, InvalidSettings, LimitSettings, Settings, TlsSettings};
 pub use store::OpenError;

@@ -1,13 +1,17 @@
 //! Which tasks somebody wants to see, and in which order: plain data, read in one place whoever
 //! asks.
 
+mod history;
 mod params;
 mod place;
 
 use taskwatch_protocol::{Pattern, Priority, RepositoryName, Seq, Status, Timestamp};
 use taskwatch_server::Principal;
 
-pub(crate) use params::{InvalidQuery, ListParams};
+pub(crate) use history::HistoryPage;
+pub(crate) use params::{
+    DEFAULT_LIMIT, InvalidQuery, ListParams, MAX_LIMIT, MAX_VALUE_CHARS, MAX_VALUES,
+};
 pub(crate) use place::Place;
 
 /// A list that is asked for.

@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use taskwatch_task_api::{App, Command, CommandLine, NewToken, Settings, StartError, TokenCommand};
+use taskwatch_task_api::{
+    App, Command, CommandLine, McpBridge, NewToken, Settings, StartError, TokenCommand,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The settings contradict each other, as clap's own refusals.
@@ -14,8 +16,10 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let CommandLine { settings, command } = CommandLine::parse();
-    if let Some(Command::Token(TokenCommand::New(new))) = command {
-        return make_token(new);
+    match command {
+        Some(Command::Token(TokenCommand::New(new))) => return make_token(new),
+        Some(Command::Mcp(bridge)) => return bridge_mcp(bridge),
+        None => {}
     }
     log::start();
     match run(settings) {
@@ -41,6 +45,18 @@ fn make_token(new: NewToken) -> ExitCode {
         Err(error) => {
             say(&format!("taskwatchd: the token could not be printed, and is lost: {error}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn bridge_mcp(bridge: McpBridge) -> ExitCode {
+    log::start();
+    match bridge.run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("taskwatchd: {error}"));
+            ExitCode::from(USAGE)
         }
     }
 }

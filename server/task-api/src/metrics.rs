@@ -11,7 +11,12 @@ use taskwatch_server::{Hub, HubStats, Principal, Problem};
 
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// `GET /metrics`.
+/// Tells how the server is doing
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "server",
+    responses((status = 200, description = "Counters, in the text format of Prometheus",
+               body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")),
+)]
 pub(crate) async fn metrics(
     State(hub): State<Hub>,
     principal: Principal,
@@ -26,6 +31,7 @@ pub(crate) async fn metrics(
 fn text(stats: &HubStats) -> String {
     let mut page = Page(String::new());
     page.family("connections", "gauge", "Connections open now.").value(stats.connections);
+    page.family("streams", "gauge", "Of those, connections over plain HTTP.").value(stats.streams);
     for (name, help, value) in [
         ("events_published", "Events published.", stats.published),
         ("events_ignored", "Events published twice or out of order.", stats.ignored),

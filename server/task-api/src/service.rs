@@ -1,8 +1,8 @@
 //! The only place where a task changes. Whoever speaks a protocol parses, calls it, and maps its
 //! errors.
 
-use taskwatch_protocol::{Seq, Task};
-use taskwatch_server::Principal;
+use taskwatch_protocol::{Cursor, RepositoryName, Seq, Task};
+use taskwatch_server::{EventLog, Principal};
 use uuid::Uuid;
 
 use crate::change::{Caller, Change, IfMatch, NewTask, Operation, TaskPatch};
@@ -105,6 +105,21 @@ impl TaskService {
     /// Some tasks that may be read.
     pub(crate) async fn list(&self, query: ListQuery) -> Result<TaskPage, Unavailable> {
         self.store.list(query).await
+    }
+
+    /// The names of repositories that have tasks which may be read, from behind one on.
+    pub(crate) async fn repositories(
+        &self,
+        principal: &Principal,
+        after: Option<RepositoryName>,
+        limit: usize,
+    ) -> Result<Vec<RepositoryName>, Unavailable> {
+        self.store.repositories(principal.readable().to_vec(), after, limit).await
+    }
+
+    /// The present position: what is acknowledged from now on is behind it.
+    pub(crate) fn position(&self) -> Cursor {
+        self.store.cursor(self.store.head())
     }
 
     /// What happened to a task behind the event of some number, as far as the log goes back; also if

@@ -20,7 +20,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use taskwatch_protocol::{Cursor, Incarnation, Pattern, ResetReason, Seq, Task, Timestamp};
+use taskwatch_protocol::{
+    Cursor, Incarnation, Pattern, RepositoryName, ResetReason, Seq, Task, Timestamp,
+};
 use taskwatch_server::mutant::{self, Mutant};
 use taskwatch_server::{
     EventLog, Incarnations, PageLimit, Principal, ReadError, ReadFuture, SnapshotError,
@@ -259,6 +261,16 @@ impl Store {
         let head = self.head();
         let page = self.readers.read(move |tx| list::list(tx, &query, head)).await?;
         Ok(page.into_page(&self.shared.incarnations))
+    }
+
+    /// The names of repositories that have tasks, of those that match, from behind one on.
+    pub(crate) async fn repositories(
+        &self,
+        patterns: Vec<Pattern>,
+        after: Option<RepositoryName>,
+        limit: usize,
+    ) -> Result<Vec<RepositoryName>, Unavailable> {
+        self.readers.read(move |tx| reader::repositories(tx, &patterns, after, limit)).await
     }
 
     /// Events of a task behind a position, if the principal may read any, or the task.

@@ -1,10 +1,12 @@
 //! What several modules need beside the harness.
 
+mod agent;
 mod bare;
 mod embedded;
 mod log;
 mod tls;
 
+pub(crate) use agent::{Agent, STATELESS};
 pub(crate) use bare::{Bare, Opcode, frame, narrow};
 pub(crate) use embedded::{Embedded, task};
 pub(crate) use log::TestLog;

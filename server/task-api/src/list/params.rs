@@ -11,12 +11,12 @@ use url::form_urlencoded;
 
 use super::{Filter, ListQuery, Place, Sort};
 
-const DEFAULT_LIMIT: u64 = 100;
+pub(crate) const DEFAULT_LIMIT: u64 = 100;
 pub(crate) const MAX_LIMIT: u64 = 1000;
 /// Characters of a value that tasks are compared with.
-const MAX_VALUE_CHARS: usize = 255;
+pub(crate) const MAX_VALUE_CHARS: usize = 255;
 /// Values of one parameter, at most.
-const MAX_VALUES: usize = 32;
+pub(crate) const MAX_VALUES: usize = 32;
 
 /// A repository's name, or a pattern of names.
 const PATTERN: &str = "^([*]|[A-Za-z0-9][A-Za-z0-9._/@:+~-]*(/[*])?)$";
@@ -52,6 +52,10 @@ impl InvalidQuery {
         Self { parameter, problem: problem.into() }
     }
 
+    pub(super) fn unknown(parameter: &str) -> Self {
+        Self::new(parameter, "is no parameter here")
+    }
+
     /// Whether it is a repository's name that breaks the rules of names.
     pub(crate) fn is_name(&self) -> bool {
         self.parameter == "repository"
@@ -73,12 +77,9 @@ impl ListParams {
                 "text" => once(&name, &mut params.text, value)?,
                 "changed_since" => once(&name, &mut params.changed_since, value)?,
                 "sort" => once(&name, &mut params.sort, value)?,
-                "limit" => {
-                    let number = value.parse().map_err(|_| limit())?;
-                    once(&name, &mut params.limit, number)?;
-                }
+                "limit" => once(&name, &mut params.limit, number(&value)?)?,
                 "page" => once(&name, &mut params.page, value)?,
-                other => return Err(InvalidQuery::new(other, "is no parameter of a list")),
+                other => return Err(InvalidQuery::unknown(other)),
             }
         }
         Ok(params)
@@ -109,24 +110,34 @@ impl ListParams {
             found.ok_or_else(|| InvalidQuery::new("sort", format!("is one of {}", words())))
         })?;
         let page = self.page.map(|text| text.parse().ok().filter(|page: &Place| page.sort == sort));
-        let page = page.map(|page| {
-            let problem = "is the `next` of the page before, unchanged and in the same order";
-            page.ok_or_else(|| InvalidQuery::new("page", problem))
-        });
-        let limit = Some(self.limit.unwrap_or(DEFAULT_LIMIT))
-            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-            .and_then(|limit| usize::try_from(limit).ok())
-            .ok_or_else(limit)?;
+        let page = page.map(|page| page.ok_or_else(not_a_page));
+        let limit = limit(self.limit)?;
         Ok(ListQuery { filter, sort, limit, page: page.transpose()?, principal })
     }
 }
 
-fn limit() -> InvalidQuery {
+/// How many a page has at most, out of what was asked for.
+pub(super) fn limit(given: Option<u64>) -> Result<usize, InvalidQuery> {
+    let given = given.unwrap_or(DEFAULT_LIMIT);
+    let fits = (1..=MAX_LIMIT).contains(&given).then_some(given);
+    fits.and_then(|given| usize::try_from(given).ok()).ok_or_else(not_a_limit)
+}
+
+pub(super) fn number(value: &str) -> Result<u64, InvalidQuery> {
+    value.parse().map_err(|_| not_a_limit())
+}
+
+fn not_a_limit() -> InvalidQuery {
     InvalidQuery::new("limit", format!("is a number from 1 to {MAX_LIMIT}"))
 }
 
+pub(super) fn not_a_page() -> InvalidQuery {
+    let problem = "is the `next` of the page before, unchanged and in the same order";
+    InvalidQuery::new("page", problem)
+}
+
 /// A parameter that is there once at most.
-fn once<T>(name: &str, place: &mut Option<T>, value: T) -> Result<(), InvalidQuery> {
+pub(super) fn once<T>(name: &str, place: &mut Option<T>, value: T) -> Result<(), InvalidQuery> {
     match place.replace(value) {
         Some(_) => Err(InvalidQuery::new(name, "is given twice")),
         None => Ok(()),

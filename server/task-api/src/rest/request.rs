@@ -4,24 +4,22 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Request};
-use axum::http::header::{CONTENT_TYPE, EXPECT, IF_MATCH};
+use axum::http::header::{CONTENT_TYPE, EXPECT};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
+use axum::http::{HeaderName, Method, StatusCode};
 use futures_util::StreamExt;
 use serde_json::Value;
 use taskwatch_protocol::ErrorCode;
 use taskwatch_server::{Principal, Problem};
 use tokio::time::timeout;
-use url::form_urlencoded::{self, Serializer};
 use uuid::Uuid;
 
-use crate::change::IfMatch;
 use crate::idempotency::{Fingerprint, IdempotencyKey, Once};
-use crate::list::{ListParams, ListQuery};
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
 
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// For reading what is thrown away, so that the sender comes to read the refusal.
@@ -57,17 +55,27 @@ pub(crate) async fn change(
     if !accepted.iter().any(|accepted| accepted.eq_ignore_ascii_case(media_type)) {
         let detail = format!("send Content-Type: {}", accepted.join(" or "));
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return Err(Problem::new(status, ErrorCode::UnsupportedMediaType, detail));
+        let problem = Problem::new(status, ErrorCode::UnsupportedMediaType, detail);
+        return Err(if parts.method == Method::PATCH {
+            problem.header(ACCEPT_PATCH, super::header(&accepted.join(", ")))
+        } else {
+            problem
+        });
     }
-    let Some(&limits) = parts.extensions.get::<BodyLimits>() else {
-        let detail = "this route takes no body";
-        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal, detail));
-    };
-    let body = read(body, limits, parts.headers.contains_key(EXPECT)).await?;
+    let body = self::body(&parts, body).await?;
     let once = once(&parts, principal, &body)?;
     let value =
         serde_json::from_slice(&body).map_err(|problem| bad(format!("not JSON: {problem}")));
     Ok((value?, once))
+}
+
+/// The bytes of a body.
+pub(crate) async fn body(parts: &Parts, body: Body) -> Result<Vec<u8>, Problem> {
+    let Some(&limits) = parts.extensions.get::<BodyLimits>() else {
+        let detail = "this route takes no body";
+        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal, detail));
+    };
+    read(body, limits, parts.headers.contains_key(EXPECT)).await
 }
 
 /// `Idempotency-Key`, with what it stands for: method, path, and the content that is acted on.
@@ -131,26 +139,9 @@ async fn read(
     ))
 }
 
-/// `If-Match`: the versions a change may start from. `*` is any; a tag that this server never
-/// gave, or a weak one, is none.
-pub(crate) fn if_match(headers: &HeaderMap) -> IfMatch {
-    let mut versions = Vec::new();
-    for value in headers.get_all(IF_MATCH) {
-        for tag in value.to_str().unwrap_or_default().split(',').map(str::trim) {
-            if tag == "*" {
-                return None;
-            }
-            let version = tag.strip_prefix("\"v").and_then(|tag| tag.strip_suffix('"'));
-            let number = version.and_then(|version| version.parse::<u64>().ok());
-            versions.extend(number.filter(|number| version == Some(&number.to_string())));
-        }
-    }
-    headers.contains_key(IF_MATCH).then_some(versions)
-}
-
 /// The `{id}` of the path. What is no UUID is the id of no task.
 #[derive(Debug)]
-pub(crate) struct TaskId(pub(super) Uuid);
+pub(super) struct TaskId(pub(super) Uuid);
 
 impl<S: Send + Sync> FromRequestParts<S> for TaskId {
     type Rejection = Problem;
@@ -161,55 +152,5 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskId {
             let detail = "there is no such task; an id is a UUID";
             Problem::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, detail)
         })
-    }
-}
-
-/// The query of a list.
-#[derive(Debug)]
-pub(crate) struct List {
-    pub(crate) query: ListQuery,
-    uri: Uri,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for List {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = ListParams::from_query(parts.uri.query().unwrap_or_default())?;
-        let principal = Principal::from_request_parts(parts, state).await?;
-        Ok(Self { query: params.into_query(principal)?, uri: parts.uri.clone() })
-    }
-}
-
-impl List {
-    /// The same list from another page on.
-    pub(crate) fn link(&self, page: &str) -> String {
-        let pairs = form_urlencoded::parse(self.uri.query().unwrap_or_default().as_bytes());
-        let mut query = Serializer::new(String::new());
-        query.extend_pairs(pairs.filter(|(name, _)| name != "page"));
-        format!("{}?{}", self.uri.path(), query.append_pair("page", page).finish())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn a_tag_is_one_that_was_given() {
-        for (tags, versions) in [
-            ("\"v7\"", Some(vec![7])),
-            ("\"v7\", \"v18446744073709551615\"", Some(vec![7, u64::MAX])),
-            ("\"v6\", *", None),
-            ("\"v007\"", Some(vec![])),
-            ("\"v+7\", \"v 7\", W/\"v7\", \"7\", v7, \"v\"", Some(vec![])),
-            ("", Some(vec![])),
-        ] {
-            let headers = HeaderMap::from_iter([(IF_MATCH, HeaderValue::from_static(tags))]);
-            assert_eq!(if_match(&headers), versions, "{tags}");
-        }
-        assert_eq!(if_match(&HeaderMap::new()), None);
     }
 }

@@ -107,6 +107,35 @@ pub(super) fn snapshot(
     Ok(Ok(head))
 }
 
+/// Names of repositories that have tasks, in order, from behind `after` on. Each is found by one look
+/// into the index, however many tasks it has.
+pub(super) fn repositories(
+    tx: &Transaction<'_>,
+    patterns: &[Pattern],
+    after: Option<RepositoryName>,
+    limit: usize,
+) -> rusqlite::Result<Vec<RepositoryName>> {
+    let mut next = tx.prepare_cached(
+        "SELECT repository FROM task WHERE repository >= ?1 AND repository < ?2 \
+         ORDER BY repository LIMIT 1",
+    )?;
+    // A blank stands before every character of a name, and so between a name and all longer ones.
+    let behind = |name: &RepositoryName| format!("{name} ");
+    let mut names = Vec::new();
+    let after = after.as_ref().map(behind).unwrap_or_default();
+    for (from, to) in ranges(patterns) {
+        let mut from = from.max(after.clone());
+        while names.len() < limit {
+            let mut rows = next.query((&from, &to))?;
+            let Some(row) = rows.next()? else { break };
+            let name = schema::parsed(row, 0, str::parse)?;
+            from = behind(&name);
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 /// Which names some patterns stand for, in order and without overlap: from the first to before
 /// the second.
 pub(super) fn ranges(patterns: &[Pattern]) -> Vec<(String, String)> {

@@ -1,0 +1,130 @@
+//! Who wants to be told of tasks and repositories, as revisions from 2026-07-28 do it: one request whose
+//! answer is a stream.
+
+use std::time::Duration;
+
+use rmcp::ErrorData;
+use rmcp::model::SubscriptionFilter;
+use rmcp::service::SubscriptionContext;
+use serde_json::Value;
+use taskwatch_protocol::{Pattern, RepositoryName};
+use taskwatch_server::{Changes, ChangesError, ChangesRequest, LogEvent};
+
+use super::Asker;
+use super::resources::{Named, unavailable};
+
+/// Resources of one subscription; the rest is not accepted.
+const MAX_RESOURCES: usize = 100;
+/// How long one look at the log waits.
+const TURN: Duration = Duration::from_secs(60);
+
+/// A resource that somebody wants to be told of, by the name they gave it.
+#[derive(Debug)]
+struct Wanted {
+    uri: String,
+    named: Named,
+    repository: RepositoryName,
+}
+
+impl Wanted {
+    fn is_touched_by(&self, event: &LogEvent) -> bool {
+        let is_its_task = || match &self.named {
+            Named::Repository(_) => true,
+            Named::Task(id) => task_of(event).is_some_and(|task| task == id.to_string()),
+        };
+        *event.repository() == self.repository && is_its_task()
+    }
+}
+
+fn task_of(event: &LogEvent) -> Option<String> {
+    let envelope: Value = serde_json::from_slice(event.envelope()).ok()?;
+    envelope["data"]["task_id"].as_str().map(str::to_owned)
+}
+
+impl Asker {
+    /// What is told of: whatever is a name of a task, or of a repository that may be read. Whether
+    /// there is such a task is not said here.
+    pub(super) fn accepted(&self, requested: &SubscriptionFilter) -> SubscriptionFilter {
+        let named = |uri: &&String| match uri.parse() {
+            Ok(Named::Task(_)) => true,
+            Ok(Named::Repository(name)) => self.principal.may_read(&name),
+            Err(()) => false,
+        };
+        let uris = requested.resource_subscriptions.iter().flatten();
+        let uris: Vec<_> = uris.filter(named).take(MAX_RESOURCES).cloned().collect();
+        SubscriptionFilter::builder().resource_subscriptions(uris).build()
+    }
+
+    /// Tells of changes until the client hangs up, the server stops, or the client may do something
+    /// else than before.
+    pub(super) async fn tell(&self, context: &SubscriptionContext) -> Result<(), ErrorData> {
+        tokio::select! {
+            told = self.tell_for_ever(context) => told,
+            () = context.cancelled() => Ok(()),
+            () = self.mcp.stop.cancelled() => Ok(()),
+        }
+    }
+
+    async fn tell_for_ever(&self, context: &SubscriptionContext) -> Result<(), ErrorData> {
+        let wanted = self.wanted(context).await?;
+        let mut repositories: Vec<_> =
+            wanted.iter().map(|wanted| Pattern::Exact(wanted.repository.clone())).collect();
+        repositories.sort_by_key(Pattern::to_string);
+        repositories.dedup();
+        if repositories.is_empty() {
+            return std::future::pending().await;
+        }
+        let mut since = Some(self.since.clone());
+        while self.is_the_same().await {
+            let request = ChangesRequest {
+                repositories: repositories.clone(),
+                since: since.clone(),
+                types: None,
+                wait: TURN,
+            };
+            let touched: Vec<&Wanted> =
+                match self.mcp.hub.changes(self.principal.clone(), request).await {
+                    Ok(Changes { events, cursor }) => {
+                        since = Some(cursor);
+                        let touched = |wanted: &&Wanted| {
+                            events.iter().any(|event| wanted.is_touched_by(event))
+                        };
+                        wanted.iter().filter(touched).collect()
+                    }
+                    Err(ChangesError::Reset(_)) => {
+                        since = None;
+                        // Anything may have happened.
+                        wanted.iter().collect()
+                    }
+                    Err(ChangesError::AccessChanged) => continue,
+                    Err(ChangesError::Restart { .. } | ChangesError::Unauthorized) => break,
+                    Err(error) => return Err(ErrorData::internal_error(error.to_string(), None)),
+                };
+            for wanted in touched {
+                // It fails when nobody listens any more.
+                if context.sink().notify_resource_updated(&*wanted.uri).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The resources that there are: of others nothing will be told.
+    async fn wanted(&self, context: &SubscriptionContext) -> Result<Vec<Wanted>, ErrorData> {
+        let mut all = Vec::new();
+        for uri in context.accepted().resource_subscriptions.iter().flatten() {
+            let Ok(named) = uri.parse() else { continue };
+            let repository = match &named {
+                Named::Repository(name) => Some(name.clone()),
+                Named::Task(id) => {
+                    let task = self.mcp.service.get(&self.principal, *id).await;
+                    task.map_err(unavailable)?.map(|task| task.repository)
+                }
+            };
+            let Some(repository) = repository else { continue };
+            all.push(Wanted { uri: uri.clone(), named, repository });
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,74 @@
+//! Several changes at once: `POST /api/v1/tasks:batch`.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Serialize;
+use taskwatch_protocol::Task;
+use taskwatch_server::{Principal, Problem};
+
+use super::{TASK_CURSOR, api, header, request};
+use crate::change::{Batch, Operation};
+use crate::service::TaskService;
+
+/// What became of the operations of a batch.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct BatchAnswer {
+    /// For each operation the task after it; null for one that was deleted, or that the caller may
+    /// not read.
+    tasks: Vec<Option<Task>>,
+}
+
+/// Makes several changes, or none
+///
+/// Their events stand in the log one behind the other. A refusal says which operation it is about.
+#[utoipa::path(
+    post, path = "/api/v1/tasks:batch", operation_id = "batch_tasks", tag = "tasks",
+    params(("Idempotency-Key", Header)),
+    request_body(content = ref("#/components/schemas/Batch"), content_type = "application/json"),
+    responses(
+        (status = 200, description = "All of them were made",
+         body = ref("#/components/schemas/BatchAnswer"), headers(("Task-Cursor"))),
+        (status = 404), (status = 408), (status = 412), (status = 413), (status = 415),
+        (status = 422), (status = 503),
+    ),
+)]
+pub(super) async fn batch(
+    State(service): State<TaskService>,
+    principal: Principal,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (body, once) = request::change(request, &principal, &[request::JSON]).await?;
+    let Batch(operations) = Batch::try_from(body)?;
+    let told: Vec<_> = operations.iter().map(Told::after).collect();
+    let changes = service.batch(api(principal.clone()), operations, once).await?;
+    // A batch has an operation, the last of which stands behind all others.
+    let last = changes.last().map(|changed| [(TASK_CURSOR, header(changed.cursor.as_str()))]);
+    let tell = |(told, task): (Told, Task)| match told {
+        Told::Always => Some(task),
+        Told::ToReaders => Some(task).filter(|task| principal.may_read(&task.repository)),
+        Told::Never => None,
+    };
+    let tasks = told.into_iter().zip(changes.into_iter().map(|changed| changed.task));
+    let answer = BatchAnswer { tasks: tasks.map(tell).collect() };
+    Ok((last, Json(answer)).into_response())
+}
+
+/// To whom the task is shown after an operation.
+enum Told {
+    /// It is what the caller has said.
+    Always,
+    ToReaders,
+    Never,
+}
+
+impl Told {
+    fn after(operation: &Operation) -> Self {
+        match operation {
+            Operation::Create { .. } => Self::Always,
+            Operation::Update { .. } => Self::ToReaders,
+            Operation::Delete { .. } => Self::Never,
+        }
+    }
+}

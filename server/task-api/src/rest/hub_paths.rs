@@ -1,0 +1,45 @@
+//! The hub's routes, described. Their code is in the server library, which knows of no document.
+#![expect(dead_code, reason = "nothing but their descriptions is used")]
+
+/// Follows events over a WebSocket
+///
+/// PROTOCOL.md says what is spoken there.
+#[utoipa::path(
+    get, path = "/ws", operation_id = "websocket", tag = "events",
+    responses(
+        (status = 101, description = "From here on it is a WebSocket"),
+        (status = 426), (status = 429), (status = 503),
+    ),
+)]
+fn websocket() {}
+
+/// Follows events over an answer that does not end (Server-Sent Events)
+#[utoipa::path(
+    get, path = "/api/v1/events", operation_id = "events", tag = "events",
+    responses(
+        (status = 200, description = "Events as they happen", body = String,
+         content_type = "text/event-stream"),
+        (status = 204, description = "The stream has ended for good"),
+        (status = 426), (status = 429), (status = 503),
+    ),
+)]
+fn events() {}
+
+/// Waits for events (long-poll)
+#[utoipa::path(
+    get, path = "/api/v1/changes", operation_id = "changes", tag = "events",
+    responses(
+        (status = 200, description = "Events, and the position behind them",
+         content_type = "application/json", body = Object),
+        (status = 404), (status = 410), (status = 426), (status = 429), (status = 503),
+    ),
+)]
+fn changes() {}
+
+/// The JSON Schema of all frames
+#[utoipa::path(
+    get, path = "/api/v1/schema.json", operation_id = "schema", tag = "events", security(()),
+    responses((status = 200, description = "A schema", content_type = "application/schema+json",
+               body = Object)),
+)]
+fn schema() {}
