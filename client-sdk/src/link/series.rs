@@ -167,7 +167,7 @@ impl Series {
         match kind.as_str() {
             "close" => return self.close(text),
             "subscribed" | "error" => return self.acknowledged(text),
-            "ping" => {
+            "ping" | "pong" => {
                 self.answer.has_brought = true;
                 self.reach(cursor);
                 return Meaning::Frame(self.counted(text));
@@ -223,7 +223,10 @@ impl Series {
     /// A server counts within one answer.
     fn counted(&self, text: String) -> String {
         let Ok(mut frame) = ServerFrame::decode(&text) else { return text };
-        let ServerMessage::Ping(heartbeat) = &mut frame.message else { return text };
+        let (ServerMessage::Ping(heartbeat) | ServerMessage::Pong(heartbeat)) = &mut frame.message
+        else {
+            return text;
+        };
         match &mut heartbeat.delivered {
             Some(delivered) if self.delivered > 0 => *delivered += self.delivered,
             _ => return text,
@@ -415,6 +418,9 @@ mod tests {
         assert!(!series.has_brought());
         series.frame(event(6));
         // What the answers before it have brought counts too.
+        let pong = ping(1, 6).replace("ping", "pong");
+        let ServerMessage::Pong(beat) = frame(series.frame(pong)).message else { panic!() };
+        assert_eq!(beat.delivered, Some(2));
         let ServerMessage::Ping(beat) = frame(series.frame(ping(1, 6))).message else { panic!() };
         assert_eq!(beat.delivered, Some(2));
     }

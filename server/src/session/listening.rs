@@ -136,6 +136,21 @@ impl Session {
         }
     }
 
+    /// The count that is due to who is still catching up. Without it everything up to its end would
+    /// have to be taken as it came, and the answer to a full poll for ever. It is no `ping`, which
+    /// would say that the peer is level.
+    pub(crate) fn count(&mut self, now: Now, log: &dyn EventLog) -> Option<ServerFrame> {
+        let delivered = self.delivered;
+        let listening = self.listening.as_mut()?;
+        let is_full = listening.end == Some(End::Done) && delivered > listening.counted;
+        if !is_full && delivered - listening.counted < UNCOUNTED {
+            return None;
+        }
+        listening.counted = delivered;
+        let pong = ServerMessage::Pong(self.sign_of_life());
+        Some(Envelope::new(pong).at(now.wall).cursor(self.bookmark(log)))
+    }
+
     /// The bookmark that is due now that the peer is level. It is the last that a poll is told.
     pub(crate) fn level(&mut self, now: Now, log: &dyn EventLog) -> Option<ServerFrame> {
         let delivered = self.delivered;

@@ -97,6 +97,22 @@ fn who_begins_at_the_head_is_level_and_counts_now_and_then() {
 }
 
 #[test]
+fn who_catches_up_for_long_is_told_the_count_and_is_not_level() {
+    let mut bench = listening(None);
+    bench.request(json!({"since": "4"}));
+    let count = |bench: &mut Bench| {
+        bench.session.count(bench.now, &Positions).map(|frame| without_time(&frame))
+    };
+    (0..UNCOUNTED - 1).for_each(|_| bench.session.sent(7));
+    assert_eq!(count(&mut bench), None);
+    bench.session.sent(8);
+    let pong = json!({"type": "pong", "cursor": "8", "data": {"delivered": UNCOUNTED}});
+    assert_eq!(count(&mut bench), Some(pong));
+    assert_eq!(count(&mut bench), None);
+    assert_eq!(bench.level().unwrap()["type"], "ping", "the bookmark is still owed");
+}
+
+#[test]
 fn a_snapshot_ends_with_a_bookmark() {
     for wait in [None, Some(SECOND)] {
         let mut bench = listening(wait);
@@ -184,8 +200,12 @@ fn a_poll_has_room_for_so_much() {
     let mut bench = listening(Some(SECOND));
     assert!(bench.session.has_room(MAX_BYTES + 1), "one may be larger");
     bench.session.sent(1);
+    assert_eq!(bench.session.count(bench.now, &Positions), None);
     assert!(!bench.session.has_room(1));
     assert_eq!(bench.session.end(), Some(End::Done));
+    let last = bench.session.count(bench.now, &Positions).unwrap();
+    let last = without_time(&last);
+    assert_eq!(last, json!({"type": "pong", "cursor": "1", "data": {"delivered": 1}}));
 
     let mut bench = listening(Some(SECOND));
     for _ in 0..MAX_EVENTS {
