@@ -54,9 +54,10 @@ pub(crate) enum End {
 }
 
 impl Listening {
-    pub(super) fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self, in_snapshot: bool) -> Instant {
         let quiet = self.spoke + QUIET;
-        [self.until, self.patience].into_iter().flatten().fold(quiet, Instant::min)
+        let until = self.until.filter(|_| !in_snapshot);
+        [until, self.patience].into_iter().flatten().fold(quiet, Instant::min)
     }
 }
 
@@ -171,10 +172,12 @@ impl Session {
 
     /// Time has passed.
     pub(super) fn tick_listening(&mut self, now: Instant) -> Step {
-        let (heartbeat, next_ping) = (self.heartbeat, self.next_ping);
+        let (heartbeat, next_ping, in_snapshot) =
+            (self.heartbeat, self.next_ping, self.in_snapshot);
         let Some(listening) = &mut self.listening else { return Step::Nothing };
         let is_over = |at: Option<Instant>| at.is_some_and(|at| now >= at);
-        if is_over(listening.until) {
+        // A snapshot would begin anew, and come to no end with who takes longer for it.
+        if is_over(listening.until) && !in_snapshot {
             return Step::Close(CloseCode::Rebalance);
         }
         if is_over(listening.patience) {

@@ -70,6 +70,18 @@ fn it_ends_after_its_time_and_asks_to_come_back() {
 }
 
 #[test]
+fn it_does_not_end_within_a_snapshot() {
+    let mut bench = listening(None);
+    let request = bench.ask_snapshot(&subscribe(json!({"snapshot": true})));
+    bench.begin_snapshot(request, 10);
+    let steps = bench.until(Duration::from_secs(900));
+    assert!(steps.len() < 120, "neither silent nor busy: {steps:?}");
+    assert!(!steps.iter().any(|(_, step)| matches!(step, Step::Close(_))), "{steps:?}");
+    bench.session.end_snapshot();
+    assert_eq!(bench.until(SECOND), [(Duration::ZERO, Step::Close(CloseCode::Rebalance))]);
+}
+
+#[test]
 fn a_bookmark_says_that_it_is_level_after_a_resume_and_at_every_heartbeat() {
     let mut bench = listening(None);
     assert_eq!(bench.request(json!({"since": "4"}))["data"]["mode"], "resumed");
