@@ -36,9 +36,9 @@ impl Refusal {
     }
 
     /// Whether something between us and the server is in the way of an upgrade. A 401 is the answer
-    /// of who asks for another token.
+    /// of who asks for another token, and a 429 of who asks for fewer requests.
     pub(crate) fn is_block(&self) -> bool {
-        self.word().is_none() && self.status != StatusCode::UNAUTHORIZED
+        self.word().is_none() && !matches!(self.status, 401 | 429)
     }
 
     /// Whether something in between refuses what it could let through. A gateway that has no server
@@ -167,6 +167,7 @@ mod tests {
             (refusal(503, problem, r#"{"code":"unavailable"}"#), false, false),
             (refusal(403, problem, r#"{"code":"host"}"#), false, false),
             (refusal(401, "text/html", ""), false, false),
+            (refusal(429, "text/html", "<h1>slow down</h1>"), false, false),
         ] {
             assert_eq!(refusal.is_block(), is_block, "{refusal}");
             assert_eq!(refusal.is_by_another(), is_by_another, "{refusal}");
