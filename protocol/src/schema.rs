@@ -132,6 +132,20 @@ struct TaskDeleted {
     previous: Task,
 }
 
+/// Why an event stream over HTTP ends: `data` of `close`, what a close frame says on a WebSocket.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "a shape")]
+struct Close {
+    /// The close code. Its range says whether and when to come back.
+    #[schemars(range(min = 1000, max = 4999))]
+    code: u16,
+    /// The word of the code.
+    word: String,
+    /// Milliseconds that must pass first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
 /// Implements [`JsonSchema`] for a type with a description and a function that makes the rest.
 macro_rules! described {
     ($(#[doc = $about:literal])+ $of:ident, $make:expr) => {
@@ -230,6 +244,8 @@ frames! {
     SnapshotFrame = "snapshot" (Snapshot),
     /// The answer to an `auth` whose token was taken.
     AuthenticatedFrame = "authenticated" (Authenticated),
+    /// The end of an event stream over HTTP.
+    CloseFrame = "close" (Close),
 }
 
 frames! {
@@ -248,7 +264,10 @@ frames! {
 
 /// What a server writes around a message.
 fn server_envelope(generator: &mut SchemaGenerator, kind: &str, data: Option<Schema>) -> Schema {
-    let mut required = vec!["type", "timestamp", "data"];
+    let mut required = vec!["type", "data"];
+    if kind != "close" {
+        required.insert(1, "timestamp");
+    }
     let mut properties = json!({
         "type": {"const": kind},
         "timestamp": generator.subschema_for::<Timestamp>(),
@@ -321,7 +340,9 @@ mod tests {
         let kinds = |frames: Vec<(&'static str, Schema)>| -> Vec<_> {
             frames.into_iter().map(|(kind, _)| kind).collect()
         };
-        assert_eq!(kinds(server_frames(&mut generator)), ServerMessage::TYPES);
+        // A WebSocket has a close frame of its own.
+        let over_http = [ServerMessage::TYPES, &["close"]].concat();
+        assert_eq!(kinds(server_frames(&mut generator)), over_http);
         assert_eq!(kinds(client_frames(&mut generator)), ClientMessage::TYPES);
     }
 }

@@ -113,6 +113,7 @@ fn what_a_server_must_not_send_is_no_frame() {
         ("server.snapshot.json", vec!["/data/tasks", "/data/last", "/data/tasks/0/title"]),
         ("server.authenticated.json", vec!["/data/subject"]),
         ("server.ping.json", vec!["/data"]),
+        ("server.close.json", vec!["/data", "/data/code", "/data/word"]),
     ];
     for (vector, paths) in gone {
         for path in paths {
@@ -143,6 +144,7 @@ fn what_a_server_must_not_send_is_no_frame() {
         ("server.subscribed.live.json", "/data/accepted", json!(["a*"])),
         ("server.subscribed.live.json", "/data/mode", json!(1)),
         ("server.ping.json", "/data/delivered", json!(1.5)),
+        ("server.close.json", "/data/code", json!(7)),
         ("server.welcome.json", "/data/protocol", json!(65536)),
         ("server.welcome.json", "/data/connection_id", json!("me")),
         ("server.snapshot.json", "/data/first", json!("yes")),

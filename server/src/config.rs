@@ -35,13 +35,17 @@ pub struct HubConfig {
     pub write_timeout: Duration,
     /// Connections at the same time; the next one is answered 503.
     pub max_connections: usize,
+    /// Of those, connections over plain HTTP: streams, polls, and [`Hub::changes`](crate::Hub::changes).
+    /// Unlike a WebSocket they go on to be one of the listener's HTTP connections, which it may limit.
+    pub max_streams: usize,
     /// Connections of one principal at the same time; the next one is answered 429. Those who are
     /// nobody in particular are not counted.
     pub max_connections_per_principal: usize,
     /// Connections from one address at the same time, or of one /64 with IPv6; the next one is
     /// answered 429. Those of the own machine are not counted.
     pub max_connections_per_address: usize,
-    /// New connections; who comes too fast is answered 503. Those of the own machine are not counted.
+    /// New connections; who comes too fast is answered 503. Those of the own machine are not counted,
+    /// and no polls: they come as often as there is something to tell.
     pub connects: Rate,
     /// Messages from one peer; above it is closed with 4103, as with the next two.
     pub messages: Rate,
@@ -103,6 +107,7 @@ impl Default for HubConfig {
             silence: Duration::from_secs(45),
             write_timeout: Duration::from_secs(10),
             max_connections: 10_000,
+            max_streams: 2_500,
             max_connections_per_principal: 32,
             max_connections_per_address: 64,
             connects: Rate { per_second: 500, burst: 1_000 },

@@ -17,12 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use taskwatch_protocol::{CloseCode, Seq, Timestamp};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-pub(crate) use admission::NotAdmitted;
 use admission::{Admission, Counted};
+pub(crate) use admission::{NotAdmitted, Over};
 pub(crate) use cache::EventCache;
 pub(crate) use fanout::FanOut;
 use pages::Pages;
@@ -60,6 +60,8 @@ struct Shared {
     pages: Pages,
     snapshots: Snapshots,
     connections: TaskTracker,
+    /// Places for those of them that are over plain HTTP.
+    streams: Arc<Semaphore>,
     admission: Mutex<Admission>,
     /// Grows before live connections are told to authenticate again.
     access_changes: AtomicU64,
@@ -97,6 +99,7 @@ impl Hub {
             pages: Pages::new(log.clone(), config.page, config.concurrent_reads),
             snapshots: Snapshots::new(&config),
             connections: TaskTracker::new(),
+            streams: Arc::new(Semaphore::new(config.max_streams.min(Semaphore::MAX_PERMITS))),
             admission: Mutex::new(Admission::new(&config, now().instant)),
             access_changes: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -172,8 +175,10 @@ impl Hub {
     /// What this hub has done since it started.
     #[must_use]
     pub fn stats(&self) -> HubStats {
-        let connections = self.shared.connections.len();
-        self.shared.counters.stats(connections, self.shared.pages.reads())
+        let Shared { connections, streams, counters, pages, config, .. } = &*self.shared;
+        let max_streams = config.max_streams.min(Semaphore::MAX_PERMITS);
+        let streams = max_streams.saturating_sub(streams.available_permits());
+        counters.stats(connections.len(), streams, pages.reads())
     }
 
     pub(crate) fn config(&self) -> &HubConfig {
@@ -189,6 +194,7 @@ impl Hub {
         &self,
         principal: &Principal,
         address: Option<IpAddr>,
+        over: Over,
     ) -> Result<Place, NotAdmitted> {
         // Taken before it is judged: two who come at once cannot both have the last one.
         let token = self.shared.connections.token();
@@ -196,9 +202,16 @@ impl Hub {
         if !room || self.is_draining() {
             return Err(NotAdmitted::Full);
         }
+        let stream = if over == Over::WebSocket {
+            None
+        } else {
+            let stream = self.shared.streams.clone().try_acquire_owned();
+            Some(stream.map_err(|_| NotAdmitted::Full)?)
+        };
+        let made = (over != Over::Poll).then(|| now().instant);
         let mut admission = lock(&self.shared.admission);
-        let counted = admission.enter(principal.subject(), address, now().instant)?;
-        Ok(Place { hub: self.clone(), counted, _token: token })
+        let counted = admission.enter(principal.subject(), address, made)?;
+        Ok(Place { hub: self.clone(), counted, _stream: stream, _token: token })
     }
 
     /// A number that grows when what principals may see may have changed.
@@ -305,6 +318,7 @@ impl Hub {
 pub(crate) struct Place {
     hub: Hub,
     counted: Counted,
+    _stream: Option<OwnedSemaphorePermit>,
     _token: TaskTrackerToken,
 }
 

@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+use taskwatch_protocol::Subscribe;
 use taskwatch_protocol::{CloseCode, CloseReason, Seq, ServerFrame, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
@@ -25,8 +27,11 @@ pub use self::seeds::{Held, Seeds};
 pub use self::truth::{Entry, Filter, Truth};
 use crate::clock::Now;
 use crate::hub::{FanOut, Order, Stop};
-use crate::session::{Delivery, Fetch, Fetched, Identification, Next, Outbox, Session, Step};
+#[cfg(test)]
+use crate::session::Terms;
+use crate::session::{Delivery, End, Fetch, Fetched, Identification, Next, Outbox, Session, Step};
 pub use crate::transport::echo::echo;
+use crate::transport::framing;
 use crate::transport::{MAX_UNWRITTEN, PROGRESS};
 use crate::{EventLog, Hub, HubConfig, HubStats, LogEvent, Principal, Token};
 
@@ -112,11 +117,41 @@ impl Server {
         now: Duration,
         phase: f64,
     ) -> Connection {
+        let mut connection = self.enter(principal, token, now, phase);
+        let welcome = connection.session.welcome("simulation", Uuid::nil(), self.clock.at(now));
+        connection.out.put(&welcome);
+        connection
+    }
+
+    /// The same of somebody who asks for this and cannot talk back.
+    #[cfg(test)]
+    fn listen(
+        &self,
+        (principal, token): (Principal, Option<Token>),
+        subscriptions: Vec<Subscribe>,
+        terms: Terms,
+        now: Duration,
+        phase: f64,
+    ) -> Connection {
+        let mut connection = self.enter(principal, token, now, phase);
+        connection.session.listen(terms, self.clock.at(now).instant);
+        subscriptions.into_iter().for_each(|asked| connection.session.request(asked));
+        connection.happens(now, |_, _| {});
+        connection
+    }
+
+    fn enter(
+        &self,
+        principal: Principal,
+        token: Option<Token>,
+        now: Duration,
+        phase: f64,
+    ) -> Connection {
         let (member, position) = self.hub.enter(principal, self.hub.access_changes());
         let now = self.clock.at(now);
         let selection = member.selection().clone();
         let session = Session::new(self.hub.config(), selection, token, position, phase, now);
-        let mut connection = Connection {
+        Connection {
             delivery: Delivery::new(self.hub.clone(), member, None),
             session,
             hub: self.hub.clone(),
@@ -129,10 +164,8 @@ impl Server {
             write_deadline: None,
             progress: 0,
             ending: None,
-        };
-        let welcome = connection.session.welcome("simulation", Uuid::nil(), now);
-        connection.out.put(&welcome);
-        connection
+            is_over: false,
+        }
     }
 }
 
@@ -149,13 +182,8 @@ impl Outbox for Out {
     }
 
     fn put_frame(&mut self, frame: &[u8]) {
-        // RFC 6455 §5.2, as a server writes it: unmasked, in one piece.
-        let header = match frame[1] {
-            126 => 4,
-            127 => 10,
-            _ => 2,
-        };
-        let text = String::from_utf8(frame[header..].to_vec()).expect("a text");
+        let text = framing::payload(frame).to_vec();
+        let text = String::from_utf8(text).expect("a text");
         self.bytes += text.len();
         self.texts.push_back(text);
     }
@@ -184,6 +212,7 @@ pub struct Connection {
     write_deadline: Option<Instant>,
     progress: usize,
     ending: Option<Stop>,
+    is_over: bool,
 }
 
 impl Connection {
@@ -308,6 +337,11 @@ impl Connection {
         self.ending.map(|stop| (stop.code, stop.reason()))
     }
 
+    /// Whether everything was said that it was for.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// Whether it was sent all there is, and nothing waits.
     pub fn is_at_rest(&self) -> bool {
         self.delivery.is_level()
@@ -320,14 +354,15 @@ impl Connection {
     /// Something happens; then it puts together what comes next, as its task would.
     fn happens(&mut self, now: Duration, what: impl FnOnce(&mut Self, Now)) {
         let now = self.clock.at(now);
-        if self.ending.is_none() {
+        if self.ending.is_none() && !self.is_over {
             what(self, now);
         }
-        while self.ending.is_none() && self.out.texts.is_empty() && !self.again {
+        while self.ending.is_none() && !self.is_over && self.out.texts.is_empty() && !self.again {
             match self.delivery.fill(&mut self.session, now, &mut self.out) {
                 Next::Wait => break,
                 Next::Again => self.again = true,
-                Next::End(_) => break,
+                Next::End(End::Done) => self.is_over = true,
+                Next::End(End::Close(code)) => self.ending = Some(Stop::new(code)),
                 // A file would be read by a thread, and threads follow no seed.
                 Next::Fetch(Fetch::Frame(mut frames)) => {
                     let frame = frames.read().map(|frame| (frames, frame));

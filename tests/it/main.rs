@@ -24,5 +24,6 @@ mod slow;
 mod snapshot;
 mod tls;
 mod tokens;
+mod transports;
 mod upgrade;
 mod view;

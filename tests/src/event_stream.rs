@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::within;
+use crate::{expect_server_frame, within};
 
 /// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +73,10 @@ impl EventStream {
             let value = value.strip_prefix(' ').unwrap_or(value);
             match name {
                 "" if !line.is_empty() => self.comments += 1,
-                "" if has_data => return Ok(Some(event)),
+                "" if has_data => {
+                    expect_server_frame(&event.json());
+                    return Ok(Some(event));
+                }
                 "" => event = StreamEvent::default(),
                 "id" => event.id = Some(value.to_owned()),
                 "event" => value.clone_into(&mut event.kind),

@@ -18,7 +18,7 @@ pub use database::{LoggedEvent, read_log};
 pub use event_stream::{EventStream, StreamEvent};
 pub use gateway::{Gateway, Habits, Upgrades};
 pub use proxy::{End, Faults, Plan, Proxy};
-pub use raw::RawClient;
+pub use raw::{RawClient, expect_server_frame};
 pub use rest::{Rest, http};
 pub use tokens::{Grant, TokensFile};
 pub use tunnel::TunnelProxy;

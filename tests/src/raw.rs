@@ -21,6 +21,15 @@ static SERVER_FRAME: LazyLock<Validator> = LazyLock::new(|| {
     jsonschema::draft202012::options().should_validate_formats(true).build(&schema).unwrap()
 });
 
+/// Checks that a server may send this.
+///
+/// # Panics
+/// If `schema.json` says otherwise.
+pub fn expect_server_frame(frame: &Value) {
+    let valid = SERVER_FRAME.validate(frame);
+    assert!(valid.is_ok(), "not as in schema.json: {frame}: {valid:?}");
+}
+
 /// A raw connection to the hub.
 #[derive(Debug)]
 pub struct RawClient {
@@ -102,8 +111,7 @@ impl RawClient {
         let text = self.try_next().await.expect("the connection is open");
         assert!(ServerFrame::decode(&text).is_ok(), "unreadable: {text}");
         let frame = serde_json::from_str(&text).unwrap();
-        let valid = SERVER_FRAME.validate(&frame);
-        assert!(valid.is_ok(), "not as in schema.json: {text}: {valid:?}");
+        expect_server_frame(&frame);
         frame
     }
 

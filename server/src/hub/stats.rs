@@ -25,6 +25,8 @@ pub(crate) struct Counters {
 pub struct HubStats {
     /// Connections open now.
     pub connections: usize,
+    /// Of those, connections over plain HTTP.
+    pub streams: usize,
     /// Events published.
     pub published: u64,
     /// Events given to [`Hub::publish`](crate::Hub::publish) whose number was not above the newest.
@@ -116,9 +118,10 @@ impl Counters {
         self.closes.add_one(&code);
     }
 
-    pub(crate) fn stats(&self, connections: usize, log_reads: u64) -> HubStats {
+    pub(crate) fn stats(&self, connections: usize, streams: usize, log_reads: u64) -> HubStats {
         HubStats {
             connections,
+            streams,
             published: self.published.get(),
             ignored: self.ignored.get(),
             overflows: self.overflows.get(),
@@ -144,7 +147,7 @@ mod tests {
         counters.reset(None);
         counters.reset(Some(&ResetReason::Expired));
         counters.closed(CloseCode::Slow);
-        let stats = counters.stats(0, 0);
+        let stats = counters.stats(0, 0, 0);
         assert!(stats.resets.contains(&(ResetReason::Expired, 1)));
         assert_eq!(stats.resets.iter().map(|(_, count)| count).sum::<u64>(), 1);
         assert!(stats.closes.contains(&(CloseCode::Slow, 1)));

@@ -11,6 +11,9 @@ use crate::hub::Stop;
 /// What a browser sends back when nothing is to be had any more. No cursor looks like it.
 pub(super) const END: &str = "end";
 
+/// A browser has no backoff of its own: it would come back to a server that is away as often as it can.
+pub(super) const MIN_RETRY_MS: u64 = 1_000;
+
 /// How frames are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
@@ -105,7 +108,7 @@ impl Encoding {
         match self {
             Self::EventStream => {
                 if let Some(millis) = retry_after_ms {
-                    put_field(out, "retry", &millis.to_string());
+                    put_field(out, "retry", &millis.max(MIN_RETRY_MS).to_string());
                 }
                 put_event(out, None, CLOSE, &envelope);
             }
@@ -199,6 +202,9 @@ mod tests {
         let stream = text(|out| Encoding::EventStream.put_close(out, stop));
         assert_eq!(stream, format!("retry: 1500\nevent: close\ndata: {json}\n\n"));
         assert_eq!(text(|out| Encoding::Lines.put_close(out, stop)), format!("{json}\n"));
+        let at_once = Stop { retry_after_ms: Some(0), ..stop };
+        let stream = text(|out| Encoding::EventStream.put_close(out, at_once));
+        assert!(stream.starts_with("retry: 1000\n"), "{stream}");
         let stream =
             text(|out| Encoding::EventStream.put_close(out, Stop::new(CloseCode::Rebalance)));
         let json = r#"{"type":"close","data":{"code":4201,"word":"rebalance"}}"#;

@@ -36,6 +36,9 @@ pub(crate) use tls::Tls;
 /// watched more closely than that.
 const UNTAKEN: Duration = Duration::from_secs(30);
 
+/// Bytes that the kernel may hold unsent for one connection: what a peer that takes nothing can cost.
+const UNSENT: u32 = 64 << 10;
+
 const MAX_URI_BYTES: usize = 8 << 10;
 
 /// What a connection may cost before it is a WebSocket.
@@ -155,6 +158,7 @@ impl AddrListener<Arrival, Peer> for Incoming {
                 stream.set_nodelay(true)?;
                 // Without this, who takes nothing of an answer would hold its place for ever.
                 SockRef::from(&stream).set_tcp_user_timeout(Some(UNTAKEN))?;
+                SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT)?;
                 return Ok(((stream, place), Peer(peer)));
             }
             tracing::debug!(%peer, "it has as many connections as one address may have");

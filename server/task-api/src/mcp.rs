@@ -18,7 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use rmcp::model::{
@@ -33,8 +33,7 @@ use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::json;
 use taskwatch_protocol::Cursor;
-use taskwatch_server::{Authenticator, Hub, Principal, Problem};
-use tokio::sync::watch;
+use taskwatch_server::{Authenticator, Hub, Principal, Problem, Token};
 use tokio_util::sync::CancellationToken;
 
 use crate::change::{Caller, Via};
@@ -93,18 +92,14 @@ async fn serve(
         // The server's own guard has looked at Host and Origin, with what the operator allows. This
         // list has loopback names alone, and would refuse every server that has a name.
         .disable_allowed_hosts();
-    let asker = Asker {
-        since: mcp.service.position(),
-        changes: mcp.authenticator.changes(),
-        principal,
-        mcp,
-    };
+    let asker =
+        Asker { since: mcp.service.position(), token: token(request.headers()), principal, mcp };
     let (mut parts, body) = request.into_parts();
     let body = request::body(&parts, body).await?;
     if let Err(problem) = serde_json::from_slice::<ClientJsonRpcMessage>(&body) {
         return Ok(unreadable(&problem));
     }
-    // Who it is is known; the secret need not go further.
+    // The secret need not go further.
     parts.headers.remove(AUTHORIZATION);
     let service = StreamableHttpService::new(
         move || Ok(asker.clone()),
@@ -134,11 +129,23 @@ struct Asker {
     principal: Principal,
     /// The position when they asked.
     since: Cursor,
-    /// Told when somebody may be somebody else than before.
-    changes: Option<watch::Receiver<()>>,
+    /// What they showed, to be looked at again when they stay for long.
+    token: Option<Token>,
+}
+
+/// The token of a request that was let in.
+fn token(headers: &HeaderMap) -> Option<Token> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Token::new(token.trim()))
 }
 
 impl Asker {
+    /// Whether they are still who they were, and may do the same.
+    async fn is_the_same(&self) -> bool {
+        let known = self.mcp.authenticator.authenticate(self.token.as_ref()).await;
+        known.is_ok_and(|principal| principal == self.principal)
+    }
+
     fn caller(&self) -> Caller {
         Caller { principal: self.principal.clone(), via: Via::Mcp }
     }

@@ -31,6 +31,7 @@ pub(crate) async fn metrics(
 fn text(stats: &HubStats) -> String {
     let mut page = Page(String::new());
     page.family("connections", "gauge", "Connections open now.").value(stats.connections);
+    page.family("streams", "gauge", "Of those, connections over plain HTTP.").value(stats.streams);
     for (name, help, value) in [
         ("events_published", "Events published.", stats.published),
         ("events_ignored", "Events published twice or out of order.", stats.ignored),

@@ -183,3 +183,25 @@ async fn who_is_let_go_stops_listening_and_waiting() {
     let (status, answer) = (response.status(), response.json::<Value>().await.unwrap());
     assert!(status == 401 || answer["result"]["isError"] == true, "{answer}");
 }
+
+#[tokio::test]
+async fn the_tokens_of_others_end_nothing() {
+    let office = Office::open().await;
+    let ana = office.agent("ana");
+    let task = ana.done("create_task", json!({"repository": "a", "title": "One"})).await;
+    let mut listening = ana.listen(&["taskwatch://repository/a"]).await;
+    let arguments = json!({"repositories": ["a"], "cursor": task["cursor"], "timeout": 60});
+    let waiting = tokio::spawn(async move { ana.done("wait_for_changes", arguments).await });
+    let eve = Grant::new("eve", "token-of-eve").reading(&["a"]).writing(&["a"]);
+    office.tokens.replace(&[grants(), vec![eve]].concat());
+    let eve = office.agent("eve");
+    let known = async {
+        let ask = async || eve.request("tools/list", json!({})).send().await.unwrap().status();
+        while ask().await != 200 {}
+    };
+    within("the new token", known).await;
+    eve.done("update_task", json!({"id": task["id"], "title": "Two"})).await;
+    assert_eq!(listening.updated().await, "taskwatch://repository/a");
+    let happened = within("the end of a wait", waiting).await.unwrap();
+    assert_eq!(happened["events"][0]["data"]["changed_by"], "eve");
+}

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Value, json};
 
+use self::listening::Listening;
 use super::super::{Filter, Held, Truth};
 
 /// Fails with the name of what was broken.
@@ -12,6 +13,8 @@ macro_rules! must {
         assert!($condition, "{}: {}", $invariant, format_args!($($what)+))
     };
 }
+
+mod listening;
 
 /// Follows one connection frame by frame, as they are put on their way.
 #[derive(Debug)]
@@ -31,12 +34,14 @@ pub(super) struct Judge {
     last_id: u64,
     /// Its last subscription began in the middle of things.
     has_joined: bool,
+    /// For a peer that cannot talk back.
+    listening: Option<Listening>,
 }
 
 /// A request that is not answered.
 #[derive(Debug)]
 struct Asked {
-    id: String,
+    id: Option<String>,
     frame: Value,
     /// What a resume would have led to at that time.
     resume: Option<Result<u64, &'static str>>,
@@ -45,7 +50,7 @@ struct Asked {
 /// A snapshot that has begun.
 #[derive(Debug)]
 struct Snapshot {
-    id: String,
+    id: Option<String>,
     repositories: Vec<String>,
     seq: u64,
     tasks: BTreeMap<String, Value>,
@@ -77,6 +82,7 @@ impl Judge {
             after_snapshot: false,
             last_id: 0,
             has_joined: false,
+            listening: None,
         }
     }
 
@@ -109,7 +115,7 @@ impl Judge {
 
     /// Notes a request, `subscribe` or `unsubscribe`.
     pub(super) fn ask(&mut self, kind: &str, data: &Value, truth: &Truth) -> String {
-        let id = self.id();
+        let id = self.can_talk().then(|| self.id());
         let frame = json!({"type": kind, "id": id, "data": data});
         let text = frame.to_string();
         self.has_asked |= kind == "subscribe";
@@ -127,6 +133,7 @@ impl Judge {
     pub(super) fn frame(&mut self, at: Moment<'_>, text: &str, held: &mut Held) {
         let frame: Value = serde_json::from_str(text).unwrap();
         let kind = frame["type"].as_str().unwrap();
+        assert!(!self.is_over(), "after the end: {text}");
         must!(self.is_welcome != (kind == "welcome"), "welcome", "first and only once: {text}");
         self.after_snapshot &= matches!(kind, "ping" | "pong");
         match kind {
@@ -151,6 +158,8 @@ impl Judge {
                     None => code == "unavailable" && self.may_be_snapshot(&asked["data"]),
                 };
                 assert!(is_right, "{asked} was refused: {text}");
+                // What may work later is asked for again.
+                self.may_be_over(code != "unavailable");
             }
             _ => self.event(at, &frame, text, held),
         }
@@ -167,6 +176,7 @@ impl Judge {
         self.passes(at, entry.seq - 1, "event");
         self.position = entry.seq;
         self.delivered += 1;
+        self.count(text);
         if self.has_joined {
             held.note("join");
         }
@@ -202,7 +212,9 @@ impl Judge {
         }
         let delivered = &frame["data"]["delivered"];
         must!(*delivered == self.delivered, "delivered", "{delivered}, not {}", self.delivered);
-        if self.snapshot.is_some() {
+        if !self.can_talk() {
+            self.level(at, frame);
+        } else if self.snapshot.is_some() {
             must!(frame["cursor"].is_null(), "I6 bookmark", "{kind} inside of a snapshot");
         } else if self.has_asked && !self.is_subscribed {
             must!(frame["cursor"].is_null(), "I6 bookmark", "{kind} before the first is accepted");
@@ -216,7 +228,7 @@ impl Judge {
     fn answer(&mut self, frame: &Value) -> Value {
         must!(self.snapshot.is_none(), "I7 snapshot", "an answer inside of it: {frame}");
         let asked = self.asked.pop_front().unwrap_or_else(|| panic!("nothing was asked: {frame}"));
-        assert_eq!(frame["id"], asked.id);
+        assert_eq!(frame["id"].as_str(), asked.id.as_deref());
         let mut asked_frame = asked.frame;
         if let Some(resume) = asked.resume {
             asked_frame["resume"] = resume.err().into();
@@ -264,6 +276,7 @@ impl Judge {
             must!(frame["cursor"].is_null(), "I6 bookmark", "nothing was subscribed: {frame}");
             self.is_level(at, frame);
             held.note("all denied");
+            self.may_be_over(true);
             return;
         }
         let resume = data["since"].as_str().map(|since| at.truth.resume(since));
@@ -303,6 +316,7 @@ impl Judge {
         if mode == "reset" && !with_snapshot && data["on_gap"] != "live" {
             assert_eq!(answer["accepted"], json!([]));
             assert!(frame["cursor"].is_null());
+            self.is_refused();
             return;
         }
         assert_eq!(strings(&answer["accepted"]), repositories);
@@ -314,7 +328,7 @@ impl Judge {
         self.has_joined = at.truth.entry(self.position).is_some();
         if with_snapshot {
             must!(frame["cursor"].is_null(), "I7 snapshot", "a cursor before it: {frame}");
-            let (id, seq) = (frame["id"].as_str().unwrap().to_owned(), self.position);
+            let (id, seq) = (frame["id"].as_str().map(str::to_owned), self.position);
             let tasks = BTreeMap::new();
             self.snapshot = Some(Snapshot { id, repositories, seq, tasks, has_begun: false });
         } else if mode == "resumed" {
@@ -331,7 +345,7 @@ impl Judge {
     fn snapshot(&mut self, at: Moment<'_>, frame: &Value) {
         let data = &frame["data"];
         let Some(snapshot) = &mut self.snapshot else { panic!("I7 snapshot: not now: {frame}") };
-        assert_eq!(frame["id"], snapshot.id);
+        assert_eq!(frame["id"].as_str(), snapshot.id.as_deref());
         assert_eq!(strings(&data["repositories"]), snapshot.repositories);
         assert_eq!(data["first"] == true, !std::mem::replace(&mut snapshot.has_begun, true));
         for task in data["tasks"].as_array().unwrap() {

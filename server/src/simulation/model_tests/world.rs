@@ -1,5 +1,7 @@
 //! What can happen, and the dice that decide.
 
+mod peers;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +16,16 @@ use super::super::{Change, Connection, Content, Disk, Held, Server, Truth};
 use super::grants::Grants;
 use super::judge::{Judge, Moment};
 use super::step::{STEPS, Step};
-use crate::{EventLog, HubConfig, LogEvent, PageLimit, Token};
+use crate::{HubConfig, LogEvent, PageLimit};
 
 const REPOSITORIES: [&str; 5] = ["a", "b", "team/a", "team/b", "team/b/c"];
 const PATTERNS: [&str; 7] = ["a", "b", "team/a", "team/*", "team/b/*", "*", "nobody"];
 const KINDS: [&str; 3] = ["task.created", "task.updated", "task.deleted"];
+
+/// Of who cannot talk back: how long a poll waits, which is longer than until the next heartbeat,
+const WAIT: Duration = Duration::from_secs(25);
+/// and how long it stays.
+const LIFETIME: Duration = Duration::from_secs(120);
 
 /// Somebody who connects again and again.
 #[derive(Default)]
@@ -143,8 +150,9 @@ impl<'a> World<'a> {
             }
         }
         for at in 0..self.peers.len() {
-            self.take(Step::Ping, at);
+            self.bookmark(at);
             let Some(link) = &self.peers[at].link else { continue };
+            assert!(!link.judge.is_poll(), "liveness: it was to wait so long: {:?}", link.judge);
             assert_eq!(link.judge.unanswered(), 0, "liveness: {:?}", link.judge);
             // Without a subscription nothing says how far it is.
             let is_level = link.judge.position() == self.truth.head();
@@ -260,89 +268,6 @@ impl<'a> World<'a> {
         self.is_stopped = false;
     }
 
-    fn connect(&mut self, at: usize) {
-        if self.peers[at].link.is_some() {
-            return;
-        }
-        let Some(principal) = self.grants.principal(at) else { return };
-        let (token, phase) = (Some(Token::new(at.to_string())), self.rng.random());
-        let connection = self.server.accept_of(principal, token, self.now, phase);
-        let granted = self.grants.of(at).unwrap_or_default();
-        let granted = granted.into_iter().map(str::to_owned).collect();
-        let judge = Judge::new(self.server.head(), granted);
-        let (spoke, took) = (self.now, vec![]);
-        self.peers[at].link = Some(Link { connection, judge, judged: 0, spoke, took });
-        self.with(at, |_, _, _| {});
-    }
-
-    fn grant(&mut self, at: usize) {
-        let grant = match self.rng.random_range(0..8) {
-            0 => None,
-            1..4 => Some(vec!["*"]),
-            _ => Some(self.some(&PATTERNS, 3)),
-        };
-        self.held.tell(|| format!("{at} may see {grant:?}"));
-        self.held.note("permission changed");
-        self.grants.set(at, grant);
-        self.server.access_changed();
-    }
-
-    fn cut(&mut self, at: usize) {
-        if self.peers[at].link.take().is_some() {
-            self.held.note("cut");
-        }
-    }
-
-    fn some(&mut self, words: &[&'static str], most: usize) -> Vec<&'static str> {
-        let count = self.rng.random_range(1..=most);
-        words.sample(&mut self.rng, count).copied().collect()
-    }
-
-    fn subscribe(&mut self, at: usize) {
-        let Some(link) = &self.peers[at].link else { return };
-        let is_first = link.judge.is_new();
-        let mut data = json!({"repositories": self.some(&PATTERNS, 2)});
-        let has_been_here = is_first && !self.peers[at].known.is_empty();
-        if self.rng.random_ratio(if has_been_here { 8 } else { 1 }, 10) {
-            data["since"] = self.since(at);
-            let on_gap = [json!("live"), json!("snapshot"), json!("error"), Value::Null];
-            data["on_gap"] = on_gap.choose(&mut self.rng).unwrap().clone();
-        }
-        if self.rng.random_ratio(1, 4) {
-            data["snapshot"] = true.into();
-        }
-        if self.rng.random_ratio(1, 8) {
-            data["types"] = json!(self.some(&KINDS, 2));
-        }
-        self.ask(at, "subscribe", &data);
-    }
-
-    /// The newest cursor the peer knows, an earlier one, or one that is none.
-    fn since(&mut self, at: usize) -> Value {
-        let known = &self.peers[at].known;
-        match self.rng.random_range(0..20) {
-            0 => "not a cursor".into(),
-            1 => self.disk.cursor(self.truth.head() + 3).as_str().into(),
-            2..8 => known.choose(&mut self.rng).cloned().unwrap_or_default().into(),
-            _ => known.last().cloned().unwrap_or_default().into(),
-        }
-    }
-
-    fn ask(&mut self, at: usize, kind: &str, data: &Value) {
-        self.held.tell(|| format!("{kind} {data}"));
-        self.say(at, |judge, truth| judge.ask(kind, data, truth));
-    }
-
-    /// The peer sends something, if it has not asked too much already.
-    fn say(&mut self, at: usize, what: impl FnOnce(&mut Judge, &Truth) -> String) {
-        let Some(link) = &mut self.peers[at].link else { return };
-        if link.judge.unanswered() < 4 && link.connection.reads() {
-            let text = what(&mut link.judge, &self.truth);
-            link.spoke = self.now;
-            self.with(at, |connection, _, now| connection.text(now, &text));
-        }
-    }
-
     /// The peer takes some messages.
     fn read(&mut self, at: usize, count: usize) {
         for _ in 0..count {
@@ -380,7 +305,10 @@ impl<'a> World<'a> {
                 .sum();
             let is_right = match code {
                 CloseCode::InsufficientState => self.truth.floor() > link.judge.position(),
-                CloseCode::NoPong => self.now - link.spoke >= self.config.silence,
+                CloseCode::NoPong => {
+                    link.judge.can_talk() && self.now - link.spoke >= self.config.silence
+                }
+                CloseCode::Rebalance => !link.judge.can_talk() && self.now - link.spoke >= LIFETIME,
                 CloseCode::Slow => taken < 16 << 10 && link.judged > 0,
                 CloseCode::Restart => self.is_stopped,
                 CloseCode::AccessChanged => self.grants.of(at).is_some(),
@@ -392,6 +320,11 @@ impl<'a> World<'a> {
             if code == CloseCode::InsufficientState {
                 self.held.note("overtaken by retention");
             }
+            self.peers[at].link = None;
+        } else if link.connection.is_over() {
+            let is_right = link.judge.is_over() || link.judge.is_full();
+            assert!(is_right, "ended before its time: {:?}", link.judge);
+            self.held.tell(|| format!("{at} was told everything"));
             self.peers[at].link = None;
         }
         let stats = self.server.stats();

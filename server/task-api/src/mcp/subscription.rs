@@ -1,14 +1,16 @@
 //! Who wants to be told of tasks and repositories, as revisions from 2026-07-28 do it: one request whose
 //! answer is a stream.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::HashSet;
+use std::time::Duration;
 
 use rmcp::ErrorData;
 use rmcp::model::SubscriptionFilter;
 use rmcp::service::SubscriptionContext;
-use serde_json::Value;
+use serde::Deserialize;
 use taskwatch_protocol::{Pattern, RepositoryName};
 use taskwatch_server::{Changes, ChangesError, ChangesRequest, LogEvent};
+use uuid::Uuid;
 
 use super::Asker;
 use super::resources::{Named, unavailable};
@@ -26,19 +28,41 @@ struct Wanted {
     repository: RepositoryName,
 }
 
-impl Wanted {
-    fn is_touched_by(&self, event: &LogEvent) -> bool {
-        let is_its_task = || match &self.named {
-            Named::Repository(_) => true,
-            Named::Task(id) => task_of(event).is_some_and(|task| task == id.to_string()),
-        };
-        *event.repository() == self.repository && is_its_task()
+/// What some events are about.
+#[derive(Debug, Default)]
+struct Touched {
+    repositories: HashSet<RepositoryName>,
+    tasks: HashSet<Uuid>,
+}
+
+impl FromIterator<LogEvent> for Touched {
+    fn from_iter<I: IntoIterator<Item = LogEvent>>(events: I) -> Self {
+        #[derive(Deserialize)]
+        struct Envelope {
+            data: About,
+        }
+        #[derive(Deserialize)]
+        struct About {
+            task_id: Uuid,
+        }
+        let mut touched = Self::default();
+        for event in events {
+            touched.repositories.insert(event.repository().clone());
+            if let Ok(Envelope { data }) = serde_json::from_slice(event.envelope()) {
+                touched.tasks.insert(data.task_id);
+            }
+        }
+        touched
     }
 }
 
-fn task_of(event: &LogEvent) -> Option<String> {
-    let envelope: Value = serde_json::from_slice(event.envelope()).ok()?;
-    envelope["data"]["task_id"].as_str().map(str::to_owned)
+impl Touched {
+    fn holds(&self, named: &Named) -> bool {
+        match named {
+            Named::Task(id) => self.tasks.contains(id),
+            Named::Repository(name) => self.repositories.contains(name),
+        }
+    }
 }
 
 impl Asker {
@@ -58,16 +82,10 @@ impl Asker {
     /// Tells of changes until the client hangs up, the server stops, or the client may do something
     /// else than before.
     pub(super) async fn tell(&self, context: &SubscriptionContext) -> Result<(), ErrorData> {
-        let ended = async {
-            tokio::select! {
-                () = context.cancelled() => {}
-                () = self.mcp.stop.cancelled() => {}
-                () = self.no_longer() => {}
-            }
-        };
         tokio::select! {
             told = self.tell_for_ever(context) => told,
-            () = ended => Ok(()),
+            () = context.cancelled() => Ok(()),
+            () = self.mcp.stop.cancelled() => Ok(()),
         }
     }
 
@@ -81,10 +99,10 @@ impl Asker {
             return std::future::pending().await;
         }
         let mut since = Some(self.since.clone());
-        loop {
+        while self.is_the_same().await {
             let request = ChangesRequest {
                 repositories: repositories.clone(),
-                since: since.take(),
+                since: since.clone(),
                 types: None,
                 wait: TURN,
             };
@@ -92,19 +110,16 @@ impl Asker {
                 match self.mcp.hub.changes(self.principal.clone(), request).await {
                     Ok(Changes { events, cursor }) => {
                         since = Some(cursor);
-                        let touched = |wanted: &&Wanted| {
-                            events.iter().any(|event| wanted.is_touched_by(event))
-                        };
-                        wanted.iter().filter(touched).collect()
+                        let touched = Touched::from_iter(events);
+                        wanted.iter().filter(|wanted| touched.holds(&wanted.named)).collect()
                     }
-                    // Anything may have happened.
-                    Err(ChangesError::Reset(_)) => wanted.iter().collect(),
-                    // Whether it may still listen, it finds out by asking again.
-                    Err(
-                        ChangesError::Restart { .. }
-                        | ChangesError::AccessChanged
-                        | ChangesError::Unauthorized,
-                    ) => return Ok(()),
+                    Err(ChangesError::Reset(_)) => {
+                        since = None;
+                        // Anything may have happened.
+                        wanted.iter().collect()
+                    }
+                    Err(ChangesError::AccessChanged) => continue,
+                    Err(ChangesError::Restart { .. } | ChangesError::Unauthorized) => break,
                     Err(error) => return Err(ErrorData::internal_error(error.to_string(), None)),
                 };
             for wanted in touched {
@@ -114,6 +129,7 @@ impl Asker {
                 }
             }
         }
+        Ok(())
     }
 
     /// The resources that there are: of others nothing will be told.
@@ -132,27 +148,5 @@ impl Asker {
             all.push(Wanted { uri: uri.clone(), named, repository });
         }
         Ok(all)
-    }
-
-    /// Ends when who asks is no longer who they were.
-    async fn no_longer(&self) {
-        let expired = async {
-            let Some(at) = self.principal.expires() else { return std::future::pending().await };
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let at = Duration::from_millis(u64::try_from(at.unix_millis()).unwrap_or_default());
-            tokio::time::sleep(at.saturating_sub(now)).await;
-        };
-        let changed = async {
-            let Some(mut changes) = self.changes.clone() else {
-                return std::future::pending().await;
-            };
-            if changes.changed().await.is_err() {
-                std::future::pending().await
-            }
-        };
-        tokio::select! {
-            () = expired => {}
-            () = changed => {}
-        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::Value;
 use taskwatch_server::{Changes, ChangesError, ChangesRequest, LogEvent};
+use tokio::time::Instant;
 
 use super::Asker;
 use super::answer::{Found, Happened, Listed, Made, MadeTogether, Refused, json};
@@ -235,13 +236,20 @@ impl Asker {
     }
 
     async fn wait(&self, wait: Wait) -> Result<Value, Refused> {
-        let request = ChangesRequest {
-            wait: Duration::from_secs(wait.timeout()?),
-            repositories: wait.repositories,
-            since: wait.cursor,
-            types: wait.types,
+        let until = Instant::now() + Duration::from_secs(wait.timeout()?);
+        let changes = loop {
+            let request = ChangesRequest {
+                repositories: wait.repositories.clone(),
+                since: wait.cursor.clone(),
+                types: wait.types.clone(),
+                wait: until.saturating_duration_since(Instant::now()),
+            };
+            match self.mcp.hub.changes(self.principal.clone(), request).await {
+                // Somebody else's token, perhaps.
+                Err(ChangesError::AccessChanged) if self.is_the_same().await => {}
+                changes => break changes,
+            }
         };
-        let changes = self.mcp.hub.changes(self.principal.clone(), request).await;
         let Changes { events, cursor } = changes.map_err(refused)?;
         // Envelopes of this server's own making.
         let event = |event: &LogEvent| serde_json::from_slice(event.envelope()).unwrap_or_default();

@@ -20,11 +20,11 @@ const HTTP_SHARES: usize = 8;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitSettings {
-    /// WebSockets at the same time; the next one is answered 503
+    /// Subscribers at the same time, at most a quarter of them over plain HTTP; the next one is answered 503
     #[arg(long, env = "TASKWATCH_MAX_CONNECTIONS", default_value = "10000", value_name = "N")]
     pub max_connections: NonZeroUsize,
 
-    /// WebSockets of one subject at the same time; the next one is answered 429
+    /// Connections of one subject at the same time; the next one is answered 429
     #[arg(
         long,
         env = "TASKWATCH_MAX_CONNECTIONS_PER_PRINCIPAL",
@@ -33,7 +33,7 @@ pub struct LimitSettings {
     )]
     pub max_connections_per_principal: NonZeroUsize,
 
-    /// WebSockets from one address at the same time; the next one is answered 429
+    /// Connections of subscribers from one address at the same time; the next one is answered 429
     #[arg(
         long,
         env = "TASKWATCH_MAX_CONNECTIONS_PER_ADDRESS",
@@ -42,11 +42,11 @@ pub struct LimitSettings {
     )]
     pub max_connections_per_address: NonZeroUsize,
 
-    /// New WebSockets a second, and at once; above it they are answered 503
+    /// New connections of subscribers a second, and at once; above it they are answered 503
     #[arg(long, env = "TASKWATCH_CONNECT_RATE", default_value = "500:1000", value_name = "RATE")]
     pub connect_rate: Rate,
 
-    /// Repositories and patterns that one WebSocket may subscribe to
+    /// Repositories and patterns that one connection may subscribe to
     #[arg(long, env = "TASKWATCH_MAX_SUBSCRIPTIONS", default_value = "128", value_name = "N")]
     pub max_subscriptions: NonZeroUsize,
 
@@ -129,6 +129,8 @@ impl LimitSettings {
     pub(crate) fn hub(&self, rest: HubConfig) -> HubConfig {
         HubConfig {
             max_connections: self.max_connections.get(),
+            // As many more may speak HTTP, so that streams leave room for others.
+            max_streams: self.max_connections.get().div_ceil(4),
             max_connections_per_principal: self.max_connections_per_principal.get(),
             max_connections_per_address: self.max_connections_per_address.get(),
             connects: self.connect_rate,

@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::load::{Load, Published};
 use crate::process::{resident, sending};
+use crate::reader::{Reader, Way};
 use crate::report::{Report, mib};
 use crate::socket::Socket;
 
@@ -64,7 +65,7 @@ struct Run<'a> {
     args: &'a Args,
     daemon: Daemon,
     /// Reads, and must miss nothing.
-    healthy: Option<Socket>,
+    healthy: Option<Reader>,
 }
 
 pub(crate) async fn run(args: &Args, report: &mut Report) {
@@ -75,7 +76,7 @@ pub(crate) async fn run(args: &Args, report: &mut Report) {
     ));
     let data = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(data.path()).await;
-    let healthy = Some(Socket::subscribed(daemon.addr(), REPOSITORY).await.unwrap());
+    let healthy = Some(Reader::subscribed(Way::Ws, daemon.addr(), REPOSITORY).await.unwrap());
     let mut run = Run { args, daemon, healthy };
     // The event cache counts once, and not for the dead: it is filled before anything is measured.
     let (large, count) = (60 << 10, CACHE.div_ceil(60 << 10));
@@ -187,13 +188,13 @@ impl Run<'_> {
             phase.samples += usize::from(alive == dead.len());
         }
 
-        let (socket, read) = within("all events at the healthy client", healthy).await.unwrap();
-        self.healthy = Some(socket);
+        let (reader, read) = within("all events at the healthy client", healthy).await.unwrap();
+        self.healthy = Some(reader);
         phase.complete = read == phase.published.seqs;
         phase
     }
 
-    fn read(&mut self, events: usize) -> JoinHandle<(Socket, Vec<Seq>)> {
+    fn read(&mut self, events: usize) -> JoinHandle<(Reader, Vec<Seq>)> {
         let mut healthy = self.healthy.take().expect("it is put back");
         tokio::spawn(async move {
             let read = healthy.events(events).await.unwrap();

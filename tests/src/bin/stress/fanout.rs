@@ -11,8 +11,9 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::load::Load;
+use crate::reader::{Reader, Way};
 use crate::report::Report;
-use crate::socket::{Socket, seq};
+use crate::socket::seq;
 
 const REPOSITORY: &str = "stress/fanout";
 
@@ -21,6 +22,9 @@ pub(crate) struct Args {
     /// Clients, a tenth of them streams of the SDK
     #[arg(long, default_value_t = 1000)]
     clients: usize,
+    /// How many of the others get server-sent events
+    #[arg(long, default_value_t = 0)]
+    sse: usize,
     /// Events to publish
     #[arg(long, default_value_t = 2000)]
     events: usize,
@@ -32,16 +36,23 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn sized(short: bool) -> Self {
         let (clients, events) = if short { (200, 500) } else { (1000, 2000) };
-        Self { clients, events, writers: 64 }
+        Self { clients, sse: 0, events, writers: 64 }
+    }
+
+    /// With server-sent events for every second one.
+    pub(crate) fn mixed(short: bool) -> Self {
+        let args = Self::sized(short);
+        Self { sse: args.clients / 2, ..args }
     }
 }
 
 pub(crate) async fn run(args: &Args, report: &mut Report) {
-    let Args { clients, events, writers } = *args;
+    let Args { clients, sse, events, writers } = *args;
     let streams = clients / 10;
     let raw = clients - streams;
     report.title(format_args!(
-        "fanout: {raw} raw clients and {streams} SDK streams, {events} events by {writers} writers"
+        "fanout: {raw} raw clients, {sse} of them over SSE, and {streams} SDK streams, {events} events by \
+         {writers} writers"
     ));
     let data = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(data.path()).await;
@@ -52,7 +63,8 @@ pub(crate) async fn run(args: &Args, report: &mut Report) {
         if number < streams {
             readers.spawn(read_stream(at, events, ready));
         } else {
-            readers.spawn(read_raw(at, events, ready));
+            let way = if number - streams < sse { Way::Sse } else { Way::Ws };
+            readers.spawn(read_raw(way, at, events, ready));
         }
     }
     within("all clients subscribed", ready.wait()).await;
@@ -86,11 +98,11 @@ pub(crate) async fn run(args: &Args, report: &mut Report) {
     );
 }
 
-async fn read_raw(url: String, events: usize, ready: Arc<Barrier>) -> Vec<Seq> {
+async fn read_raw(way: Way, url: String, events: usize, ready: Arc<Barrier>) -> Vec<Seq> {
     let addr = url.trim_start_matches("http://");
-    let mut socket = Socket::subscribed(addr, REPOSITORY).await.unwrap();
+    let mut reader = Reader::subscribed(way, addr, REPOSITORY).await.unwrap();
     ready.wait().await;
-    socket.events(events).await.unwrap()
+    reader.events(events).await.unwrap()
 }
 
 async fn read_stream(url: String, events: usize, ready: Arc<Barrier>) -> Vec<Seq> {

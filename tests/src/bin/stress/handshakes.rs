@@ -12,8 +12,8 @@ use tokio::time::{interval, sleep};
 
 use crate::http::Http;
 use crate::process::open_files;
+use crate::reader::{Reader, Way};
 use crate::report::Report;
-use crate::socket::Socket;
 
 const REPOSITORY: &str = "stress/handshakes";
 const MAX_HEAD: Duration = Duration::from_secs(12);
@@ -233,11 +233,12 @@ async fn never_finish(stream: TcpStream, kind: Kind) -> Closed {
 /// How long a client takes that connects, subscribes, and waits for a change.
 async fn served(addr: &str, http: &mut Http) -> Duration {
     let started = Instant::now();
-    let mut socket = within("a subscription", Socket::subscribed(addr, REPOSITORY)).await.unwrap();
+    let reader = Reader::subscribed(Way::Ws, addr, REPOSITORY);
+    let mut reader = within("a subscription", reader).await.unwrap();
     let task = json!({ "repository": REPOSITORY, "title": "still served" });
     http.send("POST", "/api/v1/tasks", &task.to_string()).await.unwrap();
     assert_eq!(http.answer().await.unwrap().status, 201);
-    within("an event", socket.events(1)).await.unwrap();
+    within("an event", reader.events(1)).await.unwrap();
     started.elapsed()
 }
 

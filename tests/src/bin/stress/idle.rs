@@ -10,8 +10,9 @@ use tokio::time::sleep;
 
 use crate::load::Load;
 use crate::process::{open_files, resident};
+use crate::reader::{Reader, Way};
 use crate::report::{Report, mib};
-use crate::socket::{Frame, Socket};
+use crate::socket::Frame;
 
 const MAX_PER_CONNECTION: f64 = 12.0 * 1024.0;
 const REPOSITORIES: usize = 100;
@@ -25,11 +26,14 @@ pub(crate) struct Args {
     /// Connections to hold
     #[arg(long, default_value_t = 5000)]
     connections: usize,
+    /// How events come to them
+    #[arg(long, value_enum, default_value_t = Way::Ws)]
+    way: Way,
 }
 
 impl Args {
-    pub(crate) fn sized(short: bool) -> Self {
-        Self { connections: if short { 500 } else { 5000 } }
+    pub(crate) fn sized(short: bool, way: Way) -> Self {
+        Self { connections: if short { 500 } else { 5000 }, way }
     }
 }
 
@@ -44,8 +48,10 @@ struct Stages {
 }
 
 pub(crate) async fn run(args: &Args, report: &mut Report) {
-    let connections = args.connections;
-    report.title(format_args!("idle: {connections} connections, {HEARTBEATS} heartbeats each"));
+    let Args { connections, way } = *args;
+    report.title(format_args!(
+        "idle: {connections} connections ({way:?}), {HEARTBEATS} heartbeats each"
+    ));
     let data = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(data.path()).await;
     let pid = daemon.pid();
@@ -62,8 +68,8 @@ pub(crate) async fn run(args: &Args, report: &mut Report) {
     for number in 0..WARM_UP {
         let addr = daemon.addr().to_owned();
         warm_up.spawn(async move {
-            let mut socket = Socket::subscribed(&addr, &repository(number)).await.unwrap();
-            socket.events(1).await.unwrap();
+            let mut reader = Reader::subscribed(way, &addr, &repository(number)).await.unwrap();
+            reader.events(1).await.unwrap();
         });
     }
     // Some may come too late for one round of events.
@@ -98,7 +104,7 @@ pub(crate) async fn run(args: &Args, report: &mut Report) {
     measure("before");
     let mut sockets = JoinSet::new();
     for number in 0..connections {
-        sockets.spawn(hold(daemon.addr().to_owned(), number, Arc::clone(&stages)));
+        sockets.spawn(hold(way, daemon.addr().to_owned(), number, Arc::clone(&stages)));
     }
     within("all subscribed", stages.subscribed.wait()).await;
     measure("subscribed");
@@ -121,15 +127,15 @@ fn repository(number: usize) -> String {
     format!("stress/idle-{}", number % REPOSITORIES)
 }
 
-async fn hold(addr: String, number: usize, stages: Arc<Stages>) {
+async fn hold(way: Way, addr: String, number: usize, stages: Arc<Stages>) {
     let connecting = stages.connecting.acquire().await.unwrap();
-    let mut socket = Socket::subscribed(&addr, &repository(number)).await.unwrap();
+    let mut reader = Reader::subscribed(way, &addr, &repository(number)).await.unwrap();
     drop(connecting);
     stages.subscribed.wait().await;
     let mut heartbeats = 0;
     let mut informed = false;
     while !informed {
-        match socket.next().await.unwrap() {
+        match reader.next().await.unwrap() {
             Frame::Event(_) => informed = true,
             Frame::Ping => heartbeats += 1,
             _ => {}
@@ -137,18 +143,18 @@ async fn hold(addr: String, number: usize, stages: Arc<Stages>) {
     }
     stages.informed.wait().await;
     while heartbeats < HEARTBEATS {
-        heartbeats += usize::from(matches!(socket.next().await.unwrap(), Frame::Ping));
+        heartbeats += usize::from(matches!(reader.next().await.unwrap(), Frame::Ping));
     }
     // Those who are done early go on to be alive.
     tokio::select! {
         _ = stages.beaten.wait() => {}
-        () = live(&mut socket) => {}
+        () = live(&mut reader) => {}
     }
     stages.measured.wait().await;
 }
 
-async fn live(socket: &mut Socket) {
+async fn live(reader: &mut Reader) {
     loop {
-        socket.next().await.unwrap();
+        reader.next().await.unwrap();
     }
 }

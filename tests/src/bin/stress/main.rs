@@ -18,6 +18,7 @@ mod misbehave;
 mod paused;
 mod process;
 mod quiet;
+mod reader;
 mod report;
 mod returns;
 mod snapshots;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use reader::Way;
 use report::Report;
 
 /// Shows under load what the server and its clients promise.
@@ -96,7 +98,9 @@ async fn main() -> ExitCode {
             kill9::run(&kill9::Args::sized(short), &mut report).await;
             dead_readers::run(&dead_readers::Args::sized(short), &mut report).await;
             fanout::run(&fanout::Args::sized(short), &mut report).await;
-            idle::run(&idle::Args::sized(short), &mut report).await;
+            fanout::run(&fanout::Args::mixed(short), &mut report).await;
+            idle::run(&idle::Args::sized(short, Way::Ws), &mut report).await;
+            idle::run(&idle::Args::sized(short, Way::Sse), &mut report).await;
             paused::run(&paused::Args::sized(short), &mut report).await;
             dead_reader::run(&dead_reader::Args::sized(short), &mut report).await;
             returns::run(&returns::Args::sized(short), &mut report).await;

@@ -25,7 +25,7 @@ pub(crate) struct Socket {
 pub(crate) enum Frame {
     /// An event of a task.
     Event(Seq),
-    /// The heartbeat; it has been answered.
+    /// The heartbeat; where that can be answered, it was.
     Ping,
     /// The subscription is acknowledged.
     Subscribed,
@@ -72,29 +72,11 @@ impl Socket {
         if opcode != TEXT {
             return Err(io::Error::other(format!("opcode {opcode}: {payload:?}")));
         }
-        let text = std::str::from_utf8(&payload).unwrap();
-        // The type stands first, and the cursor before the data.
-        let kind = text.strip_prefix(r#"{"type":""#).unwrap();
-        if kind.starts_with("task.") {
-            let cursor = text.split_once(r#""cursor":""#).unwrap().1;
-            return Ok(Frame::Event(seq(cursor.split_once('"').unwrap().0)));
-        }
-        if kind.starts_with("ping") {
+        let frame = frame(std::str::from_utf8(&payload).unwrap());
+        if matches!(frame, Frame::Ping) {
             self.send(TEXT, br#"{"type":"pong"}"#).await?;
-            return Ok(Frame::Ping);
         }
-        Ok(if kind.starts_with("subscribed") { Frame::Subscribed } else { Frame::Other })
-    }
-
-    /// Reads so many events.
-    pub(crate) async fn events(&mut self, count: usize) -> io::Result<Vec<Seq>> {
-        let mut events = Vec::with_capacity(count);
-        while events.len() < count {
-            if let Frame::Event(seq) = self.next().await? {
-                events.push(seq);
-            }
-        }
-        Ok(events)
+        Ok(frame)
     }
 
     async fn head(&mut self) -> io::Result<String> {
@@ -143,6 +125,21 @@ impl Socket {
         let length = u8::try_from(payload.len()).ok().filter(|length| *length < 126).unwrap();
         let frame = [&[0x80 | opcode, 0x80 | length, 0, 0, 0, 0], payload].concat();
         self.stream.write_all(&frame).await
+    }
+}
+
+/// What an envelope is. The type stands first, and the cursor before the data.
+pub(crate) fn frame(envelope: &str) -> Frame {
+    let kind = envelope.strip_prefix(r#"{"type":""#).unwrap();
+    if kind.starts_with("task.") {
+        let cursor = envelope.split_once(r#""cursor":""#).unwrap().1;
+        Frame::Event(seq(cursor.split_once('"').unwrap().0))
+    } else if kind.starts_with("ping") {
+        Frame::Ping
+    } else if kind.starts_with("subscribed") {
+        Frame::Subscribed
+    } else {
+        Frame::Other
     }
 }
 
