@@ -32,7 +32,13 @@ const EVERYWHERE: [&str; 5] = ["400", "401", "403", "414", "500"];
 #[derive(OpenApi)]
 #[openapi(
     info(title = "taskwatch", description = "Tasks, and every change of them."),
-    paths(hub_paths::websocket, hub_paths::events, hub_paths::changes, hub_paths::schema)
+    paths(
+        hub_paths::websocket,
+        hub_paths::events,
+        hub_paths::changes,
+        hub_paths::schema,
+        hub_paths::mcp
+    )
 )]
 struct Api;
 
