@@ -213,6 +213,7 @@ fn complete(parameter: &mut Value, schema: Value) {
 
 fn complete_responses(operation: &mut Value) {
     let is_open = operation["security"] == json!([{}]);
+    let speaks_json_rpc = operation["operationId"] == "mcp";
     if let Some(body) = operation.get_mut("requestBody") {
         body["required"] = json!(true);
     }
@@ -227,6 +228,9 @@ fn complete_responses(operation: &mut Value) {
             response["description"] = json!(refused(status));
             let schema = json!({"$ref": "#/components/schemas/Problem"});
             response["content"] = json!({PROBLEM_JSON: {"schema": schema}});
+            if speaks_json_rpc {
+                response["content"][JSON] = json!({});
+            }
         }
         if status == "503" || status == "429" {
             response["headers"]["Retry-After"] = json!({});
