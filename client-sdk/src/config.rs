@@ -245,7 +245,8 @@ impl ClientBuilder {
     /// [`WatchError::Closed`](crate::WatchError::Closed).
     ///
     /// A token that is about to run out is renewed while the connection goes on: after four fifths of
-    /// its life, or 30 s before its end, whichever is sooner.
+    /// its life, or 30 s before its end, whichever is sooner. Over plain HTTP, where nothing can be said
+    /// on a connection, it is asked for before every request, and the server ends what has run out.
     ///
     /// Nothing here logs a token. The library below, `tungstenite`, logs whole requests and frames at
     /// the level `trace`: a program that shows those shows its token.

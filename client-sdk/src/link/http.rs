@@ -168,6 +168,7 @@ impl Requests {
                 Some(route) => {
                     self.route = route.clone();
                     self.state = State::Resting(None);
+                    self.pace = None;
                     return Received::Rerouted(route);
                 }
                 None => DialError::Failed(why),

@@ -277,6 +277,7 @@ fn closed(code: CloseCode) -> Meaning {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use taskwatch_protocol::{
         Denied, Envelope, ErrorCode, ErrorMessage, Heartbeat, OnGap, Snapshot,
     };
@@ -499,6 +500,42 @@ mod tests {
         let error = ServerMessage::Error(ErrorMessage::new(ErrorCode::Unsupported, "no"));
         let second = frame(series.frame(Envelope::new(error).encode()));
         assert_eq!(second.id.as_deref(), Some("2"));
+    }
+
+    proptest! {
+        #[test]
+        fn where_answers_end_makes_no_difference(
+            answers in prop::collection::vec((0..9u64, any::<bool>(), any::<bool>()), 1..12),
+        ) {
+            let mut series = Series::default();
+            asks(&mut series, "1", Subscribe::live(patterns(&["foo"])));
+            let mut seen = 0;
+            for (number, (events, pings, closes)) in answers.into_iter().enumerate() {
+                let since = query(&mut series).into_iter().find(|(name, _)| name == "since");
+                // The server knows nothing but what it is asked.
+                let from = since.map_or(0, |(_, cursor)| crate::testing::seq(&Cursor::new(cursor)));
+                prop_assert_eq!(from, seen);
+                let mode = if number == 0 { Mode::Live } else { Mode::Resumed };
+                let first = series.frame(subscribed(mode, &["foo"], Some(from)));
+                prop_assert_eq!(first == Meaning::Alive, number > 0);
+                for seq in from + 1..=from + events {
+                    prop_assert_eq!(series.frame(event(seq)), Meaning::Frame(event(seq)));
+                    seen = seq;
+                }
+                if pings {
+                    let told = frame(series.frame(ping(events, seen))).message;
+                    let whole = Heartbeat { delivered: Some(seen) };
+                    prop_assert_eq!(told, ServerMessage::Ping(whole));
+                }
+                let has_brought = pings || events > 0;
+                prop_assert_eq!(series.has_brought(), has_brought);
+                if closes {
+                    prop_assert_eq!(series.frame(close(4201, None)), Meaning::Next);
+                } else {
+                    prop_assert_eq!(series.end(false) == Meaning::Next, has_brought);
+                }
+            }
+        }
     }
 
     #[test]
