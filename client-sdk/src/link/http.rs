@@ -24,7 +24,7 @@ const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the server may wait for something to tell a poll. The first is answered at once: behind
 /// something that holds answers back it would seem as if nobody were there.
 const WAIT: Duration = Duration::from_secs(25);
-/// From one request to the next, if the answer to the first has brought nothing.
+/// From one request to the next, if the answer to the first has brought no event.
 const PACE: Duration = Duration::from_secs(1);
 
 type Ask = http::Request<Empty<Bytes>>;
@@ -142,7 +142,7 @@ impl Requests {
     }
 
     fn request(&mut self, connection: Option<Connection>) -> Request {
-        let pace = self.pace.take().filter(|_| !self.series.has_brought());
+        let pace = self.pace.take().filter(|_| !self.series.was_worth_it());
         let is_first = !self.series.has_begun();
         let mut query = self.series.query();
         let waits = self.route.transport == Transport::Sse || !is_first;
