@@ -10,7 +10,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use taskwatch_protocol::{ClientFrame, CloseCode};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep, sleep_until, timeout};
 
 use super::Received;
 use super::decoder::{Decoder, Fault, Form};
@@ -150,7 +150,13 @@ impl Requests {
             let wait = if is_first { Duration::ZERO } else { WAIT };
             query += &format!("&wait={}", wait.as_secs());
         }
-        self.pace = waits.then(|| Box::pin(sleep(PACE)));
+        self.pace = waits.then(|| {
+            // From when this one is made.
+            match pace.as_ref().filter(|before| !before.is_elapsed()) {
+                Some(before) => Box::pin(sleep_until(before.deadline() + PACE)),
+                None => Box::pin(sleep(PACE)),
+            }
+        });
         Request {
             dialer: self.dialer.clone(),
             connection,
