@@ -1,6 +1,7 @@
 //! An axum API of your own, with the hub in it.
 //!
-//! `curl -X POST http://ADDR/shout/foo/hello`, while `taskwatch --url http://ADDR --repo foo` runs.
+//! `curl -X POST http://ADDR/shout/foo/hello`, while `taskwatch --url http://ADDR --repo foo` runs, or
+//! `curl -N 'http://ADDR/api/v1/events?repository=foo'`.
 #![expect(clippy::print_stderr, reason = "an example says where it listens")]
 
 use axum::extract::Path;

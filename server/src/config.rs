@@ -44,7 +44,8 @@ pub struct HubConfig {
     /// Connections from one address at the same time, or of one /64 with IPv6; the next one is
     /// answered 429. Those of the own machine are not counted.
     pub max_connections_per_address: usize,
-    /// New connections; who comes too fast is answered 503. Those of the own machine are not counted.
+    /// New connections; who comes too fast is answered 503. Those of the own machine are not counted,
+    /// and no polls: they come as often as there is something to tell.
     pub connects: Rate,
     /// Messages from one peer; above it is closed with 4103, as with the next two.
     pub messages: Rate,

@@ -21,8 +21,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-pub(crate) use admission::NotAdmitted;
 use admission::{Admission, Counted};
+pub(crate) use admission::{NotAdmitted, Over};
 pub(crate) use cache::EventCache;
 pub(crate) use fanout::FanOut;
 use pages::Pages;
@@ -194,6 +194,7 @@ impl Hub {
         &self,
         principal: &Principal,
         address: Option<IpAddr>,
+        over: Over,
     ) -> Result<Place, NotAdmitted> {
         // Taken before it is judged: two who come at once cannot both have the last one.
         let token = self.shared.connections.token();
@@ -201,22 +202,16 @@ impl Hub {
         if !room || self.is_draining() {
             return Err(NotAdmitted::Full);
         }
+        let stream = if over == Over::WebSocket {
+            None
+        } else {
+            let stream = self.shared.streams.clone().try_acquire_owned();
+            Some(stream.map_err(|_| NotAdmitted::Full)?)
+        };
+        let made = (over != Over::Poll).then(|| now().instant);
         let mut admission = lock(&self.shared.admission);
-        let counted = admission.enter(principal.subject(), address, now().instant)?;
-        Ok(Place { hub: self.clone(), counted, stream: None, _token: token })
-    }
-
-    /// The same for one over plain HTTP.
-    pub(crate) fn admit_stream(
-        &self,
-        principal: &Principal,
-        address: Option<IpAddr>,
-    ) -> Result<Place, NotAdmitted> {
-        let stream = self.shared.streams.clone().try_acquire_owned();
-        let stream = stream.map_err(|_| NotAdmitted::Full)?;
-        let mut place = self.admit(principal, address)?;
-        place.stream = Some(stream);
-        Ok(place)
+        let counted = admission.enter(principal.subject(), address, made)?;
+        Ok(Place { hub: self.clone(), counted, _stream: stream, _token: token })
     }
 
     /// A number that grows when what principals may see may have changed.
@@ -323,7 +318,7 @@ impl Hub {
 pub(crate) struct Place {
     hub: Hub,
     counted: Counted,
-    stream: Option<OwnedSemaphorePermit>,
+    _stream: Option<OwnedSemaphorePermit>,
     _token: TaskTrackerToken,
 }
 

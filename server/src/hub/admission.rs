@@ -36,6 +36,16 @@ pub(super) struct Counted {
     pub(super) reads: Option<Arc<Semaphore>>,
 }
 
+/// What a connection is made over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    WebSocket,
+    /// A response that goes on.
+    Stream,
+    /// A response that comes as soon as there is something, and is asked for again then.
+    Poll,
+}
+
 /// Why there may not be one more connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotAdmitted {
@@ -65,12 +75,13 @@ impl Admission {
         }
     }
 
-    /// Counts one more connection, of nobody in particular or of a principal.
+    /// Counts one more connection, of nobody in particular or of a principal. It was `made` now, or
+    /// is one that asks again.
     pub(super) fn enter(
         &mut self,
         subject: Option<&str>,
         address: Option<IpAddr>,
-        now: Instant,
+        made: Option<Instant>,
     ) -> Result<Counted, NotAdmitted> {
         let address = address.filter(|address| !address.to_canonical().is_loopback());
         let address = address.map(Network::of_peer);
@@ -83,7 +94,9 @@ impl Admission {
             return Err(NotAdmitted::Principal(self.per_principal));
         }
         // Last: who has too many, and keeps trying, must not use up what is for all.
-        if address.is_some() && !self.connects.take(now, 1) {
+        if let (Some(_), Some(now)) = (address, made)
+            && !self.connects.take(now, 1)
+        {
             return Err(NotAdmitted::TooFast);
         }
         let mut counted = Counted { address, ..Counted::default() };
@@ -149,13 +162,13 @@ mod tests {
     fn a_principal_has_so_many_connections_from_wherever() {
         let now = Instant::now();
         let mut admission = admission(now);
-        let first = admission.enter(Some("ana"), address("192.0.2.1"), now).unwrap();
-        admission.enter(Some("ana"), address("192.0.2.2"), now).unwrap();
-        let refused = admission.enter(Some("ana"), address("127.0.0.1"), now).unwrap_err();
+        let first = admission.enter(Some("ana"), address("192.0.2.1"), Some(now)).unwrap();
+        admission.enter(Some("ana"), address("192.0.2.2"), Some(now)).unwrap();
+        let refused = admission.enter(Some("ana"), address("127.0.0.1"), Some(now)).unwrap_err();
         assert_eq!(refused, NotAdmitted::Principal(2));
-        admission.enter(Some("ben"), None, now).unwrap();
+        admission.enter(Some("ben"), None, Some(now)).unwrap();
         admission.leave(&first);
-        admission.enter(Some("ana"), None, now).unwrap();
+        admission.enter(Some("ana"), None, Some(now)).unwrap();
     }
 
     #[test]
@@ -163,14 +176,14 @@ mod tests {
         let now = Instant::now();
         let mut admission = admission(now);
         for last in 1..=3 {
-            admission.enter(None, address(&format!("2001:db8::{last}")), now).unwrap();
+            admission.enter(None, address(&format!("2001:db8::{last}")), Some(now)).unwrap();
         }
-        let refused = admission.enter(None, address("2001:db8::9"), now).unwrap_err();
+        let refused = admission.enter(None, address("2001:db8::9"), Some(now)).unwrap_err();
         assert_eq!(refused, NotAdmitted::Address(3));
-        admission.enter(None, address("2001:db8:0:1::9"), now).unwrap();
+        admission.enter(None, address("2001:db8:0:1::9"), Some(now)).unwrap();
         for own in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
             for _ in 0..9 {
-                admission.enter(None, address(own), now).unwrap();
+                admission.enter(None, address(own), Some(now)).unwrap();
             }
         }
     }
@@ -180,11 +193,13 @@ mod tests {
         let now = Instant::now();
         let mut admission = admission(now);
         for last in 1..=5 {
-            admission.enter(None, address(&format!("192.0.2.{last}")), now).unwrap();
+            admission.enter(None, address(&format!("192.0.2.{last}")), Some(now)).unwrap();
         }
         let sixth = address("192.0.2.6");
-        assert_eq!(admission.enter(None, sixth, now).unwrap_err(), NotAdmitted::TooFast);
-        admission.enter(None, sixth, now + Duration::from_secs(1)).unwrap();
+        assert_eq!(admission.enter(None, sixth, Some(now)).unwrap_err(), NotAdmitted::TooFast);
+        admission.enter(None, sixth, Some(now + Duration::from_secs(1))).unwrap();
+        // Who asks again is not one more that comes.
+        admission.enter(None, sixth, None).unwrap();
     }
 
     #[test]
@@ -192,20 +207,20 @@ mod tests {
         let now = Instant::now();
         let mut admission = admission(now);
         for _ in 0..3 {
-            admission.enter(None, address("192.0.2.1"), now).unwrap();
+            admission.enter(None, address("192.0.2.1"), Some(now)).unwrap();
         }
         for _ in 0..9 {
-            let refused = admission.enter(None, address("192.0.2.1"), now).unwrap_err();
+            let refused = admission.enter(None, address("192.0.2.1"), Some(now)).unwrap_err();
             assert_eq!(refused, NotAdmitted::Address(3));
         }
-        admission.enter(None, address("192.0.2.2"), now).unwrap();
+        admission.enter(None, address("192.0.2.2"), Some(now)).unwrap();
     }
 
     #[test]
     fn who_is_gone_is_forgotten() {
         let now = Instant::now();
         let mut admission = admission(now);
-        let counted = admission.enter(Some("ana"), address("192.0.2.1"), now).unwrap();
+        let counted = admission.enter(Some("ana"), address("192.0.2.1"), Some(now)).unwrap();
         admission.leave(&counted);
         assert!(admission.principals.is_empty() && admission.addresses.is_empty());
     }

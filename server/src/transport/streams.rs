@@ -25,6 +25,7 @@ use super::visitor::{Peer, Visitor};
 use crate::access::token_of_header;
 use crate::changes::{self, Changes};
 use crate::clock::now;
+use crate::hub::Over;
 use crate::session::Terms;
 use crate::{Hub, Problem};
 
@@ -72,7 +73,8 @@ async fn answer_poll(hub: &Hub, request: &Parts) -> Result<Response, Problem> {
         return Err(no_state());
     }
     let peer = Peer::of(hub, request);
-    let visitor = Visitor::admit_stream(hub, &peer, token_of_header(&request.headers)).await?;
+    let token = token_of_header(&request.headers);
+    let visitor = Visitor::admit(hub, &peer, token, Over::Poll).await?;
     let span = peer.span(Uuid::new_v4(), &visitor.principal);
     let changes = changes::collect(hub, visitor, subscription, wait).instrument(span).await?;
     Ok(([(CONTENT_TYPE, "application/json")], json(&changes)).into_response())
@@ -105,7 +107,9 @@ async fn stream(
     terms: Terms,
 ) -> Result<Response, Problem> {
     let peer = Peer::of(hub, request);
-    let visitor = Visitor::admit_stream(hub, &peer, token_of_header(&request.headers)).await?;
+    let token = token_of_header(&request.headers);
+    let over = if terms.wait.is_some() { Over::Poll } else { Over::Stream };
+    let visitor = Visitor::admit(hub, &peer, token, over).await?;
     let span = peer.span(Uuid::new_v4(), &visitor.principal);
     let (session, delivery, place) = visitor.begin(hub, Some(terms), subscriptions, now());
     let (sender, body) = body();

@@ -25,7 +25,7 @@ use super::websocket::WebSocket;
 use super::wire::Wire;
 use crate::access::token_of_upgrade;
 use crate::clock::now;
-use crate::hub::{Place, Stop};
+use crate::hub::{Over, Place, Stop};
 use crate::session::Outbox;
 use crate::{Hub, Principal, Problem};
 
@@ -62,13 +62,14 @@ fn check(hub: &Hub, request: &mut Parts) -> Result<Handshake, Problem> {
 /// Finds out who it is, and whether there is room for one more connection of theirs.
 async fn admit(hub: &Hub, request: &Parts, handshake: Handshake) -> Result<Response, Problem> {
     let (peer, headers) = (Peer::of(hub, request), &request.headers);
-    let visitor = match Visitor::admit(hub, &peer, token_of_upgrade(headers)).await {
+    let visitor = match Visitor::admit(hub, &peer, token_of_upgrade(headers), Over::WebSocket).await
+    {
         Ok(visitor) => visitor,
         // A page is not shown a status, only the code of a close.
         Err(refused)
             if refused.status() == StatusCode::UNAUTHORIZED && headers.contains_key(ORIGIN) =>
         {
-            let place = peer.enter(hub, &Principal::anonymous())?;
+            let place = peer.enter(hub, &Principal::anonymous(), Over::WebSocket)?;
             return Ok(turn_away(hub, place, handshake));
         }
         Err(refused) => return Err(refused),

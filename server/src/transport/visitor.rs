@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::access::{client_address, identify};
 use crate::clock::Now;
-use crate::hub::{NotAdmitted, Place};
+use crate::hub::{NotAdmitted, Over, Place};
 use crate::session::{Delivery, Session, Terms};
 use crate::{Hub, Principal, Problem, Token};
 
@@ -31,8 +31,13 @@ impl Peer {
     }
 
     /// A place for a connection of theirs.
-    pub(super) fn enter(&self, hub: &Hub, principal: &Principal) -> Result<Place, Problem> {
-        hub.admit(principal, self.address).map_err(Problem::from)
+    pub(super) fn enter(
+        &self,
+        hub: &Hub,
+        principal: &Principal,
+        over: Over,
+    ) -> Result<Place, Problem> {
+        hub.admit(principal, self.address, over).map_err(Problem::from)
     }
 
     pub(super) fn span(&self, connection_id: Uuid, principal: &Principal) -> Span {
@@ -68,39 +73,23 @@ enum Known {
 }
 
 impl Visitor {
-    /// Finds out who it is, and takes a place for a WebSocket of theirs.
+    /// Finds out who it is, and takes a place for them.
     pub(super) async fn admit(
         hub: &Hub,
         peer: &Peer,
         token: Result<Option<Token>, Problem>,
-    ) -> Result<Self, Problem> {
-        Self::identify(hub, token, |principal| hub.admit(principal, peer.address)).await
-    }
-
-    /// The same for a stream.
-    pub(super) async fn admit_stream(
-        hub: &Hub,
-        peer: &Peer,
-        token: Result<Option<Token>, Problem>,
-    ) -> Result<Self, Problem> {
-        Self::identify(hub, token, |principal| hub.admit_stream(principal, peer.address)).await
-    }
-
-    async fn identify(
-        hub: &Hub,
-        token: Result<Option<Token>, Problem>,
-        enter: impl FnOnce(&Principal) -> Result<Place, NotAdmitted>,
+        over: Over,
     ) -> Result<Self, Problem> {
         let access_changes = hub.access_changes();
         let token = token?;
         let principal = identify(&*hub.config().authenticator, token.as_ref()).await?;
-        let place = enter(&principal)?;
+        let place = peer.enter(hub, &principal, over)?;
         Ok(Self { principal, known: Known::By(token), access_changes, place })
     }
 
     /// Somebody whom the caller knows.
     pub(crate) fn known_elsewhere(hub: &Hub, principal: Principal) -> Result<Self, NotAdmitted> {
-        let place = hub.admit_stream(&principal, None)?;
+        let place = hub.admit(&principal, None, Over::Poll)?;
         let access_changes = hub.access_changes();
         Ok(Self { principal, known: Known::Elsewhere, access_changes, place })
     }

@@ -27,7 +27,7 @@ pub enum Asked {
     Unchanged,
     /// `If-Match` names other versions.
     Conflict,
-    List(Listed),
+    List(Box<Listed>),
 }
 
 /// A list that is asked for.
@@ -72,7 +72,7 @@ pub fn ask(
             }
             _ => {
                 let list = List::from_request_parts(&mut request.into_parts().0, &()).await?;
-                return Ok((Asked::List(Listed(list)), None));
+                return Ok((Asked::List(Box::new(Listed(list))), None));
             }
         };
         let caller = Caller { principal, via: Via::Api };

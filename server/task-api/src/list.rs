@@ -10,7 +10,7 @@ use taskwatch_server::Principal;
 
 pub(crate) use history::HistoryPage;
 pub(crate) use params::{
-    DEFAULT_LIMIT, InvalidQuery, ListParams, MAX_LIMIT, MAX_VALUE_CHARS, MAX_VALUES,
+    DEFAULT_LIMIT, InvalidQuery, ListParams, MAX_LIMIT, MAX_VALUE_CHARS, MAX_VALUES, PATTERN,
 };
 pub(crate) use place::Place;
 

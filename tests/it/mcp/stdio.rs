@@ -19,7 +19,11 @@ struct Bridge {
 
 impl Bridge {
     fn start(url: &str, args: &[&str]) -> Self {
-        let mut child = Command::new(binary("taskwatchd"))
+        let mut command = Command::new(binary("taskwatchd"));
+        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+            command.env_remove(name).env_remove(name.to_ascii_lowercase());
+        }
+        let mut child = command
             .args(["mcp", "--url", url])
             .args(args)
             .env_remove("TASKWATCH_TOKEN")

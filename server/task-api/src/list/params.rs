@@ -19,7 +19,7 @@ pub(crate) const MAX_VALUE_CHARS: usize = 255;
 pub(crate) const MAX_VALUES: usize = 32;
 
 /// A repository's name, or a pattern of names.
-const PATTERN: &str = "^([*]|[A-Za-z0-9][A-Za-z0-9._/@:+~-]*(/[*])?)$";
+pub(crate) const PATTERN: &str = "^([*]|[A-Za-z0-9][A-Za-z0-9._/@:+~-]*(/[*])?)$";
 
 /// What is asked for, before it was looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

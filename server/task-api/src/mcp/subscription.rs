@@ -1,14 +1,16 @@
 //! Who wants to be told of tasks and repositories, as revisions from 2026-07-28 do it: one request whose
 //! answer is a stream.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use rmcp::ErrorData;
 use rmcp::model::SubscriptionFilter;
 use rmcp::service::SubscriptionContext;
-use serde_json::Value;
+use serde::Deserialize;
 use taskwatch_protocol::{Pattern, RepositoryName};
 use taskwatch_server::{Changes, ChangesError, ChangesRequest, LogEvent};
+use uuid::Uuid;
 
 use super::Asker;
 use super::resources::{Named, unavailable};
@@ -26,19 +28,41 @@ struct Wanted {
     repository: RepositoryName,
 }
 
-impl Wanted {
-    fn is_touched_by(&self, event: &LogEvent) -> bool {
-        let is_its_task = || match &self.named {
-            Named::Repository(_) => true,
-            Named::Task(id) => task_of(event).is_some_and(|task| task == id.to_string()),
-        };
-        *event.repository() == self.repository && is_its_task()
+/// What some events are about.
+#[derive(Debug, Default)]
+struct Touched {
+    repositories: HashSet<RepositoryName>,
+    tasks: HashSet<Uuid>,
+}
+
+impl FromIterator<LogEvent> for Touched {
+    fn from_iter<I: IntoIterator<Item = LogEvent>>(events: I) -> Self {
+        #[derive(Deserialize)]
+        struct Envelope {
+            data: About,
+        }
+        #[derive(Deserialize)]
+        struct About {
+            task_id: Uuid,
+        }
+        let mut touched = Self::default();
+        for event in events {
+            touched.repositories.insert(event.repository().clone());
+            if let Ok(Envelope { data }) = serde_json::from_slice(event.envelope()) {
+                touched.tasks.insert(data.task_id);
+            }
+        }
+        touched
     }
 }
 
-fn task_of(event: &LogEvent) -> Option<String> {
-    let envelope: Value = serde_json::from_slice(event.envelope()).ok()?;
-    envelope["data"]["task_id"].as_str().map(str::to_owned)
+impl Touched {
+    fn holds(&self, named: &Named) -> bool {
+        match named {
+            Named::Task(id) => self.tasks.contains(id),
+            Named::Repository(name) => self.repositories.contains(name),
+        }
+    }
 }
 
 impl Asker {
@@ -86,10 +110,8 @@ impl Asker {
                 match self.mcp.hub.changes(self.principal.clone(), request).await {
                     Ok(Changes { events, cursor }) => {
                         since = Some(cursor);
-                        let touched = |wanted: &&Wanted| {
-                            events.iter().any(|event| wanted.is_touched_by(event))
-                        };
-                        wanted.iter().filter(touched).collect()
+                        let touched = Touched::from_iter(events);
+                        wanted.iter().filter(|wanted| touched.holds(&wanted.named)).collect()
                     }
                     Err(ChangesError::Reset(_)) => {
                         since = None;

@@ -12,8 +12,8 @@ use axum::response::IntoResponse;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
-use taskwatch_protocol::schema::tidy;
-use taskwatch_protocol::{ErrorCode, Task};
+use taskwatch_protocol::schema::{TaskEventFrame, tidy};
+use taskwatch_protocol::{Cursor, ErrorCode, Task};
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Described;
 
@@ -22,7 +22,7 @@ use super::lists::{EventList, TaskList};
 use super::request::JSON;
 use super::{TASKS, hub_paths};
 use crate::change::{Batch, NewTask, TaskPatch};
-use crate::list::ListParams;
+use crate::list::{ListParams, PATTERN};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -79,6 +79,49 @@ struct Problem {
     operation: Option<u32>,
 }
 
+/// Events, and where to go on.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "a shape")]
+struct Changes {
+    events: Vec<TaskEventFrame>,
+    /// The `since` of the next request, also where there are no events.
+    cursor: Cursor,
+}
+
+/// The query of those who follow events.
+fn follow(name: &str) -> Value {
+    let patterns = json!({
+        "type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": PATTERN},
+        "maxItems": 128,
+    });
+    let (mut schema, description) = match name {
+        "repository" => (patterns, "Names, prefixes such as github.com/acme/*, or *."),
+        "snapshot_of" => (patterns, "The same, with their state first."),
+        "since" | "Last-Event-ID" => {
+            (json!({"type": "string"}), "The cursor behind which events are wanted.")
+        }
+        "types" => (
+            json!({"type": "string", "examples": ["task.created,task.updated"]}),
+            "Kinds of events, with commas between.",
+        ),
+        "snapshot" => (json!({"type": "boolean"}), "Whether the state comes first."),
+        "on_gap" => (
+            json!({"type": "string", "enum": ["snapshot", "live", "error"]}),
+            "What to do if the cursor does not hold.",
+        ),
+        "wait" => (
+            json!({"type": "integer", "minimum": 0, "maximum": 60, "default": 25}),
+            "Seconds to wait for an event.",
+        ),
+        _ => (
+            json!({"type": "string", "pattern": "^[vV]?1([.][0-9]+){0,2}$"}),
+            "The version of the protocol: 1.",
+        ),
+    };
+    schema["description"] = json!(description);
+    schema
+}
+
 fn finished(mut document: Value) -> Value {
     let mut generator = SchemaSettings::draft2020_12()
         .with(|settings| settings.definitions_path = "/components/schemas".into())
@@ -97,9 +140,13 @@ fn finished(mut document: Value) -> Value {
     });
     let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     for operation in paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+        let follows = operation["tags"] == json!(["events"]);
         let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
         for parameter in parameters.into_iter().flatten() {
-            complete_parameter(parameter, &filters["properties"]);
+            let name = parameter["name"].as_str().unwrap_or_default();
+            let schema =
+                if follows { follow(name) } else { described(name, &filters["properties"]) };
+            complete(parameter, schema);
         }
         complete_responses(operation);
     }
@@ -124,13 +171,13 @@ fn refer_to(generator: &mut SchemaGenerator) {
         generator.subschema_for::<TaskList>(),
         generator.subschema_for::<EventList>(),
         generator.subschema_for::<Problem>(),
+        generator.subschema_for::<Changes>(),
     );
 }
 
-/// Gives a parameter what its name stands for.
-fn complete_parameter(parameter: &mut Value, filters: &Value) {
-    let name = parameter["name"].as_str().unwrap_or_default();
-    let schema = match name {
+/// What the name of a parameter stands for.
+fn described(name: &str, filters: &Value) -> Value {
+    match name {
         "id" => json!({"type": "string", "format": "uuid", "description": "The task."}),
         "If-Match" => json!({
             "type": "string", "examples": ["\"v7\""],
@@ -146,7 +193,10 @@ fn complete_parameter(parameter: &mut Value, filters: &Value) {
                             within 24 hours, and answered alike.",
         }),
         name => filters[name].clone(),
-    };
+    }
+}
+
+fn complete(parameter: &mut Value, schema: Value) {
     parameter["description"] = schema["description"].clone();
     if schema["type"] == "array" {
         parameter["explode"] = json!(true);
