@@ -29,7 +29,7 @@ pub enum Asked {
     Conflict,
     List(Box<Listed>),
     /// What becomes of each operation, if all are about the task as it is.
-    Batch(Vec<Asked>),
+    Batch(Vec<Self>),
     /// Events on a page, and the number of the one it begins behind.
     History {
         limit: usize,
