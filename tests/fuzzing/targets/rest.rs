@@ -185,7 +185,7 @@ fn batch(before: &Task, all: &[Asked], body: &[u8]) {
         match asked {
             Asked::Event(event) => {
                 assert!(version.is_none_or(|version| version == VERSION as f64), "{operation}");
-                let said = match &*operation["op"].as_str().expect("a word") {
+                let said = match operation["op"].as_str().expect("a word") {
                     "create" => &operation["task"],
                     _ => &operation["patch"],
                 };
