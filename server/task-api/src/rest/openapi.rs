@@ -27,12 +27,18 @@ use crate::list::{ListParams, PATTERN};
 const PROBLEM_JSON: &str = "application/problem+json";
 
 /// What every route may refuse, beside what it names itself.
-const EVERYWHERE: [&str; 4] = ["400", "401", "403", "500"];
+const EVERYWHERE: [&str; 5] = ["400", "401", "403", "414", "500"];
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "taskwatch", description = "Tasks, and every change of them."),
-    paths(hub_paths::websocket, hub_paths::events, hub_paths::changes, hub_paths::schema)
+    paths(
+        hub_paths::websocket,
+        hub_paths::events,
+        hub_paths::changes,
+        hub_paths::schema,
+        hub_paths::mcp
+    )
 )]
 struct Api;
 
@@ -243,6 +249,7 @@ fn refused(status: &str) -> &'static str {
         "410" => "The position does not hold",
         "412" => "The task has another version by now",
         "413" => "The body, the task or the batch is too large",
+        "414" => "The path with its query is too long",
         "415" => "The body has another media type",
         "422" => "What is asked for cannot be, or the Idempotency-Key belongs to another request",
         "426" => "This takes an upgrade to a WebSocket, and a version that is served",
