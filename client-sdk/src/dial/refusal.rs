@@ -47,6 +47,12 @@ impl Refusal {
         self.is_block() && !matches!(self.status, 502..=504)
     }
 
+    /// Whether it is about the address of the request, not about who asks or what for. An older server
+    /// has fewer ways, and not all that a message can ask for has room in an address.
+    pub(crate) fn is_about_the_way(&self) -> bool {
+        matches!(self.status, 404 | 405 | 414)
+    }
+
     /// What our own server means by it.
     fn word(&self) -> Option<&ErrorCode> {
         let is_ours = |code: &&ErrorCode| code.is_known() && **code != ErrorCode::UpgradeRequired;
