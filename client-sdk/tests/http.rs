@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use taskwatch_client::protocol::{
@@ -351,6 +351,31 @@ async fn a_stream_that_is_held_back_is_followed_by_polls_on_one_connection() {
          server-sent events are held back: nothing came in 2s"
     );
     assert_eq!(events, [at(2), at(3), at(5), at(6)]);
+}
+
+/// Something in between may answer at once what the server would wait for.
+#[tokio::test]
+async fn polls_that_bring_nothing_do_not_follow_each_other_at_once() {
+    let server = Server::new().await;
+    let mut updates = server.watch(TransportChoice::LongPoll);
+    let serve = async {
+        let mut peer = server.accept().await;
+        peer.answers("repository=foo&wait=0", &[subscribed(Mode::Live, 1), ping(0, 1)]).await;
+        assert!(peer.next().await);
+        #[expect(clippy::disallowed_methods, reason = "a busy machine only makes it longer")]
+        let begin = Instant::now();
+        for _ in 0..2 {
+            let nothing = [subscribed(Mode::Resumed, 1), ping(0, 1)];
+            peer.answers("repository=foo&since=c-1&wait=25", &nothing).await;
+            assert!(peer.next().await);
+        }
+        begin.elapsed()
+    };
+    let watch = async { while updates.next().await.unwrap().is_ok() {} };
+    tokio::select! {
+        took = serve => assert!(took >= Duration::from_millis(1_500), "{took:?}"),
+        () = watch => panic!("it has ended"),
+    }
 }
 
 #[tokio::test]

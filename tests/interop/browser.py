@@ -10,7 +10,6 @@ cannot go on from where it is, must be told so, and stop.
 
 import http.server
 import json
-import os
 import pathlib
 import random
 import selectors
@@ -20,8 +19,9 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import takewhile
 
-from daemon import Daemon, Refused, Rest, await_
+from daemon import Daemon, Refused, Rest, await_, end_all, spawn
 
 CUTS = 4
 PAGE = """<!doctype html><title>An EventSource</title><script>
@@ -153,62 +153,56 @@ def main(taskwatchd: str, chromium: str, scratch: pathlib.Path) -> None:
     page = Page(events)
     address = f"http://127.0.0.1:{page.server_address[1]}/"
     flags = ["--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={scratch}/profile"]
-    browser = subprocess.Popen([chromium, *flags, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    spawn([chromium, *flags, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     done, acknowledged, begin = threading.Event(), [], time.monotonic()
     writers = [
         threading.Thread(target=load, args=(daemon, f"page/{n}", done, acknowledged), daemon=True)
         for n in range(2)
     ]
-    try:
-        await_("an EventSource that is open", lambda: opened(page) == 1)
-        for writer in writers:
-            writer.start()
+    await_("an EventSource that is open", lambda: opened(page) == 1)
+    for writer in writers:
+        writer.start()
 
-        def goes_on():
-            """The page gets what is new."""
-            goal = len(page.events()) + 20
-            await_("events in the page", lambda: len(page.events()) >= goal)
+    def goes_on():
+        """The page gets what is new."""
+        goal = len(page.events()) + 20
+        await_("events in the page", lambda: len(page.events()) >= goal)
 
-        for number in range(CUTS + 2):
-            goes_on()
-            times = opened(page)
-            if number == 1:
-                daemon.kill()
-                daemon.start()
-            elif number == 3:
-                daemon.stop()
-                daemon.start()
-            else:
-                proxy.cut()
-            await_("an EventSource that is open again", lambda: opened(page) > times)
+    for number in range(CUTS + 2):
         goes_on()
-        done.set()
-        for writer in writers:
-            writer.join(60)
-        log = daemon.log("page/")[1:]
-        await_("all events in the page", lambda: len(page.events()) >= len(log))
-        if page.events() != log:
-            at = next(n for n, pair in enumerate(zip(page.events(), log)) if pair[0] != pair[1])
-            raise SystemExit(f"the page has other events than the log from number {at + 1} on")
-        if not set(acknowledged) <= {json.loads(event)["cursor"] for event in log}:
-            raise SystemExit("a change that was acknowledged is not in the log")
-        took, times = time.monotonic() - begin, opened(page)
-
-        # The data is lost: where the page is, is nowhere in the new log.
-        daemon.kill()
-        daemon.data = scratch / "other"
-        daemon.start()
-        await_("an EventSource that has stopped", lambda: page.told[-1] == {"type": "error", "stopped": True})
-        last = [entry for entry in page.told if entry["type"] == "subscribed"][-1]
-        said = json.loads(last["data"])["data"]
-        if (last["id"], said["mode"], said["reason"]) != ("end", "reset", "incarnation"):
-            raise SystemExit(f"told of the loss with {last}")
-        daemon.stop()
-    finally:
-        browser.kill()
-        browser.wait()
-        if daemon.process.poll() is None:
+        times = opened(page)
+        if number == 1:
             daemon.kill()
+            daemon.start()
+        elif number == 3:
+            daemon.stop()
+            daemon.start()
+        else:
+            proxy.cut()
+        await_("an EventSource that is open again", lambda: opened(page) > times)
+    goes_on()
+    done.set()
+    for writer in writers:
+        writer.join(60)
+    log = daemon.log("page/")[1:]
+    await_("all events in the page", lambda: len(page.events()) >= len(log))
+    if page.events() != log:
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(page.events(), log))
+        raise SystemExit(f"the page has other events than the log behind number {len(list(alike))}")
+    if not set(acknowledged) <= {json.loads(event)["cursor"] for event in log}:
+        raise SystemExit("a change that was acknowledged is not in the log")
+    took, times = time.monotonic() - begin, opened(page)
+
+    # The data is lost: where the page is, is nowhere in the new log.
+    daemon.kill()
+    daemon.data = scratch / "other"
+    daemon.start()
+    await_("an EventSource that has stopped", lambda: page.told[-1] == {"type": "error", "stopped": True})
+    last = [entry for entry in page.told if entry["type"] == "subscribed"][-1]
+    said = json.loads(last["data"])["data"]
+    if (last["id"], said["mode"], said["reason"]) != ("end", "reset", "incarnation"):
+        raise SystemExit(f"told of the loss with {last}")
+    daemon.stop()
     print(
         f"browser: EventSource read {len(log)} events in {took:.1f} s, alike with the log, over {CUTS} cuts, a kill and a"
         f" restart ({times} connections); told of a loss it stopped by itself"
@@ -221,4 +215,7 @@ def opened(page: Page) -> int:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        main(sys.argv[1], sys.argv[2], pathlib.Path(folder))
+        try:
+            main(sys.argv[1], sys.argv[2], pathlib.Path(folder))
+        finally:
+            end_all()

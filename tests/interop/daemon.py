@@ -21,6 +21,21 @@ def await_(what: str, holds, seconds: float = 60):
     return found
 
 
+PROCESSES: list[subprocess.Popen] = []
+
+
+def spawn(command: list[str], **pipes) -> subprocess.Popen:
+    process = subprocess.Popen(command, **pipes)
+    PROCESSES.append(process)
+    return process
+
+
+def end_all() -> None:
+    """Ends whatever was started and still runs."""
+    for process in PROCESSES:
+        process.kill()
+
+
 class Daemon:
     """The server, on a port that stays its own over restarts once it has one."""
 
@@ -32,7 +47,7 @@ class Daemon:
     def start(self) -> None:
         listen = f"127.0.0.1:{self.port}"
         command = [self.binary, "--listen", listen, "--data", str(self.data), *self.flags]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.process = spawn(command, stderr=subprocess.PIPE, text=True)
         line = self.process.stderr.readline()
         if not line.startswith("listening on "):
             raise SystemExit(f"{command}: {line}{self.process.stderr.read()}")

@@ -18,18 +18,20 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import websockets
 
-from daemon import Daemon, Mcp, Rest, await_, write
+from daemon import Daemon, Mcp, Rest, await_, end_all, spawn, write
 
 CHANGES = 1000
 CUTS = 20
 # At most, between two changes of a writer: the load is to last for some seconds.
 PAUSE = 0.1
 PATTERN = "fleet/*"
-PATIENCE = 120
+# In seconds, once everything is written.
+PATIENCE = 30
 
 
 def is_event(envelope: str) -> bool:
@@ -40,19 +42,33 @@ def cursor_of(envelope: str) -> str:
     return json.loads(envelope)["cursor"]
 
 
-async def websocket(url: str, since: str, started: threading.Event) -> list[str]:
-    events = []
-    address = url.replace("http", "ws") + "/ws"
-    async with websockets.connect(address, subprotocols=["taskwatch.v1"]) as socket:
-        data = {"repositories": [PATTERN], "since": since}
-        await socket.send(json.dumps({"type": "subscribe", "data": data}))
-        while len(events) < CHANGES:
-            frame = await socket.recv()
-            if frame.startswith('{"type":"subscribed"'):
-                started.set()
-            if is_event(frame):
-                events.append(frame)
-    return events
+class Reader(threading.Thread):
+    """One of those who read. What it has so far can be looked at, also if it never gets further."""
+
+    def __init__(self, name: str, follow, *arguments):
+        super().__init__(name=name, daemon=True)
+        self.events: list[str] = []
+        self.follow, self.arguments = follow, arguments
+        self.start()
+
+    def run(self) -> None:
+        self.follow(self.events, *self.arguments)
+
+
+def websocket(events: list[str], url: str, since: str, started: threading.Event) -> None:
+    async def follow():
+        address = url.replace("http", "ws") + "/ws"
+        async with websockets.connect(address, subprotocols=["taskwatch.v1"]) as socket:
+            data = {"repositories": [PATTERN], "since": since}
+            await socket.send(json.dumps({"type": "subscribe", "data": data}))
+            while len(events) < CHANGES:
+                frame = await socket.recv()
+                if frame.startswith('{"type":"subscribed"'):
+                    started.set()
+                if is_event(frame):
+                    events.append(frame)
+
+    asyncio.run(follow())
 
 
 class Curl:
@@ -64,7 +80,7 @@ class Curl:
             command += ["-d", f"since={since}"]
         if last is not None:
             command += ["-H", f"Last-Event-ID: {last}"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self.process = spawn(command, stdout=subprocess.PIPE)
 
     def frames(self):
         """Each frame that arrives whole, as its fields."""
@@ -96,21 +112,19 @@ def take(frame: dict, events: list[str]) -> None:
         events.append(frame["data"])
 
 
-def curl(url: str, since: str, started: threading.Event) -> list[str]:
+def curl(events: list[str], url: str, since: str, started: threading.Event) -> None:
     """Read without a break."""
-    events, stream = [], Curl(url, since)
+    stream = Curl(url, since)
     for frame in stream.frames():
         started.set()
         take(frame, events)
         if len(events) == CHANGES:
-            break
-    stream.kill()
-    return events
+            return stream.kill()
 
 
-def cut_curl(url: str, since: str, dice: random.Random, cuts: list[int]) -> list[str]:
+def cut_curl(events: list[str], url: str, since: str, dice: random.Random, cuts: list[int]) -> None:
     """Killed at any moment, also in the middle of a frame; what it had not handed over comes again."""
-    events, last = [], None
+    last = None
     while len(events) < CHANGES:
         stream = Curl(url, since if last is None else None, last)
         killer = threading.Timer(dice.uniform(0, 0.3), stream.process.kill)
@@ -126,16 +140,13 @@ def cut_curl(url: str, since: str, dice: random.Random, cuts: list[int]) -> list
         stream.kill()
         if len(events) < CHANGES:
             cuts.append(len(events))
-    return events
 
 
-def watcher(binary: str, url: str, since: str, transport: str) -> list[str]:
+def watcher(events: list[str], binary: str, url: str, since: str, transport: str) -> None:
     command = [binary, "--url", url, "--repo", PATTERN, "--since", since, "--count", str(CHANGES)]
-    command += ["--transport", transport, "-o", "json"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-    if run.returncode != 0:
-        raise SystemExit(f"{command}: {run.returncode}\n{run.stderr}")
-    return run.stdout.splitlines()
+    process = spawn([*command, "--transport", transport, "-o", "json", "-q"], stdout=subprocess.PIPE)
+    events.extend(line.decode().rstrip("\n") for line in process.stdout)
+    process.wait()
 
 
 def pages(url: str, since: str) -> list[str]:
@@ -146,7 +157,7 @@ def pages(url: str, since: str) -> list[str]:
         with urllib.request.urlopen(f"{url}/api/v1/changes?{query}") as answer:
             text = answer.read().decode()
         page = json.loads(text)
-        if not page["events"]:
+        if not page["events"] or len(events) > CHANGES:
             return events
         since, at, read = page["cursor"], text.index('"events":[') + len('"events":['), 0
         while read < len(page["events"]):
@@ -161,7 +172,7 @@ def same(name: str, events: list[str], log: list[str], *, as_json: bool = False)
         events, log = ([json.loads(envelope) for envelope in of] for of in (events, log))
     for at, (read, logged) in enumerate(zip(events, log)):
         if read != logged:
-            raise SystemExit(f"{name}: event {at + 1} is\n{read}\nand in the log\n{logged}")
+            raise SystemExit(f"{name}: event {at + 1} of {len(events)} is\n{read}\nand in the log\n{logged}")
     if len(events) != len(log):
         raise SystemExit(f"{name}: {len(events)} events, and {len(log)} in the log")
 
@@ -177,54 +188,70 @@ def main(taskwatchd: str, taskwatch: str, scratch: str) -> None:
     before = len(daemon.log("fleet/"))
 
     started, cuts = [threading.Event(), threading.Event()], []
+    python = Reader("websockets", websocket, url, since, started[0])
+    plain = Reader("curl", curl, url, since, started[1])
+    for reader in started:
+        await_("a subscription", reader.is_set)
+    begin = time.monotonic()
     with ThreadPoolExecutor() as pool:
-        python = pool.submit(lambda: asyncio.run(websocket(url, since, started[0])))
-        plain = pool.submit(curl, url, since, started[1])
-        for reader in started:
-            if not reader.wait(30):
-                raise SystemExit("a reader does not get as far as subscribing")
-        begin = time.monotonic()
         writers = [
             pool.submit(write, api(daemon.port), f"fleet/{n}", CHANGES // 4, PAUSE, random.Random(dice.random()))
             for n, api in enumerate([Rest, Mcp, Rest, Mcp])
         ]
-        cut = pool.submit(cut_curl, url, since, random.Random(dice.random()), cuts)
+        cut = Reader("curl that is killed", cut_curl, url, since, random.Random(dice.random()), cuts)
         # These begin while the log grows, so that they read it, catch up, and go on live.
-        watchers = {}
+        watchers = []
         for transport in ["ws", "sse", "poll"]:
             goal = before + dice.randrange(50, 600)
-            await_("writers", lambda: len(daemon.log("fleet/")) >= goal or failed(writers))
-            watchers[transport] = pool.submit(watcher, taskwatch, url, since, transport)
-        acknowledged = [cursor for writer in writers for cursor in writer.result(PATIENCE)]
-        took = time.monotonic() - begin
-        during = len(cuts)
+            await_("changes", lambda: len(daemon.log("fleet/")) >= goal or any(map(failed, writers)))
+            watchers.append(Reader(f"taskwatch over {transport}", watcher, taskwatch, url, since, transport))
+        acknowledged = [cursor for writer in writers for cursor in writer.result()]
+    took, during = time.monotonic() - begin, len(cuts)
 
-        log = daemon.log("fleet/")[before:]
-        if len(log) != CHANGES or not set(acknowledged) <= {cursor_of(event) for event in log}:
-            raise SystemExit(f"the log has {len(log)} events, or not all that was acknowledged")
-        by = [json.loads(event)["data"]["changed_by"] for event in log]
-        if by.count("api") + by.count("mcp") != CHANGES or min(by.count("api"), by.count("mcp")) < 400:
-            raise SystemExit(f"who changed what: {set(by)}")
-        same("/api/v1/changes", pages(url, since), log)
-        same("websockets", python.result(PATIENCE), log)
-        same("curl", plain.result(PATIENCE), log)
-        same("curl that is killed", cut.result(PATIENCE), log)
-        for transport, reader in watchers.items():
-            same(f"taskwatch over {transport}", reader.result(PATIENCE), log, as_json=True)
+    log = daemon.log("fleet/")[before:]
+    if len(log) != CHANGES or not set(acknowledged) <= {cursor_of(event) for event in log}:
+        raise SystemExit(f"the log has {len(log)} events, or not all that was acknowledged")
+    by = Counter(json.loads(event)["data"]["changed_by"] for event in log)
+    if set(by) != {"api", "mcp"} or min(by.values()) < CHANGES // 3:
+        raise SystemExit(f"who changed what: {by}")
+    deadline = time.monotonic() + PATIENCE
+    for reader in [python, plain, cut, *watchers]:
+        reader.join(max(0, deadline - time.monotonic()))
+    same("/api/v1/changes", pages(url, since), log)
+    for reader in [python, plain, cut]:
+        same(reader.name, reader.events, log)
+    for reader in watchers:
+        same(reader.name, reader.events, log, as_json=True)
     daemon.stop()
     if during < CUTS:
         raise SystemExit(f"curl was killed only {during} times during the load")
     print(
-        f"readers: {CHANGES} changes ({by.count('api')} over REST, {by.count('mcp')} over MCP) in {took:.1f} s;"
-        f" read alike by websockets, curl, taskwatch over {', '.join(watchers)}, and a curl"
-        f" killed {len(cuts)} times, {during} of them during the load"
+        f"readers: {CHANGES} changes ({by['api']} over REST, {by['mcp']} over MCP) in {took:.1f} s;"
+        f" read alike by websockets, curl, taskwatch over ws, sse and poll, and a curl killed {len(cuts)} times,"
+        f" {during} of them during the load"
     )
 
 
-def failed(writers) -> bool:
-    return any(writer.done() and writer.exception() for writer in writers)
+def failed(writer) -> bool:
+    return writer.done() and writer.exception() is not None
+
+
+def selftest() -> None:
+    """What is not the same is noticed."""
+    log = [json.dumps({"cursor": cursor, "data": cursor}) for cursor in "abc"]
+    for spoilt in (log[:2], log[1:], [*log, log[2]], [log[0], log[0], *log[1:]], log[::-1], [*log[:2], "{}"]):
+        for as_json in (False, True):
+            try:
+                same("", spoilt, log, as_json=as_json)
+            except SystemExit:
+                continue
+            raise SystemExit(f"taken for the same: {spoilt} and {log}")
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        main(*sys.argv[1:3], scratch)
+    selftest()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        try:
+            main(*sys.argv[1:3], folder)
+        finally:
+            end_all()

@@ -330,6 +330,35 @@ async fn a_poll_is_answered_at_once_with_what_there_is_and_no_more_than_fits() {
 }
 
 #[tokio::test]
+async fn who_leaves_while_it_waits_leaves_nothing_behind() {
+    let server = Embedded::start(HubConfig::default()).await;
+    let since = head(&server.url).await;
+    for lines in [false, true] {
+        let query = format!("repository=foo&wait=60&since={since}");
+        let mut request = get(&server.url, CHANGES, &query);
+        if lines {
+            request = request.header("accept", "application/jsonl");
+        }
+        // The head of an answer in lines comes at once.
+        let poll = tokio::spawn(async { send(request).await.text().await });
+        let waits = async {
+            while server.hub.stats().streams == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        within("a poll that waits", waits).await;
+        poll.abort();
+        empty(&server).await;
+    }
+    for _ in 0..20 {
+        drop(stream(&server.url, "repository=foo").await);
+        server.created("foo", "traffic");
+    }
+    empty(&server).await;
+    assert_eq!(server.hub.stats().streams, 0);
+}
+
+#[tokio::test]
 async fn refusals_say_why() {
     let server = Embedded::start(HubConfig { max_streams: 1, ..HubConfig::default() }).await;
     let get = |path: &str, query: &str| get(&server.url, path, query);

@@ -11,6 +11,7 @@ mod fan_out;
 mod frames;
 mod hostile_text;
 mod http_streams;
+mod if_match;
 mod jwt;
 mod lifecycle;
 mod limits;

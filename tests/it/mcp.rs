@@ -102,12 +102,11 @@ async fn every_tool_works_in_every_revision() {
             {"op": "delete", "id": id},
         ]);
         let batch = done("batch_tasks", json!({"operations": operations})).await;
-        let results = batch["results"].as_array().unwrap();
-        assert_eq!((&results[1]["id"], &results[2]["task"]), (id, &Value::Null));
-        assert_eq!(batch["cursor"], results[2]["cursor"]);
+        let tasks = batch["tasks"].as_array().unwrap();
+        assert_eq!((&tasks[1]["id"], &tasks[2]), (id, &Value::Null));
         let error = agent.refused("batch_tasks", json!({"operations": operations})).await;
         assert_eq!((&error["code"], &error["operation"]), (&json!("not_found"), &json!(1)));
-        let second = json!({"id": results[0]["id"], "if_match": 1});
+        let second = json!({"id": tasks[0]["id"], "if_match": 1});
         let deleted = done("delete_task", second.clone()).await;
         assert_eq!(refused("delete_task", second).await, "not_found");
 
@@ -175,6 +174,19 @@ async fn what_a_caller_can_mend_is_an_answer_and_what_is_broken_an_error() {
         (large.status().as_u16(), &large.json::<Value>().await.unwrap()["code"]),
         (413, &json!("too_large"))
     );
+    for (header, value, status, code) in [
+        ("accept", "application/json", 406, "bad_message"),
+        ("content-type", "text/plain", 415, "unsupported_media_type"),
+        ("mcp-protocol-version", "1999-01-01", 400, "bad_message"),
+    ] {
+        let agent = Agent::speaking(Rest::new(server.url()), None);
+        let mut request = agent.request("ping", json!({})).build().unwrap();
+        request.headers_mut().insert(header, value.parse().unwrap());
+        let response = taskwatch_tests::http().execute(request).await.unwrap();
+        assert_eq!(response.status(), status, "{header}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json", "{header}");
+        assert_eq!(response.json::<Value>().await.unwrap()["code"], code, "{header}");
+    }
     let get = Rest::new(server.url()).request("GET", "/mcp").send().await.unwrap();
     assert_eq!(
         (get.status().as_u16(), &get.json::<Value>().await.unwrap()["code"]),

@@ -93,7 +93,7 @@ async def every_tool(client):
             {"op": "update", "id": task["id"], "patch": {"assignee": "ana"}},
         ],
     )
-    second = batch["results"][0]["id"]
+    second = batch["tasks"][0]["id"]
     changed("created", second, 1)
     changed("updated", task["id"], 3)
     error = await refused(

@@ -10,7 +10,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use taskwatch_protocol::{ClientFrame, CloseCode};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep, sleep_until, timeout};
 
 use super::Received;
 use super::decoder::{Decoder, Fault, Form};
@@ -24,7 +24,7 @@ const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the server may wait for something to tell a poll. The first is answered at once: behind
 /// something that holds answers back it would seem as if nobody were there.
 const WAIT: Duration = Duration::from_secs(25);
-/// From one request to the next, if the answer to the first has brought nothing.
+/// From one request to the next, if the answer to the first has brought no event.
 const PACE: Duration = Duration::from_secs(1);
 
 type Ask = http::Request<Empty<Bytes>>;
@@ -142,7 +142,7 @@ impl Requests {
     }
 
     fn request(&mut self, connection: Option<Connection>) -> Request {
-        let pace = self.pace.take().filter(|_| !self.series.has_brought());
+        let pace = self.pace.take().filter(|_| !self.series.was_worth_it());
         let is_first = !self.series.has_begun();
         let mut query = self.series.query();
         let waits = self.route.transport == Transport::Sse || !is_first;
@@ -150,7 +150,13 @@ impl Requests {
             let wait = if is_first { Duration::ZERO } else { WAIT };
             query += &format!("&wait={}", wait.as_secs());
         }
-        self.pace = waits.then(|| Box::pin(sleep(PACE)));
+        self.pace = waits.then(|| {
+            // From when this one is made.
+            match pace.as_ref().filter(|before| !before.is_elapsed()) {
+                Some(before) => Box::pin(sleep_until(before.deadline() + PACE)),
+                None => Box::pin(sleep(PACE)),
+            }
+        });
         Request {
             dialer: self.dialer.clone(),
             connection,

@@ -43,7 +43,7 @@ struct Answer {
     expected: VecDeque<Expected>,
     /// Task events in it.
     events: u64,
-    /// Something that only comes when the server has taken its time, or has something to tell.
+    /// More than an acknowledgement came.
     has_brought: bool,
 }
 
@@ -152,9 +152,10 @@ impl Series {
         self.has_begun
     }
 
-    /// Whether the last answer was worth the request.
-    pub(super) fn has_brought(&self) -> bool {
-        self.answer.has_brought
+    /// Whether the last answer was worth the request. One with a bookmark alone comes when the server has
+    /// waited for something, or from somebody who does not wait at all.
+    pub(super) fn was_worth_it(&self) -> bool {
+        self.answer.events > 0
     }
 
     /// The next frame of the answer.
@@ -412,10 +413,10 @@ mod tests {
         assert_eq!(series.frame(event(2)), Meaning::Frame(event(2)));
         assert_eq!(series.frame(ping(1, 5)), Meaning::Frame(ping(1, 5)));
         assert_eq!(series.frame(close(4201, None)), Meaning::Next);
-        assert!(series.has_brought());
+        assert!(series.was_worth_it());
         assert_eq!(query(&mut series), pairs("repository=foo since=c-5"));
         assert_eq!(series.frame(subscribed(Mode::Resumed, &["foo"], Some(5))), Meaning::Alive);
-        assert!(!series.has_brought());
+        assert!(!series.was_worth_it());
         series.frame(event(6));
         // What the answers before it have brought counts too.
         let pong = ping(1, 6).replace("ping", "pong");
@@ -559,7 +560,7 @@ mod tests {
                     prop_assert_eq!(told, ServerMessage::Ping(whole));
                 }
                 let has_brought = pings || events > 0;
-                prop_assert_eq!(series.has_brought(), has_brought);
+                prop_assert_eq!(series.was_worth_it(), events > 0);
                 if closes {
                     prop_assert_eq!(series.frame(close(4201, None)), Meaning::Next);
                 } else {

@@ -1,6 +1,6 @@
 //! REST: parses, calls the service, and maps what comes back.
 
-mod batch;
+pub(crate) mod batch;
 pub(crate) mod conditions;
 mod hub_paths;
 pub(crate) mod lists;

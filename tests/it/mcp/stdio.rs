@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 
-use crate::support::STATELESS;
+use crate::support::{Authority, STATELESS, TlsFront};
 
 struct Bridge {
     child: Child,
@@ -179,4 +179,22 @@ async fn the_token_is_the_one_in_the_file() {
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(output.stdout.is_empty() && output.stderr.starts_with(b"taskwatchd: "), "{args:?}");
     }
+}
+
+#[tokio::test]
+async fn a_certificate_is_trusted_by_who_names_its_authority() {
+    let (server, _dir) = super::server().await;
+    let authority = Authority::new("ours");
+    let config = authority.issue(&["127.0.0.1"]);
+    let front = TlsFront::start(server.addr(), config).await;
+    let url = front.url("127.0.0.1");
+    let ca = authority.file();
+    let mut bridge = Bridge::start(&url, &["--cacert", ca.to_str().unwrap()]);
+    let made = bridge.said("create_task", json!({"repository": "foo", "title": "One"})).await;
+    assert_eq!(made["task"]["title"], "One");
+    let mut bridge = Bridge::start(&url, &[]);
+    bridge.call("list_tasks", json!({})).await;
+    let answer = bridge.next().await;
+    let told = answer["error"]["message"].as_str().unwrap();
+    assert!(told.contains("certificate"), "{told}");
 }

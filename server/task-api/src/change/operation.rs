@@ -10,6 +10,9 @@ use super::{Change, IfMatch, NewTask, TaskPatch};
 /// Operations of one batch, at most.
 pub(crate) const MAX_OPERATIONS: usize = 100;
 
+/// Above it a number of JSON is not read alike by everybody.
+pub(super) const MAX_VERSION: u64 = 1 << 53;
+
 /// One change of a batch.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Value")]
@@ -103,8 +106,10 @@ fn id(object: &mut Map<String, Value>) -> Result<Uuid, InvalidTask> {
 /// The version that the task has now.
 fn if_match(object: &mut Map<String, Value>) -> Result<IfMatch, InvalidTask> {
     let Some(version) = object.remove("if_match") else { return Ok(None) };
-    match version.as_u64() {
-        Some(version @ 1..) => Ok(Some(vec![version])),
+    // For JSON Schema 7.0 is an integer too.
+    let whole = |number: f64| (number.fract() == 0.0).then_some(number as u64);
+    match version.as_u64().or_else(|| version.as_f64().and_then(whole)) {
+        Some(version @ 1..=MAX_VERSION) => Ok(Some(vec![version])),
         _ => Err(InvalidTask::new("if_match", "is a version, a number from 1")),
     }
 }
@@ -121,6 +126,10 @@ mod tests {
         for (value, expected) in [
             (json!({"op": "update", "id": id, "patch": {"title": "Two"}, "if_match": 3}), Ok(())),
             (json!({"op": "delete", "id": id}), Ok(())),
+            (json!({"op": "delete", "id": id, "if_match": 7.0}), Ok(())),
+            (json!({"op": "delete", "id": id, "if_match": 7.5}), Err("if_match: is a version")),
+            (json!({"op": "delete", "id": id, "if_match": -7.0}), Err("if_match: is a version")),
+            (json!({"op": "delete", "id": id, "if_match": 1e300}), Err("if_match: is a version")),
             (json!({"op": "create", "task": {"repository": "a", "title": "One"}}), Ok(())),
             (json!({"op": "create"}), Err("task: is required")),
             (json!({"op": "create", "task": {"title": "One"}}), Err("repository: is required")),

@@ -51,8 +51,8 @@ pub(super) struct Made {
 /// Changes that were made together.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct MadeTogether {
-    /// What came of each operation, in their order.
-    pub(super) results: Vec<Made>,
+    /// For each operation the task after it; null for one that was deleted, or may not be read.
+    pub(super) tasks: Vec<Option<Task>>,
     /// The position behind the last change.
     pub(super) cursor: Cursor,
 }

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::Value;
-use taskwatch_server::{Changes, ChangesError, ChangesRequest, LogEvent};
+use taskwatch_server::{Changes, ChangesError, ChangesRequest, LogEvent, Principal};
 use tokio::time::Instant;
 
 use super::Asker;
 use super::answer::{Found, Happened, Listed, Made, MadeTogether, Refused, json};
 use super::arguments::{self, Delete, Get, Wait};
 use super::schema;
-use crate::change::{Batch, NewTask, Operation, TaskPatch};
+use crate::change::{Batch, NewTask, TaskPatch};
 use crate::list::ListParams;
+use crate::rest::batch::Told;
 use crate::store::{ChangeError, Changed};
 
 /// Told with each tool that gives texts of others.
@@ -179,7 +180,7 @@ impl Asker {
         let once = arguments::once(&mut arguments, ToolName::Create, &self.principal)?;
         let task = NewTask::try_from(Value::Object(arguments))?;
         let changed = self.mcp.service.create(self.caller(), task, once).await?;
-        json(self.created(changed))
+        json(made(changed, Told::Always, &self.principal))
     }
 
     async fn get(&self, Get { id }: Get) -> Result<Value, Refused> {
@@ -202,7 +203,7 @@ impl Asker {
         let if_match = which.if_match();
         let changed =
             self.mcp.service.update(self.caller(), which.id, patch, if_match, once).await?;
-        json(self.updated(changed))
+        json(made(changed, Told::ToReaders, &self.principal))
     }
 
     async fn delete(&self, mut arguments: JsonObject) -> Result<Value, Refused> {
@@ -210,27 +211,20 @@ impl Asker {
         let which: Delete = arguments::read(arguments)?;
         let if_match = which.if_match();
         let changed = self.mcp.service.delete(self.caller(), which.id, if_match, once).await?;
-        json(self.deleted(changed))
+        json(made(changed, Told::Never, &self.principal))
     }
 
     async fn batch(&self, mut arguments: JsonObject) -> Result<Value, Refused> {
         let once = arguments::once(&mut arguments, ToolName::Batch, &self.principal)?;
         let Batch(operations) = Batch::try_from(Value::Object(arguments))
             .map_err(|batch| Refused::from(batch.error).at(batch.index))?;
-        let answers: Vec<fn(&Self, Changed) -> Made> = operations
-            .iter()
-            .map(|operation| match operation {
-                Operation::Create { .. } => Self::created,
-                Operation::Update { .. } => Self::updated,
-                Operation::Delete { .. } => Self::deleted,
-            } as fn(&Self, Changed) -> Made)
-            .collect();
+        let told: Vec<_> = operations.iter().map(Told::after).collect();
         let changes = self.mcp.service.batch(self.caller(), operations, once).await;
         let changes = changes.map_err(|batch| Refused::from(batch.error).at(batch.index))?;
         let cursor = changes.last().map(|last| last.cursor.clone());
-        let results = changes.into_iter().zip(answers).map(|(changed, made)| made(self, changed));
+        let tasks = told.into_iter().zip(changes);
         json(MadeTogether {
-            results: results.collect(),
+            tasks: tasks.map(|(told, changed)| told.of(changed.task, &self.principal)).collect(),
             cursor: cursor.ok_or(ChangeError::Internal)?,
         })
     }
@@ -255,20 +249,11 @@ impl Asker {
         let event = |event: &LogEvent| serde_json::from_slice(event.envelope()).unwrap_or_default();
         json(Happened { events: events.iter().map(event).collect(), cursor })
     }
+}
 
-    fn created(&self, Changed { task, cursor }: Changed) -> Made {
-        Made { id: task.id, task: Some(task), cursor }
-    }
-
-    /// What else a task says is not for those who may only write.
-    fn updated(&self, Changed { task, cursor }: Changed) -> Made {
-        let may_read = self.principal.may_read(&task.repository);
-        Made { id: task.id, task: may_read.then_some(task), cursor }
-    }
-
-    fn deleted(&self, Changed { task, cursor }: Changed) -> Made {
-        Made { id: task.id, task: None, cursor }
-    }
+/// A change of one task, and what of the task is shown.
+fn made(Changed { task, cursor }: Changed, told: Told, principal: &Principal) -> Made {
+    Made { id: task.id, task: told.of(task, principal), cursor }
 }
 
 fn refused(error: ChangesError) -> Refused {

@@ -45,18 +45,14 @@ pub(super) async fn batch(
     let changes = service.batch(api(principal.clone()), operations, once).await?;
     // A batch has an operation, the last of which stands behind all others.
     let last = changes.last().map(|changed| [(TASK_CURSOR, header(changed.cursor.as_str()))]);
-    let tell = |(told, task): (Told, Task)| match told {
-        Told::Always => Some(task),
-        Told::ToReaders => Some(task).filter(|task| principal.may_read(&task.repository)),
-        Told::Never => None,
-    };
-    let tasks = told.into_iter().zip(changes.into_iter().map(|changed| changed.task));
-    let answer = BatchAnswer { tasks: tasks.map(tell).collect() };
+    let tasks = told.into_iter().zip(changes);
+    let tasks = tasks.map(|(told, changed)| told.of(changed.task, &principal)).collect();
+    let answer = BatchAnswer { tasks };
     Ok((last, Json(answer)).into_response())
 }
 
 /// To whom the task is shown after an operation.
-enum Told {
+pub(crate) enum Told {
     /// It is what the caller has said.
     Always,
     ToReaders,
@@ -64,11 +60,21 @@ enum Told {
 }
 
 impl Told {
-    fn after(operation: &Operation) -> Self {
+    pub(crate) fn after(operation: &Operation) -> Self {
         match operation {
             Operation::Create { .. } => Self::Always,
             Operation::Update { .. } => Self::ToReaders,
             Operation::Delete { .. } => Self::Never,
         }
+    }
+
+    /// What somebody is shown.
+    pub(crate) fn of(self, task: Task, principal: &Principal) -> Option<Task> {
+        let shown = match self {
+            Self::Always => true,
+            Self::ToReaders => principal.may_read(&task.repository),
+            Self::Never => false,
+        };
+        shown.then_some(task)
     }
 }

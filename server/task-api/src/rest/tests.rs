@@ -1,7 +1,10 @@
 //! REST from outside: a real server on a real port.
 
 mod access;
+mod batch;
+mod conditions;
 mod once;
+mod openapi;
 
 use std::collections::HashSet;
 

@@ -1,5 +1,7 @@
 //! The store as a whole. The writer is driven turn by turn: no thread, no sleep.
 
+mod batch;
+mod list;
 mod once;
 
 use std::cell::RefCell;
