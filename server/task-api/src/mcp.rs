@@ -15,7 +15,7 @@ mod tools;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -32,12 +32,12 @@ use rmcp::transport::streamable_http_server::session::never::NeverSessionManager
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::json;
-use taskwatch_protocol::Cursor;
+use taskwatch_protocol::{Cursor, ErrorCode as Word};
 use taskwatch_server::{Authenticator, Hub, Principal, Problem, Token};
 use tokio_util::sync::CancellationToken;
 
 use crate::change::{Caller, Via};
-use crate::rest::request;
+use crate::rest::request::{self, JSON};
 use crate::service::TaskService;
 
 pub use bridge::{BridgeError, McpBridge};
@@ -53,6 +53,9 @@ An answer with an error says what to do about it.";
 
 /// For how long a client may keep what does not depend on who asks.
 const STABLE_MS: u64 = 3_600_000;
+
+/// Text of a refusal, at most.
+const REFUSAL_BYTES: usize = 16 << 10;
 
 /// The MCP of a server. A clone is the same.
 #[derive(Clone, Debug)]
@@ -107,7 +110,25 @@ async fn serve(
         config,
     );
     let response = service.handle(Request::from_parts(parts, Body::from(body))).await;
-    Ok(response.map(Body::new))
+    let response = response.map(Body::new);
+    let in_json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == JSON);
+    let status = response.status();
+    if in_json || !(status.is_client_error() || status.is_server_error()) {
+        return Ok(response);
+    }
+    Err(refused(response).await)
+}
+
+/// What the library refuses in plain words, as everything is refused here.
+async fn refused(response: Response) -> Problem {
+    let status = response.status();
+    let code = match status {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Word::UnsupportedMediaType,
+        status if status.is_server_error() => Word::Internal,
+        _ => Word::BadMessage,
+    };
+    let text = to_bytes(response.into_body(), REFUSAL_BYTES).await.unwrap_or_default();
+    Problem::new(status, code, String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The answer to what is no message.

@@ -95,15 +95,21 @@ impl Asker {
             wanted.iter().map(|wanted| Pattern::Exact(wanted.repository.clone())).collect();
         repositories.sort_by_key(Pattern::to_string);
         repositories.dedup();
+        let mut types = None;
         if repositories.is_empty() {
-            return std::future::pending().await;
+            // Nothing will be told. They wait like everybody else, and take one of their places.
+            repositories.extend(self.principal.readable().first().cloned());
+            types = Some(vec![]);
+        }
+        if repositories.is_empty() {
+            return Ok(());
         }
         let mut since = Some(self.since.clone());
         while self.is_the_same().await {
             let request = ChangesRequest {
                 repositories: repositories.clone(),
                 since: since.clone(),
-                types: None,
+                types: types.clone(),
                 wait: TURN,
             };
             let touched: Vec<&Wanted> =
@@ -114,8 +120,8 @@ impl Asker {
                         wanted.iter().filter(|wanted| touched.holds(&wanted.named)).collect()
                     }
                     Err(ChangesError::Reset(_)) => {
-                        since = None;
-                        // Anything may have happened.
+                        // Anything may have happened, and more may while it is told.
+                        since = Some(self.mcp.service.position());
                         wanted.iter().collect()
                     }
                     Err(ChangesError::AccessChanged) => continue,

@@ -226,7 +226,8 @@ fn complete_responses(operation: &mut Value) {
         if status.starts_with(['4', '5']) {
             response["description"] = json!(refused(status));
             let schema = json!({"$ref": "#/components/schemas/Problem"});
-            response["content"] = json!({PROBLEM_JSON: {"schema": schema}});
+            // Beside errors of JSON-RPC, which are not problems.
+            response["content"][PROBLEM_JSON] = json!({"schema": schema});
         }
         if status == "503" || status == "429" {
             response["headers"]["Retry-After"] = json!({});
