@@ -37,7 +37,7 @@ use taskwatch_server::{Authenticator, Hub, Principal, Problem, Token};
 use tokio_util::sync::CancellationToken;
 
 use crate::change::{Caller, Via};
-use crate::rest::request;
+use crate::rest::request::{self, JSON};
 use crate::service::TaskService;
 
 pub use bridge::{BridgeError, McpBridge};
@@ -51,11 +51,11 @@ with the cursor of the answer before; begin with the cursor of list_tasks or of 
 version you have read as if_match, so that you do not undo what somebody else changed in the meantime. \
 An answer with an error says what to do about it.";
 
-/// Text of a refusal of the library.
-const MAX_REFUSAL_BYTES: usize = 4096;
-
 /// For how long a client may keep what does not depend on who asks.
 const STABLE_MS: u64 = 3_600_000;
+
+/// Text of a refusal of the library, at most.
+const REFUSAL_BYTES: usize = 16 << 10;
 
 /// The MCP of a server. A clone is the same.
 #[derive(Clone, Debug)]
@@ -110,22 +110,25 @@ async fn serve(
         config,
     );
     let response = service.handle(Request::from_parts(parts, Body::from(body))).await;
-    refused_as_problem(response.map(Body::new)).await
-}
-
-/// What the library refuses by itself is a bare text; here it is said as on every route.
-async fn refused_as_problem(response: Response) -> Result<Response, Problem> {
+    let response = response.map(Body::new);
+    let in_json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == JSON);
     let status = response.status();
-    if status.is_success() || response.headers().contains_key(CONTENT_TYPE) {
+    if in_json || !(status.is_client_error() || status.is_server_error()) {
         return Ok(response);
     }
+    Err(refused(response).await)
+}
+
+/// What the library refuses in plain words, as everything is refused here.
+async fn refused(response: Response) -> Problem {
+    let status = response.status();
     let code = match status {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Word::UnsupportedMediaType,
         status if status.is_server_error() => Word::Internal,
         _ => Word::BadMessage,
     };
-    let text = to_bytes(response.into_body(), MAX_REFUSAL_BYTES).await.unwrap_or_default();
-    Err(Problem::new(status, code, String::from_utf8_lossy(&text).into_owned()))
+    let text = to_bytes(response.into_body(), REFUSAL_BYTES).await.unwrap_or_default();
+    Problem::new(status, code, String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The answer to what is no message.

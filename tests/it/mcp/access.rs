@@ -215,3 +215,27 @@ async fn the_tokens_of_others_end_nothing() {
     let happened = within("the end of a wait", waiting).await.unwrap();
     assert_eq!(happened["events"][0]["data"]["changed_by"], "eve");
 }
+
+#[tokio::test]
+async fn who_listens_takes_a_place_also_if_there_is_nothing_to_tell() {
+    let dir = TempDir::new().unwrap();
+    let tokens = TokensFile::new(dir.path(), &grants());
+    let args = ["--tokens", tokens.path(), "--max-connections-per-principal", "1"];
+    let server = Daemon::start_with(&dir.path().join("data"), "127.0.0.1:0", &args).await;
+    let agent = |who: &str| Agent::new(Rest::new(server.url()).token(&format!("token-of-{who}")));
+    let ana = agent("ana");
+    let _listening = ana.listen(&["taskwatch://task/00000000-0000-7000-8000-000000000000"]).await;
+    let full = async {
+        loop {
+            let (said, is_error) =
+                ana.call("wait_for_changes", json!({"repositories": ["a"]})).await;
+            if is_error {
+                return said["error"]["code"].clone();
+            }
+        }
+    };
+    assert_eq!(within("no place left", full).await, "rate_limited");
+    // Who may read nothing is told so by the end.
+    let mut nothing = agent("writer").listen(&["taskwatch://repository/b"]).await;
+    assert!(nothing.next().await.unwrap().get("result").is_some());
+}

@@ -97,18 +97,24 @@ impl Asker {
         if !say(context, missing).await {
             return Ok(());
         }
-        let repositories: BTreeSet<_> =
+        let named: BTreeSet<_> =
             wanted.iter().filter_map(|wanted| wanted.repository.clone()).collect();
+        let mut repositories: Vec<_> = named.into_iter().map(Pattern::Exact).collect();
+        let mut types = None;
         if repositories.is_empty() {
-            return std::future::pending().await;
+            // Nothing will be told. They wait like everybody else, and take one of their places.
+            repositories.extend(self.principal.readable().first().cloned());
+            types = Some(vec![]);
         }
-        let repositories: Vec<_> = repositories.into_iter().map(Pattern::Exact).collect();
+        if repositories.is_empty() {
+            return Ok(());
+        }
         let mut since = Some(self.since.clone());
         while self.is_the_same().await {
             let request = ChangesRequest {
                 repositories: repositories.clone(),
                 since: since.clone(),
-                types: None,
+                types: types.clone(),
                 wait: TURN,
             };
             let touched: Vec<&Wanted> =
@@ -119,8 +125,8 @@ impl Asker {
                         wanted.iter().filter(|wanted| touched.holds(&wanted.named)).collect()
                     }
                     Err(ChangesError::Reset(_)) => {
-                        since = None;
-                        // Anything may have happened.
+                        // Anything may have happened, and more may while it is told.
+                        since = Some(self.mcp.service.position());
                         wanted.iter().collect()
                     }
                     Err(ChangesError::AccessChanged) => continue,

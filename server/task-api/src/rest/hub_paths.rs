@@ -64,8 +64,9 @@ fn schema() {}
         (status = 200, description = "An answer",
          content((Object = "application/json"), (String = "text/event-stream"))),
         (status = 202, description = "Taken; there is no answer"),
-        (status = 405), (status = 406), (status = 408), (status = 413), (status = 415),
-        (status = 503),
+        (status = 400, content((Object = "application/json"))),
+        (status = 404, content((Object = "application/json"))),
+        (status = 406), (status = 408), (status = 413), (status = 415), (status = 503),
     ),
 )]
 fn mcp() {}

@@ -213,7 +213,6 @@ fn complete(parameter: &mut Value, schema: Value) {
 
 fn complete_responses(operation: &mut Value) {
     let is_open = operation["security"] == json!([{}]);
-    let speaks_json_rpc = operation["operationId"] == "mcp";
     if let Some(body) = operation.get_mut("requestBody") {
         body["required"] = json!(true);
     }
@@ -230,10 +229,8 @@ fn complete_responses(operation: &mut Value) {
             let is_bare = status == "431";
             let schema = json!({"$ref": "#/components/schemas/Problem"});
             if !is_bare {
-                response["content"] = json!({PROBLEM_JSON: {"schema": schema}});
-            }
-            if speaks_json_rpc {
-                response["content"][JSON] = json!({});
+                // Beside errors of JSON-RPC, which are not problems.
+                response["content"][PROBLEM_JSON] = json!({"schema": schema});
             }
         }
         if status == "503" || status == "429" {

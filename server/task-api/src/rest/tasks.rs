@@ -23,7 +23,8 @@ use crate::store::{ChangeError, Changed};
     responses(
         (status = 201, description = "The task", body = ref("#/components/schemas/Task"),
          headers(("Location"), ("ETag"), ("Task-Cursor"))),
-        (status = 408), (status = 413), (status = 415), (status = 422), (status = 503),
+        (status = 404), (status = 408), (status = 413), (status = 415), (status = 422),
+        (status = 503),
     ),
 )]
 pub(super) async fn create(

@@ -68,7 +68,8 @@ pub(super) fn list(tx: &Transaction<'_>, query: &ListQuery, head: Seq) -> rusqli
         return Ok(listed);
     }
     let narrow = narrowest(tx, query, &scope)?;
-    let mut page = Paging { tx, query, scope, listed, rows: 0, bytes: 0, text: 0, at: None };
+    let mut page =
+        Paging { tx, query, scope, listed, rows: 0, bytes: 0, text: 0, at: None, looked_at: None };
     match narrow {
         Some(lookups) => page.gather(&lookups)?,
         None => page.walk()?,
@@ -126,6 +127,14 @@ fn narrowest(
     Ok(best)
 }
 
+/// What a row turned out to be.
+struct Looked {
+    /// Whether it is of a repository that is asked for, and may be read.
+    in_scope: bool,
+    /// The task, if it belongs on the list.
+    task: Option<Task>,
+}
+
 /// A page in the making.
 struct Paging<'a> {
     tx: &'a Transaction<'a>,
@@ -137,8 +146,10 @@ struct Paging<'a> {
     bytes: usize,
     /// Text that was looked through.
     text: usize,
-    /// The last row that was looked at.
+    /// The last row that was looked at, of those that may be read.
     at: Option<Place>,
+    /// The last row that was looked at.
+    looked_at: Option<Place>,
 }
 
 impl Paging<'_> {
@@ -212,11 +223,12 @@ impl Paging<'_> {
     /// Takes a row if it matches. Breaks when the page is full, or long enough in the making.
     fn look_at(&mut self, candidate: Candidate) -> rusqlite::Result<ControlFlow<()>> {
         if self.rows == ROWS || self.text > TEXT_BYTES {
-            self.listed.next = self.at;
+            self.listed.next = self.at.or_else(|| self.beyond_others());
             return Ok(ControlFlow::Break(()));
         }
         self.rows += 1;
-        if let Some(task) = self.matching(candidate.rowid)? {
+        let Looked { in_scope, task } = self.matching(candidate.rowid)?;
+        if let Some(task) = task {
             if self.listed.tasks.len() == self.query.limit || self.bytes > PAGE_BYTES {
                 self.listed.next = self.at;
                 return Ok(ControlFlow::Break(()));
@@ -226,21 +238,37 @@ impl Paging<'_> {
         }
         let id = Uuid::try_parse(&candidate.id).unwrap_or_default();
         let (sort, head) = (self.query.sort, self.listed.head);
-        self.at = Some(Place { sort, head, key: candidate.key, id });
+        self.looked_at = Some(Place { sort, head, key: candidate.key, id });
+        if in_scope {
+            self.at = self.looked_at;
+        }
         Ok(ControlFlow::Continue(()))
     }
 
+    /// Where it goes on when nothing on the way may be read: no place there names a task.
+    fn beyond_others(&self) -> Option<Place> {
+        let exact = self.looked_at?;
+        let blurred = exact.without_task();
+        let begin = self.query.page.map(|place| (place.key, place.id));
+        let place = (blurred.key, blurred.id);
+        let gets_on = begin
+            .is_none_or(|begin| if exact.sort.descending { place < begin } else { place > begin });
+        Some(if gets_on { blurred } else { exact })
+    }
+
     /// The task of a row, if it belongs on the list.
-    fn matching(&mut self, rowid: i64) -> rusqlite::Result<Option<Task>> {
+    fn matching(&mut self, rowid: i64) -> rusqlite::Result<Looked> {
         let (filter, unchanged_since) = (&self.query.filter, self.query.unchanged_since());
         let sql = format!("SELECT {TASK_COLUMNS}, seq FROM task WHERE rowid = ?1");
         let mut statement = self.tx.prepare_cached(&sql)?;
         let mut rows = statement.query([rowid])?;
-        let Some(row) = rows.next()? else { return Ok(None) };
-        if unchanged_since.is_some_and(|head| row.get(11).is_ok_and(|seq: Seq| seq > head))
-            || !in_scope(&self.scope, &schema::parsed(row, 1, str::parse)?)
-        {
-            return Ok(None);
+        let other = |in_scope| Looked { in_scope, task: None };
+        let Some(row) = rows.next()? else { return Ok(other(false)) };
+        if !in_scope(&self.scope, &schema::parsed(row, 1, str::parse)?) {
+            return Ok(other(false));
+        }
+        if unchanged_since.is_some_and(|head| row.get(11).is_ok_and(|seq: Seq| seq > head)) {
+            return Ok(other(true));
         }
         let tags: Vec<String> = schema::parsed(row, 7, |text| serde_json::from_str(text))?;
         let short = Short {
@@ -251,16 +279,16 @@ impl Paging<'_> {
             updated_at: Timestamp::from_unix_millis(row.get(9)?),
         };
         if !filter.matches(short) {
-            return Ok(None);
+            return Ok(other(true));
         }
         if filter.text.is_some() {
             let texts = [row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?];
             self.text += texts.map(str::len).iter().sum::<usize>();
             if !filter.finds_text_in(texts) {
-                return Ok(None);
+                return Ok(other(true));
             }
         }
-        schema::task_from_row(row).map(Some)
+        Ok(Looked { in_scope: true, task: Some(schema::task_from_row(row)?) })
     }
 }
 

@@ -47,6 +47,27 @@ async fn what_is_described_is_there_and_nothing_else() {
     }
 }
 
+#[tokio::test]
+async fn what_a_change_may_be_refused_with_is_described() {
+    let server = Server::start().await;
+    let document = server.get("/openapi.json").await.body;
+    // Whatever changes tasks may be about a repository that the caller may not know of.
+    for (path, method) in [
+        ("/api/v1/tasks", "post"),
+        ("/api/v1/tasks:batch", "post"),
+        ("/api/v1/tasks/{id}", "patch"),
+        ("/api/v1/tasks/{id}", "delete"),
+    ] {
+        let responses = &document["paths"][path][method]["responses"];
+        for status in ["403", "404", "422", "503"] {
+            assert!(responses[status].is_object(), "{method} {path}: {status}");
+        }
+    }
+    let unreadable = &document["paths"]["/mcp"]["post"]["responses"]["400"]["content"];
+    let kinds: Vec<_> = unreadable.as_object().unwrap().keys().collect();
+    assert_eq!(kinds, ["application/json", "application/problem+json"]);
+}
+
 /// All routes, in front of nothing.
 async fn routes() -> axum::Router {
     let dir = TempDir::new().unwrap();
@@ -118,6 +139,7 @@ async fn whatever_is_refused_is_a_problem_with_a_known_word() {
         ("origin", "https://evil.example", ""),
         ("accept", "text/html", ""),
         ("authorization", "Bearer x", ""),
+        ("content-type", "application/json", r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#),
     ];
     for (route, _) in described(&document) {
         if route == "/mcp" {
@@ -137,6 +159,11 @@ async fn whatever_is_refused_is_a_problem_with_a_known_word() {
                         }
                         assert!(status.is_client_error(), "{status} to {method} {path}");
                         let kind = response.headers()["content-type"].clone();
+                        if route == "/mcp" && kind == "application/json" {
+                            let error: Value = response.json().await.unwrap();
+                            assert!(error["error"]["code"].is_i64(), "{method} {path}: {error}");
+                            continue;
+                        }
                         assert_eq!(kind, "application/problem+json", "{method} {path}");
                         if method != "HEAD" {
                             let problem: Value = response.json().await.unwrap();

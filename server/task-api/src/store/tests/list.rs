@@ -278,3 +278,58 @@ fn what_changes_while_a_list_is_read_is_left_out_only_where_it_moves() {
         assert_eq!(rest.len(), if all { 2 } else { 1 }, "{sort}");
     }
 }
+
+/// Where each page of a list goes on.
+fn places(bench: &Bench, mut params: ListParams, principal: &Principal) -> (usize, Vec<String>) {
+    let (mut listed, mut places) = (0, Vec::new());
+    loop {
+        let page = bench.list(&params, principal);
+        listed += page.tasks.len();
+        let Some(place) = page.next else { return (listed, places) };
+        places.push(place.clone());
+        params.page = Some(place);
+    }
+}
+
+#[test]
+fn where_a_list_goes_on_names_no_task_that_may_not_be_read() {
+    let ann = Principal::new("ann").reading(["acme/*".parse().unwrap()]);
+    let task = |n: usize| NewTask {
+        status: if n < 8 { Status::Pending } else { Status::Completed },
+        ..new_task(if n.is_multiple_of(2) || n > 7 { "acme/api" } else { "secret" })
+    };
+    // By the status, which fewer tasks have than there are in what may be read.
+    let (bench, known) = Bench::with_tasks((0..16).map(task).collect(), &[]);
+    let secret =
+        known.iter().map(|(task, _)| task).filter(|task| task.repository.as_str() == "secret");
+    let secret: Vec<_> = secret.map(|task| task.id.simple().to_string()).collect();
+    assert_eq!(secret.len(), 4);
+    for (sort, _) in crate::list::Sort::ALL {
+        let params = ListParams {
+            status: vec!["pending".into()],
+            sort: Some(sort.into()),
+            limit: Some(1),
+            ..ListParams::default()
+        };
+        let (listed, places) = places(&bench, params, &ann);
+        assert_eq!((listed, places.len()), (4, 3), "{sort}");
+        let named = |place: &String| secret.iter().any(|id| place.contains(id));
+        assert!(!places.iter().any(named), "{sort}: {places:?}");
+    }
+
+    // In an order, where there is much of both.
+    let bench = Bench::new();
+    let sql = "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 34999) \
+               INSERT INTO task SELECT printf('%08x-0000-7000-8000-%012x', n, \
+                   CASE WHEN n BETWEEN 9999 AND 22000 THEN 2748 ELSE 7 END), 0, \
+               CASE WHEN n BETWEEN 9999 AND 22000 THEN 'secret' ELSE 'acme/api' END, \
+               'One', 'pending', 'low', NULL, '[]', n, n, 1, '' FROM n";
+    bench.writer.conn.execute_batch(sql).unwrap();
+    for (sort, _) in crate::list::Sort::ALL {
+        let params =
+            ListParams { sort: Some(sort.into()), limit: Some(1000), ..ListParams::default() };
+        let (listed, places) = places(&bench, params, &ann);
+        assert_eq!(listed, 35_000 - 12_002, "{sort}");
+        assert!(!places.iter().any(|place| place.ends_with("abc")), "{sort}: {places:?}");
+    }
+}
