@@ -429,6 +429,48 @@ async fn the_own_refusal_of_a_request_is_final_and_that_of_a_gateway_is_waited_o
 }
 
 #[tokio::test]
+async fn a_way_that_is_not_served_ends_no_stream_that_did_not_ask_for_it() {
+    let server = Server::new().await;
+    let mut updates = server.watch(TransportChoice::Auto);
+    let refusals = [("404 Not Found", "not_found"), ("414 URI Too Long", "too_large")];
+    let serve = async {
+        for (status, code) in refusals {
+            server.blocks().await;
+            server.accept().await.write(&problem(status, code)).await;
+        }
+        // WebSocket is asked for again.
+        server.blocks().await;
+        let mut peer = server.streams("repository=foo").await;
+        peer.send(subscribed(Mode::Live, 1)).await;
+        peer
+    };
+    let watch = async {
+        for (status, _) in refusals {
+            let reason = until(&mut updates, interrupted).await;
+            assert!(reason.contains(&status[..3]) && reason.contains("WebSocket"), "{reason}");
+        }
+        until(&mut updates, connected).await
+    };
+    let (_peer, (transport, _)) = tokio::join!(serve, watch);
+    assert_eq!(transport, Transport::Sse);
+
+    // To who chose it, it says what there is to say.
+    let mut updates = server.watch(TransportChoice::Sse);
+    let serve = async {
+        server.accept().await.write(&problem("404 Not Found", "not_found")).await;
+    };
+    let watch = async {
+        loop {
+            if let Err(error) = updates.next().await.unwrap() {
+                return error;
+            }
+        }
+    };
+    let ((), error) = tokio::join!(serve, watch);
+    assert!(matches!(error, WatchError::Rejected { status: 404, .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_that_is_out_of_reach_is_no_reason_for_another_way() {
     let server = Server::new().await;
     let client = server.builder().max_elapsed(Some(Duration::from_millis(20))).build().unwrap();

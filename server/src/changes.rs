@@ -129,11 +129,27 @@ pub(crate) async fn collect(
 ) -> Result<Changes, ChangesError> {
     let wait = if subscription.since.is_some() { wait } else { Duration::ZERO };
     let terms = Terms { lifetime: wait.saturating_add(CATCHING_UP), wait: Some(wait) };
+    collect_within(hub, visitor, subscription, terms).await
+}
+
+async fn collect_within(
+    hub: &Hub,
+    visitor: Visitor,
+    subscription: Subscribe,
+    terms: Terms,
+) -> Result<Changes, ChangesError> {
     let (session, delivery, _place) = visitor.begin(hub, Some(terms), vec![subscription], now());
     let mut connection =
         Box::new(Connection::new(hub.clone(), Collector::default(), session, delivery));
     match connection.run().await {
         None => connection.into_wire().into_changes(hub),
+        // Reading took too long. What was looked at need not be looked at again.
+        Some(stop) if stop.code == CloseCode::Rebalance => {
+            let bookmark = connection.bookmark();
+            let mut answer = connection.into_wire();
+            answer.bookmark = answer.bookmark.or(bookmark);
+            answer.into_changes(hub)
+        }
         Some(stop) => Err(ended(stop)),
     }
 }
@@ -273,7 +289,8 @@ impl From<ChangesError> for Problem {
 mod tests {
     use super::*;
     use crate::log::tests::event;
-    use crate::{HubConfig, MemoryLog};
+    use crate::log::{PageLimit, ReadFuture};
+    use crate::{EventLog, HubConfig, MemoryLog, Page};
 
     fn request(repository: &str, since: Option<&Cursor>) -> ChangesRequest {
         ChangesRequest {
@@ -368,6 +385,52 @@ mod tests {
         }
         let late = hub.changes(principal, request("foo", Some(&start))).await.unwrap_err();
         assert!(matches!(late, ChangesError::Unavailable(_)));
+    }
+
+    /// A long log of other repositories, which is read slowly.
+    struct Slow;
+
+    const EVENTS: Seq = 200;
+
+    impl EventLog for Slow {
+        fn head(&self) -> Seq {
+            EVENTS
+        }
+
+        fn cursor(&self, seq: Seq) -> Cursor {
+            Cursor::new(seq.to_string())
+        }
+
+        fn validate(&self, cursor: &Cursor) -> Result<Seq, ResetReason> {
+            cursor.as_str().parse().map_err(|_| ResetReason::Malformed)
+        }
+
+        fn read(&self, after: Seq, _: Seq, _: PageLimit) -> ReadFuture<'_> {
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let event = told(after + 1, "other");
+                Ok(Page { events: vec![event], scanned_to: after + 1 })
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn what_takes_longer_than_there_is_time_goes_on_where_it_was() {
+        let hub = Hub::with_log(std::sync::Arc::new(Slow), HubConfig::default());
+        let terms = Terms { lifetime: Duration::from_millis(20), wait: Some(Duration::ZERO) };
+        let (mut since, mut rounds) = (hub.log().cursor(0), 0);
+        while since != hub.log().cursor(EVENTS) {
+            let visitor = Visitor::known_elsewhere(&hub, Principal::anonymous()).unwrap();
+            let asked = Subscribe {
+                since: Some(since.clone()),
+                ..Subscribe::live(request("foo", None).repositories)
+            };
+            let changes = collect_within(&hub, visitor, asked, terms).await.unwrap();
+            assert!(changes.events.is_empty());
+            since = changes.cursor;
+            rounds += 1;
+        }
+        assert!(rounds > 1, "there was time for everything");
     }
 
     #[tokio::test]

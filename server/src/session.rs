@@ -282,7 +282,7 @@ impl Session {
     /// When [`Self::tick`] wants to be called.
     pub(crate) fn deadline(&self) -> Instant {
         if let Some(listening) = &self.listening {
-            let deadline = self.next_ping.min(listening.deadline());
+            let deadline = self.next_ping.min(listening.deadline(self.in_snapshot));
             return self.access.deadline().map_or(deadline, |access| access.min(deadline));
         }
         let unfinished = self.unfinished.map(|since| since + UNFINISHED);

@@ -312,7 +312,9 @@ async fn a_poll_is_answered_at_once_with_what_there_is_and_no_more_than_fits() {
     let query = format!("repository=large&since={position}");
     let lines = poll_lines(&server.url, &query).await;
     let kinds: Vec<_> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["subscribed", "task.created", "task.created", "task.created"]);
+    assert_eq!(kinds, ["subscribed", "task.created", "task.created", "task.created", "pong"]);
+    let [.., event, count] = &lines[..] else { panic!() };
+    assert_eq!((&count["cursor"], &count["data"]["delivered"]), (&event["cursor"], &json!(3)));
     assert_eq!(poll(&server.url, &query).await["events"].as_array().unwrap().len(), 3);
 
     // Nothing has happened: what was waited for is the time, and the answer a bookmark.

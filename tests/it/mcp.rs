@@ -174,6 +174,19 @@ async fn what_a_caller_can_mend_is_an_answer_and_what_is_broken_an_error() {
         (large.status().as_u16(), &large.json::<Value>().await.unwrap()["code"]),
         (413, &json!("too_large"))
     );
+    for (header, value, status, code) in [
+        ("accept", "application/json", 406, "bad_message"),
+        ("content-type", "text/plain", 415, "unsupported_media_type"),
+        ("mcp-protocol-version", "1999-01-01", 400, "bad_message"),
+    ] {
+        let agent = Agent::speaking(Rest::new(server.url()), None);
+        let mut request = agent.request("ping", json!({})).build().unwrap();
+        request.headers_mut().insert(header, value.parse().unwrap());
+        let response = taskwatch_tests::http().execute(request).await.unwrap();
+        assert_eq!(response.status(), status, "{header}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json", "{header}");
+        assert_eq!(response.json::<Value>().await.unwrap()["code"], code, "{header}");
+    }
     let get = Rest::new(server.url()).request("GET", "/mcp").send().await.unwrap();
     assert_eq!(
         (get.status().as_u16(), &get.json::<Value>().await.unwrap()["code"]),

@@ -36,15 +36,21 @@ impl Refusal {
     }
 
     /// Whether something between us and the server is in the way of an upgrade. A 401 is the answer
-    /// of who asks for another token.
+    /// of who asks for another token, and a 429 of who asks for fewer requests.
     pub(crate) fn is_block(&self) -> bool {
-        self.word().is_none() && self.status != StatusCode::UNAUTHORIZED
+        self.word().is_none() && !matches!(self.status, 401 | 429)
     }
 
     /// Whether something in between refuses what it could let through. A gateway that has no server
     /// behind it would refuse anything.
     pub(crate) fn is_by_another(&self) -> bool {
         self.is_block() && !matches!(self.status, 502..=504)
+    }
+
+    /// Whether it is about the address of the request, not about who asks or what for. An older server
+    /// has fewer ways, and not all that a message can ask for has room in an address.
+    pub(crate) fn is_about_the_way(&self) -> bool {
+        matches!(self.status, 404 | 405 | 414)
     }
 
     /// What our own server means by it.
@@ -161,6 +167,7 @@ mod tests {
             (refusal(503, problem, r#"{"code":"unavailable"}"#), false, false),
             (refusal(403, problem, r#"{"code":"host"}"#), false, false),
             (refusal(401, "text/html", ""), false, false),
+            (refusal(429, "text/html", "<h1>slow down</h1>"), false, false),
         ] {
             assert_eq!(refusal.is_block(), is_block, "{refusal}");
             assert_eq!(refusal.is_by_another(), is_by_another, "{refusal}");

@@ -169,6 +169,12 @@ impl Requests {
 
     fn failed(&mut self, failure: Failure) -> Received {
         let error = match failure {
+            // Another way was blocked, perhaps only for a moment, and is tried again.
+            Failure::Dial(DialError::Refused(refusal))
+                if self.route.reason.is_some() && refusal.is_about_the_way() =>
+            {
+                DialError::Failed(refusal.to_string())
+            }
             Failure::Dial(error) => error,
             Failure::Blocked(why) => match self.route.blocked(&why) {
                 Some(route) => {

@@ -53,6 +53,8 @@ pub(super) struct Series {
     asked: VecDeque<(Option<String>, Subscribe)>,
     /// What was accepted.
     held: Vec<Pattern>,
+    /// What was not. Between two answers nobody tells that it would be now, so it is asked for again.
+    denied: Vec<Pattern>,
     types: Option<Vec<EventKind>>,
     /// The last position that came.
     position: Option<Cursor>,
@@ -123,7 +125,7 @@ impl Series {
             }
             expected.push_back(Expected::Answer);
         } else {
-            for pattern in &self.held {
+            for pattern in self.held.iter().chain(&self.denied) {
                 add("repository", &pattern.to_string());
             }
             if let Some(since) = &self.position {
@@ -166,7 +168,7 @@ impl Series {
         match kind.as_str() {
             "close" => return self.close(text),
             "subscribed" | "error" => return self.acknowledged(text),
-            "ping" => {
+            "ping" | "pong" => {
                 self.answer.has_brought = true;
                 self.reach(cursor);
                 return Meaning::Frame(self.counted(text));
@@ -222,7 +224,10 @@ impl Series {
     /// A server counts within one answer.
     fn counted(&self, text: String) -> String {
         let Ok(mut frame) = ServerFrame::decode(&text) else { return text };
-        let ServerMessage::Ping(heartbeat) = &mut frame.message else { return text };
+        let (ServerMessage::Ping(heartbeat) | ServerMessage::Pong(heartbeat)) = &mut frame.message
+        else {
+            return text;
+        };
         match &mut heartbeat.delivered {
             Some(delivered) if self.delivered > 0 => *delivered += self.delivered,
             _ => return text,
@@ -249,6 +254,7 @@ impl Series {
     fn answered(&mut self, frame: ServerFrame) -> Meaning {
         if let ServerMessage::Subscribed(data) = &frame.message {
             self.held.extend(data.accepted.iter().cloned());
+            self.denied.extend(data.denied.iter().map(|denied| denied.repository.clone()));
             let announces = matches!(data.mode, Mode::Snapshot | Mode::Reset);
             self.in_snapshot = announces && frame.cursor.is_none() && !data.accepted.is_empty();
             self.reach(frame.cursor.clone());
@@ -260,9 +266,10 @@ impl Series {
     /// on another connection, and who asks is told why.
     fn continued(&self, data: &Subscribed) -> Meaning {
         let is_held = |pattern| data.accepted.contains(pattern);
+        let is_granted = |pattern| !self.held.contains(pattern) && is_held(pattern);
         if data.mode == Mode::Reset {
             closed(CloseCode::InsufficientState)
-        } else if !self.held.iter().all(is_held) {
+        } else if !self.held.iter().all(is_held) || self.denied.iter().any(is_granted) {
             closed(CloseCode::AccessChanged)
         } else if data.mode != Mode::Resumed {
             closed(CloseCode::InsufficientState)
@@ -412,6 +419,9 @@ mod tests {
         assert!(!series.was_worth_it());
         series.frame(event(6));
         // What the answers before it have brought counts too.
+        let pong = ping(1, 6).replace("ping", "pong");
+        let ServerMessage::Pong(beat) = frame(series.frame(pong)).message else { panic!() };
+        assert_eq!(beat.delivered, Some(2));
         let ServerMessage::Ping(beat) = frame(series.frame(ping(1, 6))).message else { panic!() };
         assert_eq!(beat.delivered, Some(2));
     }
@@ -428,6 +438,27 @@ mod tests {
             series.query();
             assert_eq!(code(series.frame(next.clone())), expected, "{next}");
         }
+    }
+
+    #[test]
+    fn what_was_denied_is_asked_for_again_and_ends_the_connection_when_it_is_granted() {
+        let mut series = Series::default();
+        asks(&mut series, "1", Subscribe::live(patterns(&["foo", "bar"])));
+        series.query();
+        let answer = |accepted: &[&str], mode, cursor| {
+            let denied = Denied { repository: "bar".parse().unwrap(), code: ErrorCode::NotFound };
+            let denied = if accepted.contains(&"bar") { vec![] } else { vec![denied] };
+            let accepted = patterns(accepted);
+            let data = Subscribed { accepted, denied, mode, reason: None, head: Some(at(99)) };
+            Envelope::new(ServerMessage::Subscribed(data)).cursor(at(cursor)).encode()
+        };
+        series.frame(answer(&["foo"], Mode::Live, 1));
+        let asked = pairs("repository=foo repository=bar since=c-1");
+        assert_eq!(query(&mut series), asked);
+        assert_eq!(series.frame(answer(&["foo"], Mode::Resumed, 1)), Meaning::Alive);
+        assert_eq!(query(&mut series), asked);
+        let granted = series.frame(answer(&["foo", "bar"], Mode::Resumed, 1));
+        assert_eq!(code(granted), CloseCode::AccessChanged);
     }
 
     #[test]

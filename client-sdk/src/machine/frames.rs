@@ -115,11 +115,12 @@ impl Machine {
                     let pong = Envelope::new(ClientMessage::Pong).id(id);
                     self.actions.push_back(Action::Send(pong));
                 }
-                self.heartbeat(now, heartbeat, cursor);
+                let is_level = !session.talks();
+                self.heartbeat(now, heartbeat, cursor, is_level);
             }
             ServerMessage::Pong(heartbeat) => {
                 session.ponged(id.as_deref());
-                self.heartbeat(now, heartbeat, cursor);
+                self.heartbeat(now, heartbeat, cursor, false);
             }
             ServerMessage::Welcome(welcome) => {
                 let life = welcome.token_expires_in_ms.filter(|_| self.has_tokens);
@@ -170,7 +171,14 @@ impl Machine {
         self.actions.push_back(Action::Yield(Update::Event(event), Some(cursor)));
     }
 
-    fn heartbeat(&mut self, now: Instant, heartbeat: Heartbeat, cursor: Option<Cursor>) {
+    /// `is_level`: only who is level is told this.
+    fn heartbeat(
+        &mut self,
+        now: Instant,
+        heartbeat: Heartbeat,
+        cursor: Option<Cursor>,
+        is_level: bool,
+    ) {
         if !self.is_live() {
             // Before the acknowledgement the position is the head of the log, not ours.
             return;
@@ -187,7 +195,8 @@ impl Machine {
             self.owed.prove();
         }
         let Some(cursor) = cursor else { return };
-        if let Phase::Open(session) = &mut self.phase
+        if is_level
+            && let Phase::Open(session) = &mut self.phase
             && let Some(caught_up) = session.level_at_bookmark()
         {
             self.tell(caught_up);

@@ -70,7 +70,7 @@ pub(super) enum Over {
     /// By the acknowledgement with this id: the server answers a further subscription only when it has
     /// nothing more to catch up with.
     Answer(String),
-    /// By a position that is told: on a connection without questions only who is level is told one.
+    /// By a `ping` with a position: on a connection without questions only who is level is sent one.
     Bookmark,
 }
 

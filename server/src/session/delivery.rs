@@ -141,12 +141,16 @@ impl Delivery {
                         // A page that others read too may begin before this position.
                         if event.seq() > session.position()
                             && (session.wants(event) || mutant::active(Mutant::ForgetFilter))
-                            && session.has_room(event.frame().len())
                         {
-                            out.put_event(event.seq(), event.frame());
-                            session.sent(event.seq());
-                            self.hub.counters().sent.add_one();
-                            self.hub.counters().replayed.add_one();
+                            if session.has_room(event.frame().len()) {
+                                out.put_event(event.seq(), event.frame());
+                                session.sent(event.seq());
+                                self.hub.counters().sent.add_one();
+                                self.hub.counters().replayed.add_one();
+                            }
+                            if let Some(count) = session.count(now, self.hub.log()) {
+                                out.put(&count);
+                            }
                         }
                     }
                     _ => {

@@ -54,9 +54,10 @@ pub(crate) enum End {
 }
 
 impl Listening {
-    pub(super) fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self, in_snapshot: bool) -> Instant {
         let quiet = self.spoke + QUIET;
-        [self.until, self.patience].into_iter().flatten().fold(quiet, Instant::min)
+        let until = self.until.filter(|_| !in_snapshot);
+        [until, self.patience].into_iter().flatten().fold(quiet, Instant::min)
     }
 }
 
@@ -136,6 +137,21 @@ impl Session {
         }
     }
 
+    /// The count that is due to who is still catching up. Without it everything up to its end would
+    /// have to be taken as it came, and the answer to a full poll for ever. It is no `ping`, which
+    /// would say that the peer is level.
+    pub(crate) fn count(&mut self, now: Now, log: &dyn EventLog) -> Option<ServerFrame> {
+        let delivered = self.delivered;
+        let listening = self.listening.as_mut()?;
+        let is_full = listening.end == Some(End::Done) && delivered > listening.counted;
+        if !is_full && delivered - listening.counted < UNCOUNTED {
+            return None;
+        }
+        listening.counted = delivered;
+        let pong = ServerMessage::Pong(self.sign_of_life());
+        Some(Envelope::new(pong).at(now.wall).cursor(self.bookmark(log)))
+    }
+
     /// The bookmark that is due now that the peer is level. It is the last that a poll is told.
     pub(crate) fn level(&mut self, now: Now, log: &dyn EventLog) -> Option<ServerFrame> {
         let delivered = self.delivered;
@@ -156,10 +172,12 @@ impl Session {
 
     /// Time has passed.
     pub(super) fn tick_listening(&mut self, now: Instant) -> Step {
-        let (heartbeat, next_ping) = (self.heartbeat, self.next_ping);
+        let (heartbeat, next_ping, in_snapshot) =
+            (self.heartbeat, self.next_ping, self.in_snapshot);
         let Some(listening) = &mut self.listening else { return Step::Nothing };
         let is_over = |at: Option<Instant>| at.is_some_and(|at| now >= at);
-        if is_over(listening.until) {
+        // A snapshot would begin anew, and come to no end with who takes longer for it.
+        if is_over(listening.until) && !in_snapshot {
             return Step::Close(CloseCode::Rebalance);
         }
         if is_over(listening.patience) {

@@ -182,7 +182,7 @@ impl Session {
     /// The cursor a heartbeat may carry. None while the first subscription is not accepted yet:
     /// whoever saved the head, and lost the answer to a `since` or the tasks of a snapshot, would
     /// resume behind them.
-    pub(super) fn bookmark(&self, log: &dyn EventLog) -> Option<Cursor> {
+    pub(crate) fn bookmark(&self, log: &dyn EventLog) -> Option<Cursor> {
         let ahead = u64::from(mutant::active(Mutant::BookmarkAhead));
         let undecided = self.asked && !self.subscribed;
         (!undecided && !self.in_snapshot).then(|| log.cursor(self.position + ahead))

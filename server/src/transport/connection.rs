@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
 
-use taskwatch_protocol::CloseCode;
+use taskwatch_protocol::{CloseCode, Cursor};
 use tokio::time::{Sleep, sleep_until};
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -66,6 +66,11 @@ impl<W: Wire> Connection<W> {
     /// What is left of it.
     pub(crate) fn into_wire(self) -> W {
         self.wire
+    }
+
+    /// Up to where everything that was asked for has been put into the wire, if anything is subscribed.
+    pub(crate) fn bookmark(&self) -> Option<Cursor> {
+        self.session.bookmark(self.hub.log())
     }
 
     pub(crate) fn new(hub: Hub, wire: W, session: Session, delivery: Delivery) -> Self {

@@ -48,7 +48,8 @@ impl Query {
             if snapshot_of.is_empty() && (first.since.is_some() || first.snapshot) {
                 return Err(bad("since and snapshot need a repo"));
             }
-            (first.repositories, first.snapshot) = (std::mem::take(&mut snapshot_of), true);
+            first.snapshot = !snapshot_of.is_empty();
+            first.repositories = std::mem::take(&mut snapshot_of);
         }
         let patterns = first.repositories.len() + snapshot_of.len();
         let limit = config.max_patterns_per_message.min(config.max_patterns);
@@ -134,6 +135,7 @@ mod tests {
         assert_eq!(parse(query).unwrap(), [expected]);
         assert_eq!(parse("").unwrap(), []);
         assert_eq!(parse("other=1").unwrap(), []);
+        assert_eq!(parse("types=task.created").unwrap(), []);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use taskwatch_server::{Principal, Problem};
 use tokio::runtime::Builder;
 use uuid::Uuid;
 
-use crate::change::{Caller, Change, Decision, NewTask, Refusal, TaskPatch, Via};
-use crate::list::Place;
+use crate::change::{Batch, Caller, Change, Decision, NewTask, Operation, Refusal, TaskPatch, Via};
+use crate::list::{HistoryPage, Place};
 use crate::rest::conditions::if_match;
 use crate::rest::lists::{List, of_page};
 use crate::rest::request::{self, BodyLimits};
@@ -28,6 +28,13 @@ pub enum Asked {
     /// `If-Match` names other versions.
     Conflict,
     List(Box<Listed>),
+    /// What becomes of each operation, if all are about the task as it is.
+    Batch(Vec<Self>),
+    /// Events on a page, and the number of the one it begins behind.
+    History {
+        limit: usize,
+        after: u64,
+    },
 }
 
 /// A list that is asked for.
@@ -41,7 +48,7 @@ impl PartialEq for Listed {
 }
 
 /// What a request asks for, and its `Idempotency-Key`. `POST`, `PATCH` and `DELETE` change `task`,
-/// or make it; anything else lists.
+/// or make it; anything else lists. The path says whether it is a batch or a history.
 pub fn ask(
     mut request: Request<Vec<u8>>,
     task: Task,
@@ -54,7 +61,20 @@ pub fn ask(
         let limits = BodyLimits { bytes: MAX_BODY_BYTES, timeout: Duration::from_secs(30) };
         request.extensions_mut().insert(limits);
         let if_match = if_match(request.headers());
+        let of = |end: &str| request.uri().path().ends_with(end);
+        let (is_batch, is_history) = (of(":batch"), of("/events"));
+        let caller = Caller { principal: principal.clone(), via: Via::Api };
         let (change, once) = match *request.method() {
+            Method::POST if is_batch => {
+                let (request, accepted) = (request.map(Body::from), &[request::JSON]);
+                let (body, once) = request::change(request, &principal, accepted).await?;
+                let Batch(operations) = Batch::try_from(body)?;
+                let become_of = |operation: Operation| {
+                    decided(&operation.into_change(), &caller, task.clone(), now)
+                };
+                let asked = Asked::Batch(operations.into_iter().map(become_of).collect());
+                return Ok((asked, once.map(|once| once.key.as_str().to_owned())));
+            }
             Method::POST => {
                 let (request, accepted) = (request.map(Body::from), &[request::JSON]);
                 let (body, once) = request::change(request, &principal, accepted).await?;
@@ -70,20 +90,33 @@ pub fn ask(
                 let once = request::once(&request.into_parts().0, &principal, b"")?;
                 (Change::Delete { id, if_match }, once)
             }
+            _ if is_history => {
+                let query = request.uri().query().unwrap_or_default();
+                let HistoryPage { after, limit } = HistoryPage::from_query(query)?;
+                return Ok((Asked::History { limit, after }, None));
+            }
             _ => {
                 let list = List::from_request_parts(&mut request.into_parts().0, &()).await?;
                 return Ok((Asked::List(Box::new(Listed(list))), None));
             }
         };
-        let caller = Caller { principal, via: Via::Api };
-        let asked = match change.decide(&caller, Some(task), now) {
-            Ok(Decision::Event(event)) => Asked::Event(Box::new(event)),
-            Ok(Decision::Unchanged(_)) => Asked::Unchanged,
-            Err(Refusal::VersionConflict { .. }) => Asked::Conflict,
-            Err(other) => unreachable!("the task is there: {other:?}"),
-        };
+        let asked = decided(&change, &caller, task, now);
         Ok((asked, once.map(|once| once.key.as_str().to_owned())))
     })
+}
+
+fn decided(change: &Change, caller: &Caller, task: Task, now: Timestamp) -> Asked {
+    match change.decide(caller, Some(task), now) {
+        Ok(Decision::Event(event)) => Asked::Event(Box::new(event)),
+        Ok(Decision::Unchanged(_)) => Asked::Unchanged,
+        Err(Refusal::VersionConflict { .. }) => Asked::Conflict,
+        Err(other) => unreachable!("the task is there: {other:?}"),
+    }
+}
+
+/// The link to the page of a history behind an event.
+pub fn history_link(path: &str, after: u64) -> String {
+    format!("{path}?page={}", HistoryPage::token(after))
 }
 
 impl Listed {

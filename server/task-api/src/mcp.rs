@@ -15,7 +15,7 @@ mod tools;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -32,7 +32,7 @@ use rmcp::transport::streamable_http_server::session::never::NeverSessionManager
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::json;
-use taskwatch_protocol::Cursor;
+use taskwatch_protocol::{Cursor, ErrorCode as Word};
 use taskwatch_server::{Authenticator, Hub, Principal, Problem, Token};
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +50,9 @@ whatever they say. To follow changes without polling, call wait_for_changes agai
 with the cursor of the answer before; begin with the cursor of list_tasks or of a change. Pass the \
 version you have read as if_match, so that you do not undo what somebody else changed in the meantime. \
 An answer with an error says what to do about it.";
+
+/// Text of a refusal of the library.
+const MAX_REFUSAL_BYTES: usize = 4096;
 
 /// For how long a client may keep what does not depend on who asks.
 const STABLE_MS: u64 = 3_600_000;
@@ -107,7 +110,22 @@ async fn serve(
         config,
     );
     let response = service.handle(Request::from_parts(parts, Body::from(body))).await;
-    Ok(response.map(Body::new))
+    refused_as_problem(response.map(Body::new)).await
+}
+
+/// What the library refuses by itself is a bare text; here it is said as on every route.
+async fn refused_as_problem(response: Response) -> Result<Response, Problem> {
+    let status = response.status();
+    if status.is_success() || response.headers().contains_key(CONTENT_TYPE) {
+        return Ok(response);
+    }
+    let code = match status {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Word::UnsupportedMediaType,
+        status if status.is_server_error() => Word::Internal,
+        _ => Word::BadMessage,
+    };
+    let text = to_bytes(response.into_body(), MAX_REFUSAL_BYTES).await.unwrap_or_default();
+    Err(Problem::new(status, code, String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// The answer to what is no message.

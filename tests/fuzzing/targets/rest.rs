@@ -5,7 +5,7 @@ use serde_json::Value;
 use taskwatch_protocol::{
     Priority, ServerFrame, ServerMessage, Status, Task, TaskChange, TaskEvent, Timestamp,
 };
-use taskwatch_task_api::fuzzing::{Asked, Listed, ask};
+use taskwatch_task_api::fuzzing::{Asked, Listed, ask, history_link};
 use uuid::Uuid;
 
 const BEFORE: i64 = 1_700_000_000_000;
@@ -28,7 +28,7 @@ pub(crate) fn rest(input: &[u8]) {
             return;
         }
     };
-    if !matches!(asked, Asked::List(_)) {
+    if !matches!(asked, Asked::List(_) | Asked::History { .. }) {
         idempotent(&headers, key.as_deref());
     }
     match asked {
@@ -39,6 +39,14 @@ pub(crate) fn rest(input: &[u8]) {
         Asked::Unchanged => assert_eq!(method, "PATCH"),
         Asked::Conflict => assert!(!may_match(&headers), "{headers:?}"),
         Asked::List(listed) => list(*listed),
+        Asked::Batch(all) => batch(&before, &all, &body),
+        Asked::History { limit, after } => {
+            assert!((1..=1000).contains(&limit));
+            let uri = history_link("/api/v1/tasks/7/events", after);
+            let request = Request::builder().uri(uri).body(vec![]).expect("an address");
+            let again = ask(request, before, now).expect("its own link").0;
+            assert_eq!(again, Asked::History { limit: 100, after });
+        }
     }
 }
 
@@ -165,6 +173,29 @@ fn holds_limits(task: &Task) {
     assert!(task.tags.len() <= 32 && task.tags.iter().all(|tag| is_line(tag, 64)));
     assert!(["pending", "in_progress", "completed", "cancelled"].contains(&task.status.as_str()));
     assert!(["low", "medium", "high"].contains(&task.priority.as_str()));
+}
+
+/// Each operation is judged as if it came alone.
+fn batch(before: &Task, all: &[Asked], body: &[u8]) {
+    let body: Value = serde_json::from_slice(body).expect("JSON");
+    let operations = body["operations"].as_array().expect("a list");
+    assert!((1..=100).contains(&all.len()) && all.len() == operations.len());
+    for (asked, operation) in all.iter().zip(operations) {
+        let version = operation["if_match"].as_f64();
+        match asked {
+            Asked::Event(event) => {
+                assert!(version.is_none_or(|version| version == VERSION as f64), "{operation}");
+                let said = match operation["op"].as_str().expect("a word") {
+                    "create" => &operation["task"],
+                    _ => &operation["patch"],
+                };
+                decided(before, event, said.to_string().as_bytes());
+            }
+            Asked::Unchanged => assert_eq!(operation["op"], "update"),
+            Asked::Conflict => assert!(version.is_some_and(|version| version != VERSION as f64)),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 /// The link to the next page asks for the same, from another place on.

@@ -103,6 +103,16 @@ async fn nothing_of_a_repository_that_may_not_be_read_is_told() {
         };
         assert_eq!(read(&there).await, read(&not_there).await);
     }
+
+    // Nor is it told that something happens there.
+    let (there, not_there) =
+        (format!("taskwatch://task/{id}"), format!("taskwatch://task/{nobody}"));
+    let own = "taskwatch://repository/a";
+    let mut listening = ana.listen(&[&there, &not_there, "taskwatch://repository/b", own]).await;
+    assert_eq!([listening.updated().await, listening.updated().await], [there, not_there]);
+    ben.done("update_task", json!({"id": id, "title": "secret-of-ben too"})).await;
+    ana.done("create_task", json!({"repository": "a", "title": "Two"})).await;
+    assert_eq!(listening.updated().await, own);
 }
 
 #[tokio::test]

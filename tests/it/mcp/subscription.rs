@@ -51,6 +51,20 @@ async fn a_name_of_nothing_is_not_accepted() {
     );
 }
 
+/// It may have gone while they came.
+#[tokio::test]
+async fn who_listens_to_a_task_that_is_not_there_is_told_at_once() {
+    let (server, _dir) = server().await;
+    let agent = Agent::new(Rest::new(server.url()));
+    let made = agent.done("create_task", json!({"repository": "foo", "title": "One"})).await;
+    agent.done("delete_task", json!({"id": made["id"]})).await;
+    let uri = format!("taskwatch://task/{}", made["id"].as_str().unwrap());
+    let mut listening = agent.listen(&[&uri, "taskwatch://repository/foo"]).await;
+    assert_eq!(listening.updated().await, uri);
+    agent.done("create_task", json!({"repository": "foo", "title": "Two"})).await;
+    assert_eq!(listening.updated().await, "taskwatch://repository/foo");
+}
+
 #[tokio::test]
 async fn a_server_that_stops_ends_what_it_tells() {
     let dir = TempDir::new().unwrap();

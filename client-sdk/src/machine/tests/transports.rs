@@ -98,6 +98,26 @@ fn nothing_is_said_on_it() {
 }
 
 #[test]
+fn a_count_is_a_proof_and_does_not_say_that_everything_has_come() {
+    let mut rig = Rig::listening();
+    rig.event(1);
+    rig.cut();
+    rig.after(SECOND);
+    rig.opens_as(sse());
+    rig.acks(ack(Mode::Resumed, &["foo"], 9), at(1));
+    let pong = |delivered| {
+        let count = ServerMessage::Pong(Heartbeat { delivered: Some(delivered) });
+        Envelope::new(count).cursor(at(2))
+    };
+    rig.event(2);
+    assert_eq!(rig.frame(&pong(1)), [Action::Bookmark(at(2))]);
+    rig.event(3);
+    let level = rig.frame(&ping(2, 9));
+    assert!(matches!(told(&level)[..], [Update::CaughtUp { replayed: 2, .. }]), "{level:?}");
+    assert!(matches!(told(&rig.frame(&pong(7)))[..], [Update::Interrupted { .. }]));
+}
+
+#[test]
 fn a_wish_takes_a_connection_of_its_own_and_nobody_hears_of_it() {
     let mut rig = Rig::listening();
     rig.event(1);

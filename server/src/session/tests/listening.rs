@@ -70,6 +70,18 @@ fn it_ends_after_its_time_and_asks_to_come_back() {
 }
 
 #[test]
+fn it_does_not_end_within_a_snapshot() {
+    let mut bench = listening(None);
+    let request = bench.ask_snapshot(&subscribe(json!({"snapshot": true})));
+    bench.begin_snapshot(request, 10);
+    let steps = bench.until(Duration::from_secs(900));
+    assert!(steps.len() < 120, "neither silent nor busy: {steps:?}");
+    assert!(!steps.iter().any(|(_, step)| matches!(step, Step::Close(_))), "{steps:?}");
+    bench.session.end_snapshot();
+    assert_eq!(bench.until(SECOND), [(Duration::ZERO, Step::Close(CloseCode::Rebalance))]);
+}
+
+#[test]
 fn a_bookmark_says_that_it_is_level_after_a_resume_and_at_every_heartbeat() {
     let mut bench = listening(None);
     assert_eq!(bench.request(json!({"since": "4"}))["data"]["mode"], "resumed");
@@ -94,6 +106,22 @@ fn who_begins_at_the_head_is_level_and_counts_now_and_then() {
     assert_eq!(bench.level().unwrap()["data"]["delivered"], UNCOUNTED);
     assert_eq!(bench.level(), None);
     assert!(bench.session.has_room(usize::MAX), "only a poll is ever full");
+}
+
+#[test]
+fn who_catches_up_for_long_is_told_the_count_and_is_not_level() {
+    let mut bench = listening(None);
+    bench.request(json!({"since": "4"}));
+    let count = |bench: &mut Bench| {
+        bench.session.count(bench.now, &Positions).map(|frame| without_time(&frame))
+    };
+    (0..UNCOUNTED - 1).for_each(|_| bench.session.sent(7));
+    assert_eq!(count(&mut bench), None);
+    bench.session.sent(8);
+    let pong = json!({"type": "pong", "cursor": "8", "data": {"delivered": UNCOUNTED}});
+    assert_eq!(count(&mut bench), Some(pong));
+    assert_eq!(count(&mut bench), None);
+    assert_eq!(bench.level().unwrap()["type"], "ping", "the bookmark is still owed");
 }
 
 #[test]
@@ -184,8 +212,12 @@ fn a_poll_has_room_for_so_much() {
     let mut bench = listening(Some(SECOND));
     assert!(bench.session.has_room(MAX_BYTES + 1), "one may be larger");
     bench.session.sent(1);
+    assert_eq!(bench.session.count(bench.now, &Positions), None);
     assert!(!bench.session.has_room(1));
     assert_eq!(bench.session.end(), Some(End::Done));
+    let last = bench.session.count(bench.now, &Positions).unwrap();
+    let last = without_time(&last);
+    assert_eq!(last, json!({"type": "pong", "cursor": "1", "data": {"delivered": 1}}));
 
     let mut bench = listening(Some(SECOND));
     for _ in 0..MAX_EVENTS {

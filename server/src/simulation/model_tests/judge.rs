@@ -213,7 +213,10 @@ impl Judge {
         let delivered = &frame["data"]["delivered"];
         must!(*delivered == self.delivered, "delivered", "{delivered}, not {}", self.delivered);
         if !self.can_talk() {
-            self.level(at, frame);
+            match kind {
+                "pong" => self.counted(at, frame),
+                _ => self.level(at, frame),
+            }
         } else if self.snapshot.is_some() {
             must!(frame["cursor"].is_null(), "I6 bookmark", "{kind} inside of a snapshot");
         } else if self.has_asked && !self.is_subscribed {

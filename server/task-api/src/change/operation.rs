@@ -10,8 +10,8 @@ use super::{Change, IfMatch, NewTask, TaskPatch};
 /// Operations of one batch, at most.
 pub(crate) const MAX_OPERATIONS: usize = 100;
 
-/// Above it a floating-point number is not one integer.
-const EXACT: f64 = (1_u64 << 53) as f64;
+/// Above it a number of JSON is not read alike by everybody.
+pub(super) const MAX_VERSION: u64 = 1 << 53;
 
 /// One change of a batch.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -107,9 +107,9 @@ fn id(object: &mut Map<String, Value>) -> Result<Uuid, InvalidTask> {
 fn if_match(object: &mut Map<String, Value>) -> Result<IfMatch, InvalidTask> {
     let Some(version) = object.remove("if_match") else { return Ok(None) };
     // For JSON Schema 7.0 is an integer too.
-    let whole = |number: f64| (number.fract() == 0.0 && number < EXACT).then_some(number as u64);
+    let whole = |number: f64| (number.fract() == 0.0).then_some(number as u64);
     match version.as_u64().or_else(|| version.as_f64().and_then(whole)) {
-        Some(version @ 1..) => Ok(Some(vec![version])),
+        Some(version @ 1..=MAX_VERSION) => Ok(Some(vec![version])),
         _ => Err(InvalidTask::new("if_match", "is a version, a number from 1")),
     }
 }

@@ -10,7 +10,7 @@ use taskwatch_protocol::{Priority, Status};
 use super::fields::{
     MAX_ASSIGNEE_CHARS, MAX_DESCRIPTION_BYTES, MAX_TAG_CHARS, MAX_TAGS, MAX_TITLE_CHARS,
 };
-use super::operation::MAX_OPERATIONS;
+use super::operation::{MAX_OPERATIONS, MAX_VERSION};
 use super::{Batch, NewTask, Operation, TaskPatch};
 
 /// One line that is not blank. The class is the white space of Unicode.
@@ -115,7 +115,7 @@ impl JsonSchema for Operation {
             (generator.subschema_for::<NewTask>(), generator.subschema_for::<TaskPatch>());
         let id = json!({"type": "string", "format": "uuid", "description": "The task."});
         let if_match = json!({
-            "type": "integer", "minimum": 1,
+            "type": "integer", "minimum": 1, "maximum": MAX_VERSION,
             "description": "The version that the task must have now.",
         });
         let operation = |op: &str, required: &[&str], properties: Value| {

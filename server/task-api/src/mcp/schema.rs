@@ -124,7 +124,58 @@ fn one_type_each(schema: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use taskwatch_server::Principal;
+
     use super::*;
+    use crate::list::ListParams;
+
+    #[test]
+    fn a_list_is_asked_for_as_it_is_described() {
+        let schema = jsonschema::options()
+            .should_validate_formats(true)
+            .build(&Value::Object(list()))
+            .unwrap();
+        for (arguments, fits) in [
+            (json!({}), true),
+            (json!({"repository": "acme/*", "status": ["pending"], "priority": ["high"]}), true),
+            (
+                json!({"assignee": ["ana"], "tag": ["a", "b"], "text": "x", "sort": "-priority"}),
+                true,
+            ),
+            (json!({"changed_since": "2026-11-22T10:00:00Z", "limit": MAX_LIMIT}), true),
+            (json!({"status": ["done"]}), false),
+            (json!({"priority": ["urgent"]}), false),
+            (json!({"tag": [""]}), false),
+            (json!({"assignee": vec!["a"; MAX_VALUES + 1]}), false),
+            (json!({"text": "x".repeat(MAX_VALUE_CHARS + 1)}), false),
+            (json!({"changed_since": "yesterday"}), false),
+            (json!({"sort": "title"}), false),
+            (json!({"limit": 0}), false),
+            (json!({"limit": MAX_LIMIT + 1}), false),
+            (json!({"colour": "red"}), false),
+        ] {
+            let params = serde_json::from_value::<ListParams>(arguments.clone());
+            let query = params.map(|params| params.into_query(Principal::anonymous()));
+            assert_eq!(query.is_ok_and(|query| query.is_ok()), fits, "{arguments}");
+            assert_eq!(schema.is_valid(&arguments), fits, "{arguments}");
+        }
+    }
+
+    #[test]
+    fn every_schema_is_one() {
+        for tool in super::super::tools::all() {
+            let output = tool.output_schema.as_deref().unwrap();
+            for schema in [&*tool.input_schema, output] {
+                let schema = Value::Object(schema.clone());
+                assert!(jsonschema::meta::is_valid(&schema), "{}", tool.name);
+                assert_eq!(schema["type"], "object", "{}", tool.name);
+            }
+            let refused = json!({"error": {"code": "c", "detail": "d", "retryable": true}});
+            let output = jsonschema::validator_for(&Value::Object(output.clone())).unwrap();
+            assert!(output.is_valid(&refused) && !output.is_valid(&json!({})), "{}", tool.name);
+            assert!(!tool.input_schema.contains_key("$defs"), "{}", tool.name);
+        }
+    }
 
     #[test]
     fn a_list_of_types_becomes_alternatives() {

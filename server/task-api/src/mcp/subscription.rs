@@ -1,7 +1,7 @@
 //! Who wants to be told of tasks and repositories, as revisions from 2026-07-28 do it: one request whose
 //! answer is a stream.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use rmcp::ErrorData;
@@ -25,7 +25,8 @@ const TURN: Duration = Duration::from_secs(60);
 struct Wanted {
     uri: String,
     named: Named,
-    repository: RepositoryName,
+    /// `None`: there is no such task, or it may not be read.
+    repository: Option<RepositoryName>,
 }
 
 /// What some events are about.
@@ -91,13 +92,17 @@ impl Asker {
 
     async fn tell_for_ever(&self, context: &SubscriptionContext) -> Result<(), ErrorData> {
         let wanted = self.wanted(context).await?;
-        let mut repositories: Vec<_> =
-            wanted.iter().map(|wanted| Pattern::Exact(wanted.repository.clone())).collect();
-        repositories.sort_by_key(Pattern::to_string);
-        repositories.dedup();
+        // A task may have gone while its client came.
+        let missing = wanted.iter().filter(|wanted| wanted.repository.is_none()).collect();
+        if !say(context, missing).await {
+            return Ok(());
+        }
+        let repositories: BTreeSet<_> =
+            wanted.iter().filter_map(|wanted| wanted.repository.clone()).collect();
         if repositories.is_empty() {
             return std::future::pending().await;
         }
+        let repositories: Vec<_> = repositories.into_iter().map(Pattern::Exact).collect();
         let mut since = Some(self.since.clone());
         while self.is_the_same().await {
             let request = ChangesRequest {
@@ -122,17 +127,13 @@ impl Asker {
                     Err(ChangesError::Restart { .. } | ChangesError::Unauthorized) => break,
                     Err(error) => return Err(ErrorData::internal_error(error.to_string(), None)),
                 };
-            for wanted in touched {
-                // It fails when nobody listens any more.
-                if context.sink().notify_resource_updated(&*wanted.uri).await.is_err() {
-                    return Ok(());
-                }
+            if !say(context, touched).await {
+                break;
             }
         }
         Ok(())
     }
 
-    /// The resources that there are: of others nothing will be told.
     async fn wanted(&self, context: &SubscriptionContext) -> Result<Vec<Wanted>, ErrorData> {
         let mut all = Vec::new();
         for uri in context.accepted().resource_subscriptions.iter().flatten() {
@@ -144,9 +145,18 @@ impl Asker {
                     task.map_err(unavailable)?.map(|task| task.repository)
                 }
             };
-            let Some(repository) = repository else { continue };
             all.push(Wanted { uri: uri.clone(), named, repository });
         }
         Ok(all)
     }
+}
+
+/// Says that these may have changed; false when nobody listens any more.
+async fn say(context: &SubscriptionContext, touched: Vec<&Wanted>) -> bool {
+    for wanted in touched {
+        if context.sink().notify_resource_updated(&*wanted.uri).await.is_err() {
+            return false;
+        }
+    }
+    true
 }

@@ -27,7 +27,7 @@ use crate::list::{ListParams, PATTERN};
 const PROBLEM_JSON: &str = "application/problem+json";
 
 /// What every route may refuse, beside what it names itself.
-const EVERYWHERE: [&str; 5] = ["400", "401", "403", "414", "500"];
+const EVERYWHERE: [&str; 6] = ["400", "401", "403", "414", "431", "500"];
 
 #[derive(OpenApi)]
 #[openapi(
@@ -213,6 +213,7 @@ fn complete(parameter: &mut Value, schema: Value) {
 
 fn complete_responses(operation: &mut Value) {
     let is_open = operation["security"] == json!([{}]);
+    let speaks_json_rpc = operation["operationId"] == "mcp";
     if let Some(body) = operation.get_mut("requestBody") {
         body["required"] = json!(true);
     }
@@ -225,8 +226,15 @@ fn complete_responses(operation: &mut Value) {
     for (status, response) in responses {
         if status.starts_with(['4', '5']) {
             response["description"] = json!(refused(status));
+            // Of what is no request for any route, the parser of HTTP says a status and no more.
+            let is_bare = status == "431";
             let schema = json!({"$ref": "#/components/schemas/Problem"});
-            response["content"] = json!({PROBLEM_JSON: {"schema": schema}});
+            if !is_bare {
+                response["content"] = json!({PROBLEM_JSON: {"schema": schema}});
+            }
+            if speaks_json_rpc {
+                response["content"][JSON] = json!({});
+            }
         }
         if status == "503" || status == "429" {
             response["headers"]["Retry-After"] = json!({});
@@ -253,6 +261,7 @@ fn refused(status: &str) -> &'static str {
         "415" => "The body has another media type",
         "422" => "What is asked for cannot be, or the Idempotency-Key belongs to another request",
         "426" => "This takes an upgrade to a WebSocket, and a version that is served",
+        "431" => "The head of the request is too large; the answer has no body",
         "429" => "Too much, too fast",
         "503" => "The server cannot do this now",
         _ => "A fault of the server",

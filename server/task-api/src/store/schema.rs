@@ -275,6 +275,33 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_version_2_gets_what_lists_histories_and_batches_need() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(TASKS_AND_LOG).unwrap();
+        conn.execute_batch(ANSWERS).unwrap();
+        conn.execute_batch(
+            "PRAGMA user_version = 2;
+             INSERT INTO task VALUES ('a', 'acme/api', 'One', 'pending', 'low', NULL, '[]', 5, 6, 2, ''),
+                                     ('b', 'acme/api', 'Two', 'pending', 'low', NULL, '[]', 5, 6, 2, '');
+             INSERT INTO event VALUES (8, 'acme/api', 'created', 5, '{\"data\":{\"task_id\":\"a\"}}'),
+                                      (9, 'acme/api', 'updated', 6, '{\"data\":{\"task_id\":\"a\"}}');
+             INSERT INTO answer VALUES ('api', 'k', x'00', 5, 'c1-x-9', '{\"id\":\"ä\",\"version\":18446744073709551615}');",
+        )
+        .unwrap();
+
+        migrate(&mut conn).unwrap();
+
+        let seq = |id: &str| -> Seq {
+            conn.query_row("SELECT seq FROM task WHERE id = ?1", [id], |row| row.get(0)).unwrap()
+        };
+        assert_eq!((seq("a"), seq("b")), (9, 0));
+        let changes: String =
+            conn.query_row("SELECT changes FROM answer", [], |row| row.get(0)).unwrap();
+        let task = r#"{"id":"ä","version":18446744073709551615}"#;
+        assert_eq!(changes, format!(r#"[{{"task":{task},"cursor":"c1-x-9"}}]"#));
+    }
+
+    #[test]
     fn a_newer_schema_is_left_alone() {
         let mut conn = Connection::open_in_memory().unwrap();
         conn.pragma_update(None, "user_version", MIGRATIONS.len() + 1).unwrap();

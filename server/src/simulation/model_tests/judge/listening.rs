@@ -67,6 +67,16 @@ impl Judge {
         }
     }
 
+    /// It is told how many there were, and is not level: a poll that is full, and a stream now and then.
+    pub(super) fn counted(&mut self, at: Moment<'_>, frame: &Value) {
+        must!(self.snapshot.is_none(), "I7 snapshot", "a count inside of it: {frame}");
+        must!(self.is_subscribed, "I6 bookmark", "before the first is accepted: {frame}");
+        self.bookmark(at, &frame["cursor"], "count");
+        if let Some(listening) = &mut self.listening {
+            listening.is_over = listening.is_poll;
+        }
+    }
+
     /// It is told that it is level, and a poll is told nothing else.
     pub(super) fn level(&mut self, at: Moment<'_>, frame: &Value) {
         must!(self.snapshot.is_none(), "I7 snapshot", "not level inside of it: {frame}");

@@ -120,10 +120,13 @@ async fn whatever_is_refused_is_a_problem_with_a_known_word() {
         ("authorization", "Bearer x", ""),
     ];
     for (route, _) in described(&document) {
+        if route == "/mcp" {
+            // Its refusals are those of JSON-RPC.
+            continue;
+        }
         for tail in ["", "?limit=x&wait=x", "?token=secret", "?page=%ff&since=%00", "/", "%00"] {
             for id in ["%ff", "17", "00000000-0000-0000-0000-000000000000"] {
                 let path = format!("{}{tail}", route.replace("{id}", id));
-                // `EventSource` waits for what does not end; a poll for its end.
                 for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
                     for (name, value, body) in hostile {
                         let request = server.request(method, &path).header(name, value);
