@@ -14,7 +14,14 @@ use crate::reader::{Reader, Way};
 use crate::report::{Report, mib};
 use crate::socket::Frame;
 
-const MAX_PER_CONNECTION: f64 = 12.0 * 1024.0;
+/// The response of a stream keeps the connection of HTTP with its buffers.
+const fn most(way: Way) -> f64 {
+    match way {
+        Way::Ws => 12.0 * 1024.0,
+        Way::Sse => 32.0 * 1024.0,
+    }
+}
+
 const REPOSITORIES: usize = 100;
 const WARM_UP: usize = 50;
 const HEARTBEATS: usize = 2;
@@ -117,10 +124,8 @@ pub(crate) async fn run(args: &Args, report: &mut Report) {
     while let Some(ended) = sockets.join_next().await {
         ended.unwrap();
     }
-    report.check(
-        each <= MAX_PER_CONNECTION,
-        format_args!("a connection costs {each:.0} bytes, at most {MAX_PER_CONNECTION}"),
-    );
+    let most = most(way);
+    report.check(each <= most, format_args!("a connection costs {each:.0} bytes, at most {most}"));
 }
 
 fn repository(number: usize) -> String {
