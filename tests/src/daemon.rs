@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::within;
 
@@ -56,20 +57,26 @@ pub fn example(name: &str) -> PathBuf {
     profile_dir().join("examples").join(name)
 }
 
-/// The lines of a process's output, as they come.
-pub struct LineReader(Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>);
-
-impl std::fmt::Debug for LineReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("LineReader")
-    }
-}
+/// The lines of a process's output, as they come. They are read at once, whether anybody asks or
+/// not: a process whose pipe is full stops.
+#[derive(Debug)]
+pub struct LineReader(UnboundedReceiver<String>);
 
 impl LineReader {
     /// Reads a process's output.
+    ///
+    /// # Panics
+    /// Outside a runtime.
     #[must_use]
     pub fn new(output: impl AsyncRead + Send + Unpin + 'static) -> Self {
-        Self(BufReader::new(Box::new(output) as Box<dyn AsyncRead + Send + Unpin>).lines())
+        let (read, lines) = unbounded_channel();
+        let mut output = BufReader::new(output).lines();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = output.next_line().await
+                && read.send(line).is_ok()
+            {}
+        });
+        Self(lines)
     }
 
     /// The next line; `None` at the end.
@@ -77,7 +84,7 @@ impl LineReader {
     /// # Panics
     /// If none comes.
     pub async fn next(&mut self) -> Option<String> {
-        within("a line of output", self.0.next_line()).await.unwrap()
+        within("a line of output", self.0.recv()).await
     }
 
     /// Reads up to a line that contains `text`, and returns it.

@@ -55,7 +55,8 @@ fn request(input: &[u8]) -> Option<Request<Vec<u8>>> {
     let (head, body) = input.split_at(end.unwrap_or(input.len()));
     let mut lines = str::from_utf8(head).ok()?.split('\n');
     let (method, uri) = lines.next()?.split_once(' ')?;
-    let mut request = Request::builder().method(method).uri(uri);
+    // Anything else finds no route.
+    let mut request = Request::builder().method(method).uri(uri.starts_with('/').then_some(uri)?);
     for line in lines.take(32) {
         let (name, value) = line.split_once(": ")?;
         request = request.header(name, value);

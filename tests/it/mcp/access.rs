@@ -224,9 +224,11 @@ async fn who_listens_takes_a_place_also_if_there_is_nothing_to_tell() {
     let server = Daemon::start_with(&dir.path().join("data"), "127.0.0.1:0", &args).await;
     let agent = |who: &str| Agent::new(Rest::new(server.url()).token(&format!("token-of-{who}")));
     let ana = agent("ana");
-    let _listening = ana.listen(&["taskwatch://task/00000000-0000-7000-8000-000000000000"]).await;
     let full = async {
         loop {
+            // A call that comes before the stream has its place takes it: the stream then ends.
+            let _listening =
+                ana.listen(&["taskwatch://task/00000000-0000-7000-8000-000000000000"]).await;
             let (said, is_error) =
                 ana.call("wait_for_changes", json!({"repositories": ["a"]})).await;
             if is_error {

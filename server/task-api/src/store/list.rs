@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use rusqlite::types::Value;
 use rusqlite::{Transaction, params_from_iter};
-use taskwatch_protocol::{Cursor, Pattern, Seq, Status, Task, Timestamp};
+use taskwatch_protocol::{Cursor, Pattern, Seq, Task, Timestamp};
 use taskwatch_server::Incarnations;
 use uuid::Uuid;
 
@@ -84,25 +84,24 @@ fn narrowest(
     scope: &[Pattern],
 ) -> rusqlite::Result<Option<Vec<Lookup>>> {
     let filter = &query.filter;
-    let equal = |index, condition, values: Vec<String>| {
-        let lookup = |value| Lookup { index, condition, values: vec![Value::Text(value)] };
-        values.into_iter().map(lookup).collect::<Vec<_>>()
-    };
     let range = |(from, to)| Lookup {
         index: "task_by_repository",
         condition: "repository >= ?1 AND repository < ?2",
         values: vec![Value::Text(from), Value::Text(to)],
     };
-    let statuses = filter.status.iter().map(Status::to_string).collect();
+    let assignee = |name: &String| Lookup {
+        index: "task_by_assignee",
+        condition: "assignee = ?1",
+        values: vec![Value::Text(name.clone())],
+    };
     let since = filter.changed_since.map(|since| Lookup {
         index: "task_by_update",
         condition: "updated_at >= ?1",
         values: vec![Value::Integer(since.unix_millis())],
     });
-    let choices = [
+    let choices: [Vec<Lookup>; 3] = [
         ranges(scope).into_iter().map(range).collect(),
-        equal("task_by_status", "status = ?1", statuses),
-        equal("task_by_assignee", "assignee = ?1", filter.assignee.clone()),
+        filter.assignee.iter().map(assignee).collect(),
         since.into_iter().collect(),
     ];
     let (mut best, mut fewest) = (None, ROWS + 1);

@@ -175,12 +175,10 @@ pub(super) fn history(
     after: Seq,
     limit: usize,
 ) -> rusqlite::Result<Option<History>> {
-    // The index is on this very expression.
     let mut statement = tx.prepare_cached(
-        "SELECT seq, repository, envelope FROM event \
-         WHERE json_extract(envelope, '$.data.task_id') = ?1 AND seq > ?2 ORDER BY seq",
+        "SELECT seq, repository, envelope FROM event WHERE task_id = ?1 AND seq > ?2 ORDER BY seq",
     )?;
-    let mut rows = statement.query((id.to_string(), after))?;
+    let mut rows = statement.query((id.as_bytes(), after))?;
     let (mut history, mut bytes, mut last) = (History::default(), 0, None);
     while let Some(row) = rows.next()? {
         let repository: RepositoryName = schema::parsed(row, 1, str::parse)?;

@@ -124,9 +124,17 @@ fn write_change(
     }
     savepoint
         .prepare_cached(
-            "INSERT INTO event (seq, repository, kind, ts, envelope) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO event (seq, repository, kind, ts, task_id, envelope) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute((state.head, repository.as_str(), kind.as_str(), now.unix_millis(), &envelope))?;
+        .execute((
+            state.head,
+            repository.as_str(),
+            kind.as_str(),
+            now.unix_millis(),
+            change.id().as_bytes(),
+            &envelope,
+        ))?;
     events.push(LogEvent::new(state.head, repository, kind, &envelope));
     changes.push(Changed { task, cursor });
     Ok(())

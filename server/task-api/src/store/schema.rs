@@ -9,7 +9,7 @@ use super::OpenError;
 
 /// What turns one version of the schema into the next; `user_version` counts those applied.
 /// Never edit an entry that was released: append one.
-const MIGRATIONS: &[&str] = &[TASKS_AND_LOG, ANSWERS, BATCHES, ORDERS, HISTORY];
+const MIGRATIONS: &[&str] = &[TASKS_AND_LOG, ANSWERS, BATCHES, HISTORY, ORDERS];
 
 const TASKS_AND_LOG: &str = "
     CREATE TABLE task (
@@ -77,11 +77,29 @@ const BATCHES: &str = "
     ALTER TABLE answer RENAME COLUMN task TO changes;
 ";
 
+const HISTORY: &str = "
+    -- The log knows the task of each event, in 16 bytes. A new table, since a column behind a long
+    -- envelope is slow to read.
+    ALTER TABLE event RENAME TO old_event;
+    CREATE TABLE event (
+        seq        INTEGER PRIMARY KEY NOT NULL,
+        repository TEXT NOT NULL,
+        kind       TEXT NOT NULL,
+        ts         INTEGER NOT NULL,
+        task_id    BLOB NOT NULL,
+        envelope   TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO event
+        SELECT seq, repository, kind, ts,
+               unhex(replace(json_extract(envelope, '$.data.task_id'), '-', '')), envelope
+        FROM old_event;
+    DROP TABLE old_event;
+    -- In the order of the numbers, by which rows are kept.
+    CREATE INDEX event_by_task ON event (task_id);
+";
+
 const ORDERS: &str = "
-    -- `seq` is the number of the task's last event, or 0 if that is no longer kept. A new table,
-    -- since a column behind a long description is slow to read. What finds the events of a task comes
-    -- first: it is on disk, where a list of a million ids would be in memory.
-    CREATE INDEX event_by_task ON event (json_extract(envelope, '$.data.task_id'), seq);
+    -- `seq` is the number of the task's last event, or 0 if that is no longer kept.
     ALTER TABLE task RENAME TO old_task;
     CREATE TABLE task (
         id          TEXT PRIMARY KEY NOT NULL,
@@ -98,9 +116,8 @@ const ORDERS: &str = "
         description TEXT NOT NULL
     ) STRICT;
     INSERT INTO task
-        -- The + takes the column's affinity away, with which the index would not be used.
-        SELECT id, coalesce((SELECT max(seq) FROM event INDEXED BY event_by_task
-                             WHERE json_extract(envelope, '$.data.task_id') = +old_task.id), 0),
+        SELECT id, coalesce((SELECT max(seq) FROM event
+                             WHERE task_id = unhex(replace(old_task.id, '-', ''))), 0),
                repository, title, status, priority, assignee, tags, created_at, updated_at, version,
                description
         FROM old_task;
@@ -111,15 +128,8 @@ const ORDERS: &str = "
     CREATE INDEX task_by_update ON task (updated_at, id);
     CREATE INDEX task_by_priority ON task
         (CASE priority WHEN 'high' THEN 3 WHEN 'medium' THEN 2 ELSE 1 END, id);
-    -- What few tasks may have in common.
-    CREATE INDEX task_by_status ON task (status);
+    -- What few tasks may have in common. A status is not that, and changes often.
     CREATE INDEX task_by_assignee ON task (assignee) WHERE assignee IS NOT NULL;
-";
-
-const HISTORY: &str = "
-    -- Most files have it from the step before.
-    CREATE INDEX IF NOT EXISTS event_by_task
-        ON event (json_extract(envelope, '$.data.task_id'), seq);
 ";
 
 /// The row of `state`.
@@ -136,6 +146,14 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
     let found: usize = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let pending =
         MIGRATIONS.get(found..).ok_or(OpenError::NewerSchema { found, known: MIGRATIONS.len() })?;
+    if found > 0 && !pending.is_empty() {
+        let to = MIGRATIONS.len();
+        tracing::warn!(
+            from = found,
+            to,
+            "the store is brought to a new schema: this may take minutes"
+        );
+    }
     for migration in pending {
         tx.execute_batch(migration)?;
     }
@@ -256,8 +274,9 @@ mod tests {
              INSERT INTO incarnation VALUES (1, 255, 1);
              INSERT INTO task VALUES ('00000000-0000-0000-0000-000000000007', 'acme/api', 'One',
                  'pending', 'low', NULL, '[\"a\"]', 5, 6, 2, 'Words');
-             INSERT INTO event VALUES (8, 'acme/api', 'created', 5, '{}'),
-                                      (9, 'acme/api', 'updated', 6, '{}');
+             INSERT INTO event SELECT seq, 'acme/api', 'created', 5, json_object('data',
+                 json_object('task_id', '00000000-0000-0000-0000-000000000007'))
+                 FROM (SELECT 8 AS seq UNION SELECT 9);
              UPDATE state SET head = 9, floor = 7, last_ts = 6;",
         )
         .unwrap();
@@ -349,12 +368,17 @@ mod tests {
     fn the_last_events_are_found_by_an_index() {
         let mut conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(TASKS_AND_LOG).unwrap();
-        let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+        let fill = "WITH RECURSIVE
+            n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000),
+            task_id(i, id) AS (SELECT i, format('00000000-0000-0000-0000-%012d', i) FROM n)
             INSERT INTO event
-                SELECT i, 'a', 'x', i, json_object('data', json_object('task_id', 't' || i)) FROM n;
+                SELECT i, 'a', 'x', i, json_object('data', json_object('task_id', id)) FROM task_id;
             INSERT INTO task
-                SELECT 't' || seq, 'a', '', '', '', NULL, '[]', 0, 0, 1, '' FROM event;";
+                SELECT json_extract(envelope, '$.data.task_id'), 'a', '', '', '', NULL, '[]', 0, 0, 1,
+                       ''
+                FROM event;";
         conn.execute_batch(fill).unwrap();
+        conn.execute_batch(HISTORY).unwrap();
         let steps = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&steps);
         let count = move || {
@@ -365,6 +389,10 @@ mod tests {
         conn.execute_batch(ORDERS).unwrap();
         // A look at all events for each task would be nine million steps, and more.
         assert!(steps.load(Ordering::Relaxed) < 1_000_000);
+        let known: u64 = conn
+            .query_row("SELECT count(*) FROM task WHERE seq > 0", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(known, 3_000);
     }
 
     #[test]
