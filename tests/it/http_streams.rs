@@ -550,7 +550,7 @@ async fn a_reader_that_takes_nothing_is_given_up_and_delays_nobody() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_says_so_and_waits_for_nobody() {
+async fn a_server_that_stops_says_so_to_everybody_who_reads() {
     let data = TempDir::new().unwrap();
     let mut daemon = Daemon::start(data.path()).await;
     let since = head(daemon.url()).await;

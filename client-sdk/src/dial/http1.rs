@@ -74,7 +74,8 @@ impl Dialer {
             Transport::Sse => (EVENTS_PATH, EVENTS),
             _ => (CHANGES_PATH, LINES),
         };
-        let prefix = self.url.path().trim_end_matches("/ws");
+        let path_of_hub = self.url.path();
+        let prefix = path_of_hub.strip_suffix("/ws").unwrap_or(path_of_hub);
         let mut request = Request::get(format!("{prefix}{path}?{query}"))
             .header(HOST, &self.url[Position::BeforeHost..Position::AfterPort])
             .header(VERSION_HEADER, HeaderValue::from(PROTOCOL_VERSION))
