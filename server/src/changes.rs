@@ -11,12 +11,11 @@ use taskwatch_protocol::{
     CloseCode, Cursor, ErrorCode, EventKind, Mode, Pattern, ResetReason, Seq, ServerFrame,
     ServerMessage, Subscribe,
 };
-use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::clock::now;
 use crate::hub::{NotAdmitted, Stop};
 use crate::session::{Outbox, Terms};
-use crate::transport::{Connection, Visitor, Wire};
+use crate::transport::{Connection, Incoming, Left, Visitor, Wire};
 use crate::{Hub, LogEvent, Principal, Problem};
 
 /// For reading the log, beside the time it waits for something new.
@@ -233,7 +232,7 @@ impl Wire for Collector {
     }
 
     /// Who has left does not poll.
-    fn poll_message(&mut self, _: &mut Context<'_>) -> Poll<Result<Message, Error>> {
+    fn poll_message(&mut self, _: &mut Context<'_>) -> Poll<Result<Incoming, Left>> {
         Poll::Pending
     }
 

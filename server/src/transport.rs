@@ -6,8 +6,8 @@ mod connection;
 pub(crate) mod echo;
 mod encoding;
 pub(crate) mod framing;
-mod pieces;
 mod query;
+mod reading;
 mod response;
 mod stream;
 pub(crate) mod streams;
@@ -19,5 +19,6 @@ mod wire;
 pub(crate) use connection::Connection;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use connection::{MAX_UNWRITTEN, PROGRESS};
+pub(crate) use reading::Incoming;
 pub(crate) use visitor::Visitor;
-pub(crate) use wire::Wire;
+pub(crate) use wire::{Left, Wire};

@@ -7,10 +7,9 @@ use std::time::Instant;
 
 use taskwatch_protocol::{CloseCode, Cursor};
 use tokio::time::{Sleep, sleep_until};
-use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::websocket::violation;
-use super::wire::Wire;
+use super::reading::Incoming;
+use super::wire::{Left, Wire};
 use crate::access::identify;
 use crate::clock::{Now, now};
 use crate::hub::{Order, Stop};
@@ -36,7 +35,7 @@ enum Ending {
 /// What a connection waits for.
 enum Event {
     Ordered(Order),
-    Message(Result<Message, tungstenite::Error>),
+    Message(Result<Incoming, Left>),
     /// Bytes came in that do not make a message yet.
     Bytes,
     Wrote(std::io::Result<usize>),
@@ -239,26 +238,22 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    fn received(&mut self, message: Result<Message, tungstenite::Error>) -> Result<(), Ending> {
+    fn received(&mut self, message: Result<Incoming, Left>) -> Result<(), Ending> {
         match message {
-            Ok(Message::Text(text)) => {
+            Ok(Incoming::Text(text)) => {
                 self.delivery.refresh(&mut self.session);
                 let hub = self.hub.clone();
                 self.take(|session, now| session.text(now, &text, hub.log()))
             }
-            Ok(Message::Ping(_) | Message::Pong(_)) => {
+            Ok(Incoming::Ping(_) | Incoming::Pong) => {
                 self.take(|session, now| session.control(now.instant))
             }
-            Ok(Message::Binary(_)) => Err(Ending::Ours(Stop::new(CloseCode::Binary))),
-            // The next read says that the closing handshake is done.
-            Ok(Message::Close(_) | Message::Frame(_)) => Ok(()),
-            Err(error) => match violation(&error) {
-                Some(code) => {
-                    tracing::debug!(%error, "the peer broke the protocol");
-                    Err(Ending::Ours(Stop::new(code)))
-                }
-                None => Err(Ending::Theirs),
-            },
+            Ok(Incoming::Binary(_)) => Err(Ending::Ours(Stop::new(CloseCode::Binary))),
+            Ok(Incoming::Close(_)) | Err(Left::Gone) => Err(Ending::Theirs),
+            Err(Left::Violated(violation)) => {
+                tracing::debug!(%violation, "the peer broke the protocol");
+                Err(Ending::Ours(Stop::new(violation.code())))
+            }
         }
     }
 

@@ -8,13 +8,13 @@ use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
-use tokio_tungstenite::tungstenite::Message;
 
 use super::framing::{BINARY, TEXT, put_frame};
+use super::reading::Incoming;
 use super::stream::Stream;
 use super::upgrade::{check_handshake, switching_protocols, upgrade_required};
-use super::websocket::{WebSocket, violation};
-use super::wire::Wire;
+use super::websocket::WebSocket;
+use super::wire::{Left, Wire};
 use crate::hub::Stop;
 use crate::session::Outbox;
 
@@ -49,10 +49,11 @@ async fn serve(stream: Stream, early: Bytes) {
             return;
         }
         let (opcode, payload) = match poll_fn(|cx| wire.poll_message(cx)).await {
-            Ok(Message::Text(text)) => (TEXT, Bytes::from(text)),
-            Ok(Message::Binary(bytes)) => (BINARY, bytes),
-            Ok(_) => continue,
-            Err(error) => break violation(&error).map(Stop::new),
+            Ok(Incoming::Text(text)) => (TEXT, text.into_bytes()),
+            Ok(Incoming::Binary(bytes)) => (BINARY, bytes),
+            Ok(Incoming::Ping(_) | Incoming::Pong) => continue,
+            Ok(Incoming::Close(_)) | Err(Left::Gone) => break None,
+            Err(Left::Violated(violation)) => break Some(Stop::new(violation.code())),
         };
         let mut frame = Vec::with_capacity(payload.len() + 10);
         put_frame(&mut frame, opcode, &payload);

@@ -2,14 +2,20 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-const FIN: u8 = 0x80;
+/// The last frame of a message.
+pub(super) const FIN: u8 = 0x80;
+/// Opcode of a frame that continues a message.
+pub(super) const CONTINUATION: u8 = 0x0;
 /// Opcode of a text message.
 pub(crate) const TEXT: u8 = 0x1;
-/// Opcode of a binary message; this protocol sends none.
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) const BINARY: u8 = 0x2;
+/// Opcode of a binary message; this protocol has none.
+pub(super) const BINARY: u8 = 0x2;
+/// Opcode of a close.
+pub(super) const CLOSE: u8 = 0x8;
 /// Opcode of a ping.
 pub(crate) const PING: u8 = 0x9;
+/// Opcode of a pong.
+pub(super) const PONG: u8 = 0xA;
 
 /// A text frame of `payload` in one piece, and the length of its header.
 pub(crate) fn text_frame(payload: &[u8]) -> (Bytes, usize) {

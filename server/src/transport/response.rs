@@ -7,12 +7,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use taskwatch_protocol::{CloseCode, ServerFrame};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::body::ChunkSender;
 use super::encoding::Encoding;
 use super::framing;
-use super::wire::{CLOSING, Wire};
+use super::reading::Incoming;
+use super::wire::{CLOSING, Left, Wire};
 use crate::hub::Stop;
 use crate::session::Outbox;
 
@@ -60,8 +60,8 @@ impl Wire for ResponseWire {
     }
 
     /// Nothing comes in; only that the peer has left is seen.
-    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
-        self.body.poll_abandoned(cx).map(|()| Err(Error::ConnectionClosed))
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Left>> {
+        self.body.poll_abandoned(cx).map(|()| Err(Left::Gone))
     }
 
     fn keep_alive(&mut self) {

@@ -1,27 +1,30 @@
-//! A WebSocket over a byte stream: read through tungstenite, written as prepared bytes.
+//! A WebSocket over a byte stream: frames read as they come, written as prepared bytes.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::{self, Read, Write};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use taskwatch_protocol::{CloseCode, CloseReason, ServerFrame, ServerMessage};
+use bytes::{Buf, Bytes};
+use taskwatch_protocol::{CloseCode, ServerFrame, ServerMessage};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::protocol::{
-    CloseFrame, Message, Role, WebSocketConfig, WebSocketContext,
-};
-use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
 
 use super::framing;
-use super::pieces::Pieces;
-use super::wire::{CLOSING, Wire};
+use super::reading::{Incoming, Reading};
+use super::wire::{CLOSING, Left, Wire};
 use crate::hub::Stop;
 use crate::session::Outbox;
 
-/// Bytes read at a time; the default of 128 KiB would be 1.25 GiB for 10,000 connections.
-const READ_BUFFER: usize = 4 << 10;
+/// Bytes read at a time.
+const READ_BUFFER: usize = 16 << 10;
+
+thread_local! {
+    /// Where every connection of a thread reads to: it is used up before another comes to read. One
+    /// for each would be most of what an idle connection costs.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BUFFER]);
+}
 
 /// A byte stream under a WebSocket.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {
@@ -29,81 +32,38 @@ pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {
     fn reset_on_drop(&self) {}
 }
 
-/// The stream, the state of the protocol, and what is not written yet.
+/// The stream, the place in what the peer sends, and what is not written yet.
 ///
-/// Whatever tungstenite writes by itself (pongs, the answer to a close) goes to the end of `out`
-/// like everything else, so that no frame is cut in two by another.
+/// Pongs and the answer to a close go to the end of `out` like everything else, so that no frame is
+/// cut in two by another.
 pub(super) struct WebSocket<S> {
     stream: S,
-    context: WebSocketContext,
+    reading: Reading,
     out: Vec<u8>,
     written: usize,
     /// Of those, what was not yet told to whoever watches for a peer that takes nothing.
     taken: usize,
     received: usize,
-    pieces: Pieces,
-    /// What came in before the upgrade was complete.
-    early: Bytes,
-}
-
-/// Lends tungstenite the stream for one read.
-struct Lent<'a, 'b, S> {
-    stream: &'a mut S,
-    cx: &'a mut Context<'b>,
-    out: &'a mut Vec<u8>,
-    received: &'a mut usize,
-    pieces: &'a mut Pieces,
-    early: &'a mut Bytes,
-}
-
-impl<S: AsyncRead + Unpin> Read for Lent<'_, '_, S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Self { stream, cx, received, pieces, early, .. } = self;
-        pieces.read(buffer, |wanted| {
-            let mut wanted = ReadBuf::new(wanted);
-            if early.is_empty() {
-                match Pin::new(&mut **stream).poll_read(cx, &mut wanted) {
-                    Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
-                    Poll::Ready(result) => result?,
-                }
-            } else {
-                let now = wanted.remaining().min(early.len());
-                wanted.put_slice(&early.split_to(now));
-                if early.is_empty() {
-                    **early = Bytes::new();
-                }
-            }
-            **received += wanted.filled().len();
-            Ok(wanted.filled().len())
-        })
-    }
-}
-
-impl<S> Write for Lent<'_, '_, S> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    /// What has come, and was not looked at yet.
+    unread: Bytes,
+    /// A close frame was put, and nothing may follow it.
+    closing: bool,
 }
 
 impl<S: ByteStream> WebSocket<S> {
     /// A server's end of an upgraded stream; `early` came in before the upgrade was complete.
     pub(super) fn new(stream: S, early: Bytes, max_message_bytes: usize) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_write_buffer_size(READ_BUFFER)
-            .max_message_size(Some(max_message_bytes))
-            .max_frame_size(Some(max_message_bytes));
-        // Copied: taken over, the buffer that the request's head came in would stay for long.
-        let early = Bytes::copy_from_slice(&early);
-        let context = WebSocketContext::new(Role::Server, Some(config));
-        let pieces = Pieces::new(max_message_bytes);
-        Self { stream, context, out: Vec::new(), written: 0, taken: 0, received: 0, pieces, early }
+        Self {
+            stream,
+            reading: Reading::new(max_message_bytes),
+            out: Vec::new(),
+            written: 0,
+            taken: 0,
+            received: early.len(),
+            // Copied: taken over, the buffer that the request's head came in would stay for long.
+            unread: Bytes::copy_from_slice(&early),
+            closing: false,
+        }
     }
 
     /// Writes everything that waits.
@@ -115,12 +75,53 @@ impl<S: ByteStream> WebSocket<S> {
     }
 
     /// Puts a close frame at the end of what waits; after it, only the peer's answer matters.
-    fn put_close(&mut self, code: CloseCode, reason: &CloseReason) {
-        let frame = CloseFrame { code: code.code().into(), reason: reason.to_string().into() };
-        let Self { stream, context, out, received, pieces, early, .. } = self;
-        let cx = &mut Context::from_waker(std::task::Waker::noop());
-        // Fails only if the peer has closed already, and then nothing is owed.
-        let _ = context.close(&mut Lent { stream, cx, out, received, pieces, early }, Some(frame));
+    fn put_close(&mut self, payload: &[u8]) {
+        if !self.closing {
+            self.closing = true;
+            framing::put_frame(&mut self.out, framing::CLOSE, payload);
+        }
+    }
+
+    /// Goes through what has come, up to the end of a message.
+    fn next_unread(&mut self) -> Result<Option<Incoming>, Left> {
+        let mut input = &self.unread[..];
+        let incoming = self.reading.read(&mut input);
+        let rest = input.len();
+        self.unread.advance(self.unread.len() - rest);
+        if rest == 0 {
+            self.unread = Bytes::new();
+        }
+        incoming.map_err(Left::Violated)
+    }
+
+    /// Reads once, and goes through it likewise.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Incoming>, Left>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+            let mut input = buffer.filled();
+            if read.is_err() || input.is_empty() {
+                return Poll::Ready(Err(Left::Gone));
+            }
+            self.received += input.len();
+            let incoming = self.reading.read(&mut input);
+            self.unread = Bytes::copy_from_slice(input);
+            Poll::Ready(incoming.map_err(Left::Violated))
+        })
+    }
+
+    /// Answers what asks for it.
+    fn answer(&mut self, incoming: &Incoming) {
+        match incoming {
+            Incoming::Ping(payload) if !self.closing => {
+                framing::put_frame(&mut self.out, framing::PONG, payload);
+            }
+            Incoming::Close(code) => {
+                let code = code.map(u16::to_be_bytes);
+                self.put_close(code.as_ref().map_or(&[], |code| code));
+            }
+            _ => {}
+        }
     }
 
     /// Reads and forgets; ready when the peer has closed the stream.
@@ -138,13 +139,17 @@ impl<S: ByteStream> WebSocket<S> {
 
 impl<S: ByteStream> Wire for WebSocket<S> {
     /// Pings are answered and closes acknowledged by the way.
-    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
-        let Self { stream, context, out, received, pieces, early, .. } = self;
-        match context.read(&mut Lent { stream, cx, out, received, pieces, early }) {
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            // What `pieces` refuses comes through tungstenite as an error of the stream.
-            Err(Error::Io(error)) => Poll::Ready(Err(error.downcast().unwrap_or_else(Error::Io))),
-            result => Poll::Ready(result),
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Left>> {
+        loop {
+            let next = if self.unread.is_empty() {
+                ready!(self.poll_next(cx))?
+            } else {
+                self.next_unread()?
+            };
+            if let Some(incoming) = next {
+                self.answer(&incoming);
+                return Poll::Ready(Ok(incoming));
+            }
         }
     }
 
@@ -185,7 +190,9 @@ impl<S: ByteStream> Wire for WebSocket<S> {
             self.stream.reset_on_drop();
             return;
         }
-        self.put_close(stop.code, &stop.reason());
+        let mut payload = stop.code.code().to_be_bytes().to_vec();
+        payload.extend_from_slice(stop.reason().to_string().as_bytes());
+        self.put_close(&payload);
         let answered = self.finish().await;
         if !answered && stop.code == CloseCode::NoPong {
             // Nobody is there: the kernel need not keep what waits for them.
@@ -224,16 +231,5 @@ impl<S> Outbox for WebSocket<S> {
             // A browser shows no protocol pings, and a library answers no JSON ones.
             framing::put_frame(&mut self.out, framing::PING, &[]);
         }
-    }
-}
-
-/// The close code for a fault of the peer; `None` if the stream itself is gone.
-pub(super) fn violation(error: &Error) -> Option<CloseCode> {
-    match error {
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-        Error::Protocol(_) => Some(CloseCode::Protocol),
-        Error::Utf8(_) => Some(CloseCode::Utf8),
-        Error::Capacity(_) => Some(CloseCode::TooBig),
-        _ => None,
     }
 }

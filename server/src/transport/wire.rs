@@ -5,13 +5,21 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio_tungstenite::tungstenite::{Error, Message};
-
+use super::reading::{Incoming, Violation};
 use crate::hub::Stop;
 use crate::session::Outbox;
 
 /// How long a closing peer may take to answer.
 pub(super) const CLOSING: Duration = Duration::from_secs(1);
+
+/// Why no message comes any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// The stream has ended.
+    Gone,
+    /// The peer broke the protocol.
+    Violated(Violation),
+}
 
 /// One way to a peer: frames are put into it, and it takes them there.
 pub(crate) trait Wire: Outbox + Send {
@@ -22,7 +30,7 @@ pub(crate) trait Wire: Outbox + Send {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
 
     /// The next message of the peer, or that it has left.
-    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>>;
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Left>>;
 
     /// How many bytes came in since this was last asked.
     fn take_received(&mut self) -> usize {
