@@ -15,7 +15,7 @@ use taskwatch_protocol::{
 use crate::clock::now;
 use crate::hub::{NotAdmitted, Stop};
 use crate::session::{Outbox, Terms};
-use crate::transport::{Connection, Incoming, Left, Visitor, Wire};
+use crate::transport::{Connection, Ended, Incoming, Left, Visitor, Wire};
 use crate::{Hub, LogEvent, Principal, Problem};
 
 /// For reading the log, beside the time it waits for something new.
@@ -138,14 +138,13 @@ async fn collect_within(
     terms: Terms,
 ) -> Result<Changes, ChangesError> {
     let (session, delivery, _place) = visitor.begin(hub, Some(terms), vec![subscription], now());
-    let mut connection =
+    let connection =
         Box::new(Connection::new(hub.clone(), Collector::default(), session, delivery));
-    match connection.run().await {
-        None => connection.into_wire().into_changes(hub),
+    let Ended { stop, bookmark, wire: mut answer } = connection.run().await;
+    match stop {
+        None => answer.into_changes(hub),
         // Reading took too long. What was looked at need not be looked at again.
         Some(stop) if stop.code == CloseCode::Rebalance => {
-            let bookmark = connection.bookmark();
-            let mut answer = connection.into_wire();
             answer.bookmark = answer.bookmark.or(bookmark);
             answer.into_changes(hub)
         }

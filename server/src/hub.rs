@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use taskwatch_protocol::{CloseCode, Seq, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::unconstrained;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -26,7 +27,7 @@ pub(crate) use admission::{NotAdmitted, Over};
 pub(crate) use cache::EventCache;
 pub(crate) use fanout::FanOut;
 use pages::Pages;
-pub(crate) use queue::{Order, SendQueue, Stop, Taken};
+pub(crate) use queue::{Deliver, Order, SendQueue, Stop, Taken};
 pub(crate) use registry::{Joined, Member, Registry};
 pub(crate) use selection::{Selection, visible};
 pub(crate) use snapshots::SnapshotOf;
@@ -83,7 +84,8 @@ impl Hub {
     #[must_use]
     pub fn with_log(log: Arc<dyn EventLog>, config: HubConfig) -> Self {
         let (hub, fan_out) = Self::new(log, config);
-        tokio::spawn(fanout::run(hub.clone(), fan_out));
+        // It writes to many sockets in a turn, and gives turns by itself.
+        tokio::spawn(unconstrained(fanout::run(hub.clone(), fan_out)));
         tokio::spawn(hub.clone().follow_access_changes());
         hub
     }

@@ -16,7 +16,7 @@ mod visitor;
 mod websocket;
 mod wire;
 
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, Ended};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use connection::{MAX_UNWRITTEN, PROGRESS};
 pub(crate) use reading::Incoming;

@@ -1,7 +1,8 @@
 //! What waits for one connection's socket.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::fmt;
+use std::sync::{Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -12,11 +13,17 @@ use crate::LogEvent;
 
 /// The bounded queue between the fan-out and one connection. Full means cleared: the connection
 /// reads the log instead, so that a stalled peer holds no memory.
-#[derive(Debug)]
 pub(crate) struct SendQueue {
     state: Mutex<State>,
+    deliver: OnceLock<Weak<dyn Deliver>>,
     max_events: usize,
     max_bytes: usize,
+}
+
+/// Whoever takes what waits to the peer.
+pub(crate) trait Deliver: Send + Sync {
+    /// Takes it there now. False if the connection's task has to go on with it.
+    fn deliver(&self) -> bool;
 }
 
 #[derive(Debug)]
@@ -89,7 +96,29 @@ impl SendQueue {
             authenticate: false,
             waker: None,
         };
-        Self { state: Mutex::new(state), max_events, max_bytes }
+        Self { state: Mutex::new(state), deliver: OnceLock::new(), max_events, max_bytes }
+    }
+
+    /// From now on this takes what waits.
+    pub(crate) fn deliver_by(&self, deliver: Weak<dyn Deliver>) {
+        // A connection is driven once.
+        let _ = self.deliver.set(deliver);
+    }
+
+    /// Has what waits taken to the peer. That a task is woken for it is the exception: it would cost
+    /// more than what it does.
+    pub(super) fn deliver(&self) {
+        let deliver = self.deliver.get().and_then(Weak::upgrade);
+        if !deliver.is_some_and(|deliver| deliver.deliver()) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        let waker = lock(&self.state).waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Lets in events after `position`. Called under the registry's lock, when the connection
@@ -101,28 +130,29 @@ impl SendQueue {
         state.tail = position;
     }
 
-    /// Queues an event, unless it is behind the connection or the connection is not level.
-    pub(super) fn push(&self, event: &LogEvent) {
-        let waker = {
-            let mut state = lock(&self.state);
-            if state.mode != Mode::Open || event.seq() <= state.tail {
-                return;
-            }
-            let size = event.frame().len();
-            let full = state.frames.len() >= self.max_events || state.bytes + size > self.max_bytes;
-            // One item larger than the queue may stand alone.
-            if full && !state.frames.is_empty() {
-                state.overflow()
-            } else {
-                state.tail = event.seq();
-                state.bytes += size;
-                state.frames.push_back((event.seq(), event.frame().clone()));
-                state.waker.take()
-            }
-        };
-        if let Some(waker) = waker {
-            waker.wake();
+    /// Queues an event, unless it is behind the connection or the connection is not level. Whether
+    /// it is the first that waits, and so has to be delivered.
+    pub(super) fn push(&self, event: &LogEvent) -> bool {
+        let mut state = lock(&self.state);
+        if state.mode != Mode::Open || event.seq() <= state.tail {
+            return false;
         }
+        let size = event.frame().len();
+        let full = state.frames.len() >= self.max_events || state.bytes + size > self.max_bytes;
+        let first = state.frames.is_empty();
+        // One item larger than the queue may stand alone.
+        if full && !first {
+            let waker = state.overflow();
+            drop(state);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+            return false;
+        }
+        state.tail = event.seq();
+        state.bytes += size;
+        state.frames.push_back((event.seq(), event.frame().clone()));
+        first
     }
 
     /// Throws everything away, as if the queue had been full.
@@ -217,6 +247,12 @@ impl SendQueue {
         }
         state.wait(cx);
         Poll::Pending
+    }
+}
+
+impl fmt::Debug for SendQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendQueue").field("state", &self.state).finish_non_exhaustive()
     }
 }
 

@@ -168,7 +168,9 @@ mod tests {
     fn fan_out(registry: &mut Registry, event: &LogEvent) {
         let mut list = VecDeque::new();
         registry.recipients(event, &mut list);
-        list.iter().for_each(|member| member.queue.push(event));
+        for member in list {
+            member.queue.push(event);
+        }
     }
 
     fn got(member: &Member) -> Vec<Seq> {

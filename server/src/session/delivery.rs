@@ -85,7 +85,7 @@ impl Delivery {
         Self { hub, member, turns, source, asked: None, snapshot: None, overflowed: false }
     }
 
-    pub(crate) fn member(&self) -> &Member {
+    pub(crate) fn member(&self) -> &Arc<Member> {
         &self.member
     }
 

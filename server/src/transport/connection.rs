@@ -1,8 +1,12 @@
 //! One subscriber, driven by one task.
 
+use std::any::Any;
 use std::future::{Future, poll_fn};
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::task::Poll;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use taskwatch_protocol::{CloseCode, Cursor};
@@ -12,7 +16,7 @@ use super::reading::Incoming;
 use super::wire::{Left, Wire};
 use crate::access::identify;
 use crate::clock::{Now, now};
-use crate::hub::{Order, Stop};
+use crate::hub::{Deliver, Order, Stop};
 use crate::session::{Delivery, End, Fetched, Identification, Next, Session, Step};
 use crate::{AuthError, Hub, Principal};
 
@@ -49,11 +53,15 @@ enum Event {
 /// A question to the authenticator, with its answer.
 type Identified = (Identification, Result<Principal, AuthError>);
 
+/// A peer with its session. Driven by its task, and by the fan-out when that has something for it:
+/// whoever comes first takes what waits to the peer.
 pub(crate) struct Connection<W> {
     hub: Hub,
     wire: W,
     session: Session,
     delivery: Delivery,
+    /// What the fan-out has left to the task.
+    next: Option<Next>,
     fetching: Option<Pin<Box<dyn Future<Output = Fetched> + Send>>>,
     identifying: Option<Pin<Box<dyn Future<Output = Identified> + Send>>>,
     timer: Pin<Box<Sleep>>,
@@ -61,21 +69,66 @@ pub(crate) struct Connection<W> {
     progress: usize,
 }
 
-impl<W: Wire> Connection<W> {
-    /// What is left of it.
-    pub(crate) fn into_wire(self) -> W {
-        self.wire
-    }
-
+/// What is left of a connection.
+pub(crate) struct Ended<W> {
+    /// What the peer was told in the end, if it was.
+    pub(crate) stop: Option<Stop>,
     /// Up to where everything that was asked for has been put into the wire, if anything is subscribed.
-    pub(crate) fn bookmark(&self) -> Option<Cursor> {
-        self.session.bookmark(self.hub.log())
-    }
+    pub(crate) bookmark: Option<Cursor>,
+    pub(crate) wire: W,
+}
 
+/// A connection between two turns of its task.
+struct Served<W>(Mutex<Slot<W>>);
+
+enum Slot<W> {
+    Here(Box<Connection<W>>),
+    /// Its task is at it, or it has ended.
+    Away,
+    /// What it was like when it failed elsewhere.
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl<W: Wire> Served<W> {
+    /// Ready, with what is left of it, when it has ended.
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<(Box<Connection<W>>, Ending)> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match mem::replace(&mut *slot, Slot::Away) {
+            Slot::Here(mut connection) => match connection.poll_serve(cx) {
+                Poll::Ready(ending) => Poll::Ready((connection, ending)),
+                Poll::Pending => {
+                    *slot = Slot::Here(connection);
+                    Poll::Pending
+                }
+            },
+            Slot::Away => Poll::Pending,
+            // It ends this connection, and none but this.
+            Slot::Panicked(panic) => resume_unwind(panic),
+        }
+    }
+}
+
+impl<W: Wire> Deliver for Served<W> {
+    fn deliver(&self) -> bool {
+        // Never waits: who is at it is the task, which is woken and looks again.
+        let Ok(mut slot) = self.0.try_lock() else { return false };
+        let Slot::Here(connection) = &mut *slot else { return true };
+        match catch_unwind(AssertUnwindSafe(|| connection.deliver())) {
+            Ok(is_done) => is_done,
+            Err(panic) => {
+                *slot = Slot::Panicked(panic);
+                false
+            }
+        }
+    }
+}
+
+impl<W: Wire + 'static> Connection<W> {
     pub(crate) fn new(hub: Hub, wire: W, session: Session, delivery: Delivery) -> Self {
         Self {
             timer: Box::pin(sleep_until(session.deadline().into())),
             delivery,
+            next: None,
             fetching: None,
             identifying: None,
             hub,
@@ -86,64 +139,111 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    /// Serves a peer until it leaves, fails, is told to go, or was told everything; what it was told
-    /// in the end, if it was.
-    pub(crate) async fn run(&mut self) -> Option<Stop> {
+    fn served(self: Box<Self>) -> Arc<Served<W>> {
+        let member = self.delivery.member().clone();
+        let served = Arc::new(Served(Mutex::new(Slot::Here(self))));
+        member.queue().deliver_by(Arc::downgrade(&served) as _);
+        served
+    }
+
+    /// Serves a peer until it leaves, fails, is told to go, or was told everything.
+    pub(crate) async fn run(self: Box<Self>) -> Ended<W> {
         let started = now().instant;
-        let ending = self.serve().await;
+        let served = self.served();
+        let (mut connection, ending) = poll_fn(|cx| served.poll(cx)).await;
+        drop(served);
         // Nothing is kept for a peer that is being seen off.
-        self.delivery.end();
-        (self.fetching, self.identifying) = (None, None);
+        connection.delivery.end();
+        (connection.fetching, connection.identifying) = (None, None);
+        let Self { hub, mut wire, session, .. } = *connection;
+        let bookmark = session.bookmark(hub.log());
         let stop = match ending {
             Ending::Ours(stop) => {
-                self.hub.counters().closed(stop.code);
-                self.wire.close(stop).await;
+                hub.counters().closed(stop.code);
+                wire.close(stop).await;
                 Some(stop)
             }
             Ending::Done | Ending::Theirs => {
-                self.wire.finish().await;
+                wire.finish().await;
                 None
             }
         };
         let code = stop.map(|stop| stop.code.code());
-        let (delivered, seconds) = (self.session.delivered(), started.elapsed().as_secs_f32());
+        let (delivered, seconds) = (session.delivered(), started.elapsed().as_secs_f32());
         // One program may ask many times a second.
-        if self.session.is_poll() {
+        if session.is_poll() {
             tracing::debug!(code, delivered, seconds, "poll ended");
         } else {
             tracing::info!(code, delivered, seconds, "connection ended");
         }
-        stop
+        Ended { stop, bookmark, wire }
+    }
+}
+
+impl<W: Wire> Connection<W> {
+    /// What the fan-out has queued, taken to the peer at once. False if the task has to go on.
+    fn deliver(&mut self) -> bool {
+        if !self.wire.is_idle() || self.next.is_some() {
+            // The task is at it, and takes the queue when it is done.
+            return true;
+        }
+        // Who would be woken is the task; it looks by itself if it has to go on.
+        let cx = &mut Context::from_waker(Waker::noop());
+        while self.delivery.is_level() {
+            match self.delivery.fill(&mut self.session, now(), &mut self.wire) {
+                Next::Wait if self.wire.is_idle() => return true,
+                Next::Wait => {}
+                next => {
+                    self.next = Some(next);
+                    return false;
+                }
+            }
+            match self.wire.poll_write(cx) {
+                Poll::Ready(Ok(bytes)) => self.wrote(bytes),
+                Poll::Ready(Err(_)) | Poll::Pending => return false,
+            }
+            if !self.wire.is_idle() {
+                return false;
+            }
+        }
+        false
     }
 
-    async fn serve(&mut self) -> Ending {
+    /// Goes on until there is something to wait for.
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         loop {
             while self.wire.is_idle() {
-                match self.delivery.fill(&mut self.session, now(), &mut self.wire) {
+                let Self { delivery, session, wire, .. } = self;
+                let next = self.next.take();
+                match next.unwrap_or_else(|| delivery.fill(session, now(), wire)) {
                     Next::Wait => break,
-                    Next::Again => tokio::task::yield_now().await,
+                    Next::Again => {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     Next::Fetch(fetch) => {
                         self.fetching = Some(Box::pin(fetch.run(self.hub.clone(), now())));
                     }
-                    Next::End(End::Done) => return Ending::Done,
-                    Next::End(End::Close(code)) => return Ending::Ours(Stop::new(code)),
+                    Next::End(End::Done) => return Poll::Ready(Ending::Done),
+                    Next::End(End::Close(code)) => {
+                        return Poll::Ready(Ending::Ours(Stop::new(code)));
+                    }
                 }
             }
-            if let Err(ending) = self.step().await {
-                return ending;
+            if self.wire.is_idle() {
+                self.write_deadline = None;
+            } else if self.write_deadline.is_none() {
+                self.write_deadline = Some(now().instant + self.hub.config().write_timeout);
+            }
+            self.set_timer();
+            let event = ready!(self.poll_event(cx));
+            if let Err(ending) = self.happened(event) {
+                return Poll::Ready(ending);
             }
         }
     }
 
-    /// Waits for one thing to happen, and deals with it.
-    async fn step(&mut self) -> Result<(), Ending> {
-        if self.wire.is_idle() {
-            self.write_deadline = None;
-        } else if self.write_deadline.is_none() {
-            self.write_deadline = Some(now().instant + self.hub.config().write_timeout);
-        }
-        self.set_timer();
-        let event = poll_fn(|cx| self.poll_event(cx)).await;
+    fn happened(&mut self, event: Event) -> Result<(), Ending> {
         let received = self.wire.take_received();
         if received > 0 {
             self.take(|session, now| session.heard(now.instant, received))?;
@@ -177,7 +277,7 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    fn poll_event(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Event> {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let queue = self.delivery.member().queue();
         if let Poll::Ready(order) = queue.poll_order(cx) {
             return Poll::Ready(Event::Ordered(order));

@@ -114,7 +114,7 @@ async fn stream(
     let (session, delivery, place) = visitor.begin(hub, Some(terms), subscriptions, now());
     let (sender, body) = body();
     let wire = ResponseWire::new(encoding, sender, rand::random_range(MIN_RETRY_MS..=5_000));
-    let mut connection = Box::new(Connection::new(hub.clone(), wire, session, delivery));
+    let connection = Box::new(Connection::new(hub.clone(), wire, session, delivery));
     // Of its own: hyper asks for more only when it can write, and this has other things to wait for.
     let serve = async move {
         connection.run().await;

@@ -215,7 +215,7 @@ fn serve(
     let config = hub.config();
     let mut wire = WebSocket::new(stream, early, config.max_message_bytes);
     wire.put(&session.welcome(&config.server_name, connection_id, now));
-    let mut connection = Box::new(Connection::new(hub, wire, session, delivery));
+    let connection = Box::new(Connection::new(hub, wire, session, delivery));
     async move {
         connection.run().await;
         drop(place);
