@@ -155,19 +155,18 @@ impl<W: Wire + 'static> Connection<W> {
         // Nothing is kept for a peer that is being seen off.
         connection.delivery.end();
         (connection.fetching, connection.identifying) = (None, None);
-        let Self { hub, mut wire, session, .. } = *connection;
-        let bookmark = session.bookmark(hub.log());
         let stop = match ending {
             Ending::Ours(stop) => {
-                hub.counters().closed(stop.code);
-                wire.close(stop).await;
+                connection.hub.counters().closed(stop.code);
+                connection.wire.close(stop).await;
                 Some(stop)
             }
             Ending::Done | Ending::Theirs => {
-                wire.finish().await;
+                connection.wire.finish().await;
                 None
             }
         };
+        let Self { hub, wire, session, .. } = *connection;
         let code = stop.map(|stop| stop.code.code());
         let (delivered, seconds) = (session.delivered(), started.elapsed().as_secs_f32());
         // One program may ask many times a second.
@@ -176,7 +175,7 @@ impl<W: Wire + 'static> Connection<W> {
         } else {
             tracing::info!(code, delivered, seconds, "connection ended");
         }
-        Ended { stop, bookmark, wire }
+        Ended { stop, bookmark: session.bookmark(hub.log()), wire }
     }
 }
 
