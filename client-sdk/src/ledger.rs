@@ -48,7 +48,8 @@ impl Ledger {
     /// Notes an event; false if it was handed on before.
     pub(crate) fn event(&mut self, cursor: &Cursor) -> bool {
         self.delivered += 1;
-        let was_ahead = self.ahead.remove(cursor);
+        // Mostly nothing is ahead, and then the cursor need not be hashed for it.
+        let was_ahead = !self.ahead.is_empty() && self.ahead.remove(cursor);
         let is_new = self.unverified.insert(cursor.clone());
         let is_here = self.received.as_ref() == Some(cursor);
         self.received = Some(cursor.clone());
