@@ -118,7 +118,9 @@ fn report(readers: &[Reader], has_wscat: bool) {
     let rate = |reader: &Reader| median(reader.runs.iter().map(|run| run.0).collect());
     let bare = rate(&readers[0]).0;
     let wscat = readers.last().filter(|_| has_wscat).map(|last| rate(last).0);
-    println!("| {EVENTS} events, {ROUNDS} rounds | events/s, median (min–max) | CPU µs/event | × bare | × wscat |");
+    println!(
+        "| {EVENTS} events, {ROUNDS} rounds | events/s, median (min–max) | CPU µs/event | × bare | × wscat |"
+    );
     println!("|---|---|---|---|---|");
     for reader in readers {
         let (events, least, most) = rate(reader);
