@@ -26,6 +26,9 @@ pub(crate) struct Ledger {
     delivered: u64,
 }
 
+/// Unproven events for which there is always room.
+const ROOM: usize = 64;
+
 impl Ledger {
     pub(crate) fn since(cursor: Option<Cursor>) -> Self {
         Self { received: cursor.clone(), verified: cursor, ..Self::default() }
@@ -85,6 +88,8 @@ impl Ledger {
         if written.is_some() {
             self.verified.clone_from(&self.received);
             self.unverified.clear();
+            // An idle stream has no use for the room that a burst took.
+            self.unverified.shrink_to(ROOM);
         }
         Ok(())
     }
