@@ -10,8 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub type Seq = u64;
 
 /// A position in the log, as clients hold it: opaque text, compared only for equality.
-///
-/// Shared by its copies: a client keeps several of each event's.
+// Shared by its copies: the SDK keeps several for each event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
 pub struct Cursor(Arc<str>);
