@@ -70,8 +70,8 @@ pub(crate) fn open(args: &Args) -> Result<Updates, Failure> {
 /// Prints snapshots and events to `out` and tells of the connection on `err`, until `count` events
 /// were printed, `out` is closed, or the stream ends.
 ///
-/// What is there already is printed in one piece, up to a limit: a write for each line took 20 times
-/// as long as the line. Nothing more is asked for before the piece is written, so that a slow reader
+/// What is there already is printed in one piece, up to a limit: a write for each line took over
+/// ten times as long as all the rest. Nothing more is asked for before the piece is written, so that a slow reader
 /// slows the stream and not the memory, and nothing is waited for while a line is kept back.
 ///
 /// # Errors

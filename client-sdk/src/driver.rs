@@ -19,6 +19,7 @@ use crate::{Token, TokenError, WatchError};
 /// The machine sees the clocks at least this often, so that it notices when the computer slept.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// So many frames that have come already are handled in a row, without a look at what else there is.
+/// Then the caller has a turn, also where one thread does everything.
 const BURST: usize = 64;
 /// For one frame, all the way into the kernel.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -77,7 +78,7 @@ impl Driver {
 
     /// Tells the machine of what has come already; false if nothing has.
     ///
-    /// To wait for everything at once, timers included, costs half as much as to read a frame.
+    /// To wait for everything at once sets a timer and three wakers, and takes them back, for each frame.
     async fn ready(&mut self) -> bool {
         let Line::Up(..) = self.line else { return false };
         if !self.machine.is_reading() {

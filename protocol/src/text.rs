@@ -9,7 +9,7 @@ use serde::de::{Error, Visitor};
 /// Reads a text and makes a value of it.
 ///
 /// Not by `Cow<str>`, which serde always makes an owned text of: an event has ten such values, and
-/// their copies were a sixth of the time it took to read one.
+/// their copies were a tenth of the time it took to read one.
 pub(crate) fn read<'de, D, T, E>(
     deserializer: D,
     make: impl FnOnce(&str) -> Result<T, E>,

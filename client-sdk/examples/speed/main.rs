@@ -20,7 +20,7 @@ use std::{env, fs};
 use self::server::{Run, Server};
 
 const EVENTS: usize = 100_000;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
