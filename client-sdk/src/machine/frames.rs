@@ -16,10 +16,10 @@ use crate::transport::Route;
 use crate::{Event, OnGap, Token, TokenError, Update};
 
 /// So many unproven events make the machine ask for a proof, so that it can forget them; not more
-/// often than once per interval, a quarter of what a server takes. At a second there were so many that
+/// often than once per interval, half of what a server takes. At a second there were so many that
 /// remembering them was a tenth of the work.
 const PROVE_AFTER: usize = 1_024;
-const PROVE_INTERVAL: Duration = Duration::from_millis(200);
+const PROVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What stands around a message.
 struct Around {
