@@ -87,11 +87,9 @@ impl Ledger {
         }
         if written.is_some() {
             self.verified.clone_from(&self.received);
-            // An idle stream has no use for the room that a burst took; the burst itself has.
-            if self.unverified.len() < ROOM {
-                self.unverified.shrink_to(ROOM);
-            }
             self.unverified.clear();
+            // An idle stream has no use for the room that a burst took.
+            self.unverified.shrink_to(ROOM);
         }
         Ok(())
     }
