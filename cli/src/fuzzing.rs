@@ -19,7 +19,9 @@ pub fn visible(text: &str) -> String {
 }
 
 pub fn json_line(envelope: &str) -> String {
-    output::json_line(envelope)
+    let mut lines = String::new();
+    output::json_line(envelope, &mut lines);
+    lines.strip_suffix('\n').expect("a line ends").to_owned()
 }
 
 pub fn event_line(event: &TaskEvent, at: Option<Timestamp>) -> String {

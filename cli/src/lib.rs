@@ -70,14 +70,15 @@ async fn watch(args: &Args, status: &mut Status) -> Result<End, Failure> {
             Printer::Text(TextFormat::new(paint, &args.repositories))
         }
     };
-    let (out, err) = (tokio::io::stdout(), tokio::io::stderr());
+    let (mut out, err) = (tokio::io::stdout(), tokio::io::stderr());
     let mut updates = watch::open(args)?;
     let end = tokio::select! {
         // Signals are caught before anything is dialled or told.
         biased;
         stop = stop::requested(io::stdout()) => stop.map_err(Failure::Start),
-        end = watch::watch(&mut updates, printer, status, args.count, out, err) => end,
+        end = watch::watch(&mut updates, printer, status, args.count, &mut out, err) => end,
     };
-    watch::close(updates).await;
+    // What was being printed when a signal came is printed to its end, unless nobody reads it.
+    tokio::join!(watch::close(updates), watch::finish(out));
     end
 }

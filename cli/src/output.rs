@@ -1,7 +1,7 @@
 //! What goes to stdout: an event or a task as one line. Pure: no clock, no terminal.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 
 use jiff::Zoned;
 use serde_json::Value;
@@ -124,17 +124,16 @@ impl TextFormat {
     }
 }
 
-/// An envelope as one line of JSON.
-#[must_use]
-pub(crate) fn json_line(envelope: &str) -> String {
-    JsonLine(envelope).to_string()
+/// Adds an envelope as one line of JSON.
+pub(crate) fn json_line(envelope: &str, lines: &mut String) {
+    // Writing to a string does not fail.
+    let _ = writeln!(lines, "{}", JsonLine(envelope));
 }
 
-/// A gap as one line of JSON, so that a program cannot miss it.
-#[must_use]
-pub(crate) fn json_gap(reason: &ResetReason) -> String {
+/// Adds a gap as one line of JSON, so that a program cannot miss it.
+pub(crate) fn json_gap(reason: &ResetReason, lines: &mut String) {
     let reason = Value::from(reason.as_str());
-    json_line(&format!(r#"{{"type":"gap","data":{{"reason":{reason}}}}}"#))
+    json_line(&format!(r#"{{"type":"gap","data":{{"reason":{reason}}}}}"#), lines);
 }
 
 /// The time of day, with the date if it was another day. An event that does not say when it
@@ -408,13 +407,15 @@ mod tests {
 
     #[test]
     fn a_gap_is_json_too() {
+        let mut lines = String::new();
+        json_gap(&ResetReason::Expired, &mut lines);
+        json_gap(&ResetReason::from("\"\n\u{9b}"), &mut lines);
         assert_eq!(
-            json_gap(&ResetReason::Expired),
-            r#"{"type":"gap","data":{"reason":"expired"}}"#
-        );
-        assert_eq!(
-            json_gap(&ResetReason::from("\"\n\u{9b}")),
-            r#"{"type":"gap","data":{"reason":"\"\n\u009b"}}"#
+            lines.lines().collect::<Vec<_>>(),
+            [
+                r#"{"type":"gap","data":{"reason":"expired"}}"#,
+                r#"{"type":"gap","data":{"reason":"\"\n\u009b"}}"#,
+            ]
         );
     }
 

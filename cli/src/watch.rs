@@ -7,6 +7,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use futures_util::future::poll_immediate;
 use futures_util::{Stream, StreamExt};
 use jiff::Zoned;
 use taskwatch_client::{Client, OnGap, TransportChoice, Update, Updates, WatchError};
@@ -22,7 +23,11 @@ use crate::token::{TOKEN_VARIABLE, with_token};
 
 /// For a polite end; after it the connection is just dropped.
 const CLOSE_LIMIT: Duration = Duration::from_millis(1_500);
+/// For the last piece, if a signal comes while it is written to a pipe that is full.
+const FINISH_LIMIT: Duration = Duration::from_millis(500);
 const CLOSE_POLL: Duration = Duration::from_millis(5);
+/// What is printed at once, but for a line that is longer, and a snapshot: what a pipe holds.
+const PIECE: usize = 64 * 1024;
 
 /// How events are printed.
 #[derive(Clone, Copy, Debug)]
@@ -65,12 +70,29 @@ pub(crate) fn open(args: &Args) -> Result<Updates, Failure> {
 /// Prints snapshots and events to `out` and tells of the connection on `err`, until `count` events
 /// were printed, `out` is closed, or the stream ends.
 ///
-/// A line is flushed before the next update is asked for, so that a slow reader slows the stream
-/// and not the memory.
+/// What is there already is printed in one piece, up to a limit: a write for each line took over
+/// ten times as long as all the rest. Nothing more is asked for before the piece is written, so that a slow reader
+/// slows the stream and not the memory, and nothing is waited for while a line is kept back.
 ///
 /// # Errors
 /// Whenever it ends otherwise than it was asked to.
 pub(crate) async fn watch(
+    updates: impl Stream<Item = Result<Update, WatchError>> + Unpin,
+    printer: Printer,
+    status: &mut Status,
+    count: Option<NonZeroU64>,
+    out: impl AsyncWrite + Unpin,
+    err: impl AsyncWrite + Unpin,
+) -> Result<End, Failure> {
+    match watch_until_closed(updates, printer, status, count, out, err).await {
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(End::OutputClosed)
+        }
+        end => end,
+    }
+}
+
+async fn watch_until_closed(
     mut updates: impl Stream<Item = Result<Update, WatchError>> + Unpin,
     printer: Printer,
     status: &mut Status,
@@ -79,27 +101,41 @@ pub(crate) async fn watch(
     mut err: impl AsyncWrite + Unpin,
 ) -> Result<End, Failure> {
     let mut printed = 0;
-    while let Some(update) = updates.next().await {
-        if let Some(lines) = printer.lines(&update) {
-            match print(&mut out, lines).await {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    return Ok(End::OutputClosed);
-                }
-                Err(error) => return Err(Failure::Output(error)),
+    let mut lines = String::new();
+    loop {
+        let update = match poll_immediate(updates.next()).await {
+            Some(update) => update,
+            None => {
+                print(&mut out, &mut lines).await.map_err(Failure::Output)?;
+                updates.next().await
             }
+        };
+        let Some(update) = update else { break };
+        printer.lines(&update, &mut lines);
+        let told = update.as_ref().ok().and_then(|update| status.line(update));
+        printed += u64::from(matches!(update, Ok(Update::Event(_))));
+        let is_over = update.is_err() || count.is_some_and(|count| printed >= count.get());
+        // Who sees both outputs sees them in the order in which things happened.
+        if is_over || told.is_some() || lines.len() >= PIECE {
+            print(&mut out, &mut lines).await.map_err(Failure::Output)?;
         }
-        let update = update?;
-        if let Some(line) = status.line(&update) {
+        update?;
+        if let Some(mut line) = told {
+            line.push('\n');
             // That nobody reads about the connection is no reason to stop.
-            let _ = print(&mut err, line).await;
+            let _ = print(&mut err, &mut line).await;
         }
-        printed += u64::from(matches!(update, Update::Event(_)));
-        if count.is_some_and(|count| printed >= count.get()) {
+        if is_over {
             return Ok(End::CountReached);
         }
     }
+    print(&mut out, &mut lines).await.map_err(Failure::Output)?;
     Err(Failure::Ended)
+}
+
+/// Waits for what was handed to `out`, as far as somebody reads it.
+pub(crate) async fn finish(mut out: impl AsyncWrite + Unpin) {
+    let _ = timeout(FINISH_LIMIT, out.flush()).await;
 }
 
 /// Says goodbye to the server, as far as it takes part.
@@ -117,31 +153,37 @@ pub(crate) async fn close(updates: Updates) {
 }
 
 /// Writes lines at once, whether to a terminal, a file or a pipe.
-async fn print(to: &mut (impl AsyncWrite + Unpin), mut lines: String) -> io::Result<()> {
-    lines.push('\n');
+async fn print(to: &mut (impl AsyncWrite + Unpin), lines: &mut String) -> io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
     to.write_all(lines.as_bytes()).await?;
+    lines.clear();
+    lines.shrink_to(PIECE);
     to.flush().await
 }
 
 impl Printer {
-    /// What an update puts on stdout, if anything; without the end of the last line.
-    fn lines(self, update: &Result<Update, WatchError>) -> Option<String> {
+    /// Adds what an update puts on stdout, if anything.
+    fn lines(self, update: &Result<Update, WatchError>, lines: &mut String) {
         match (self, update) {
             (Self::Text(format), Ok(Update::Event(event))) => {
-                Some(format.line(event, event.timestamp, event.replayed, &Zoned::now()))
+                let line = format.line(event, event.timestamp, event.replayed, &Zoned::now());
+                lines.extend([&line, "\n"]);
             }
-            (Self::Json, Ok(Update::Event(event))) => Some(output::json_line(event.envelope())),
+            (Self::Json, Ok(Update::Event(event))) => output::json_line(event.envelope(), lines),
             (Self::Text(format), Ok(Update::Snapshot(snapshot))) => {
-                format.present(&snapshot.tasks, &Zoned::now())
+                if let Some(present) = format.present(&snapshot.tasks, &Zoned::now()) {
+                    lines.extend([&present, "\n"]);
+                }
             }
             (Self::Json, Ok(Update::Snapshot(snapshot))) => {
-                let lines: Vec<_> = snapshot.envelopes().map(output::json_line).collect();
-                Some(lines.join("\n"))
+                snapshot.envelopes().for_each(|envelope| output::json_line(envelope, lines));
             }
             // Whoever reads the events must not take them for complete.
-            (Self::Json, Ok(Update::Gap(gap))) => Some(output::json_gap(&gap.reason)),
-            (Self::Json, Err(WatchError::Gap { reason })) => Some(output::json_gap(reason)),
-            _ => None,
+            (Self::Json, Ok(Update::Gap(gap))) => output::json_gap(&gap.reason, lines),
+            (Self::Json, Err(WatchError::Gap { reason })) => output::json_gap(reason, lines),
+            _ => {}
         }
     }
 }

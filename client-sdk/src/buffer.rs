@@ -45,6 +45,9 @@ impl Buffer {
     /// is not divided, so a larger one stands alone.
     pub(crate) const MAX_BYTES: usize = 4 * 1024 * 1024;
 
+    /// Entries for which there is always room.
+    const ROOM: usize = 64;
+
     pub(crate) fn since(cursor: Option<Cursor>) -> Self {
         Self { yielded: cursor, ..Self::default() }
     }
@@ -94,6 +97,10 @@ impl Buffer {
         let entry = self.entries.pop_front()?;
         self.bytes -= entry.bytes();
         self.yielded = entry.position;
+        if self.entries.is_empty() {
+            // After a burst the room for a thousand entries would stay: 200 KiB of an idle stream.
+            self.entries.shrink_to(Self::ROOM);
+        }
         Some(entry.update)
     }
 

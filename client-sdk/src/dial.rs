@@ -40,7 +40,8 @@ const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
 const UPGRADE_LIMIT: Duration = Duration::from_secs(5);
 /// Four times the largest event a server makes.
 const MAX_MESSAGE: usize = 1024 * 1024;
-const READ_BUFFER: usize = 16 * 1024;
+/// Most of what an idle stream costs. One of 16 KiB is not read faster.
+const READ_BUFFER: usize = 4 * 1024;
 /// Subscriptions are all that is ever written; a frame of 128 longest names has 33 KiB.
 const MAX_WRITE_BUFFER: usize = 512 * 1024;
 

@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::future::poll_immediate;
 use taskwatch_protocol::{ClientFrame, CloseCode};
+use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 
 use crate::dial::{DialError, Dialer};
@@ -16,6 +18,9 @@ use crate::{Token, TokenError, WatchError};
 
 /// The machine sees the clocks at least this often, so that it notices when the computer slept.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// So many frames that have come already are handled in a row, without a look at what else there is.
+/// Then the caller has a turn, also where one thread does everything.
+const BURST: usize = 64;
 /// For one frame, all the way into the kernel.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -39,7 +44,16 @@ pub(crate) fn run(
     let mut driver = Driver { machine, dialer, feed, line: Line::Down, asking: None };
     async move {
         driver.handle(Input::Wish(first));
+        let mut burst = 0;
         while driver.perform().await {
+            if burst < BURST && driver.ready().await {
+                burst += 1;
+                continue;
+            }
+            if burst == BURST {
+                yield_now().await;
+            }
+            burst = 0;
             driver.step().await;
         }
         driver.leave().await;
@@ -60,6 +74,18 @@ impl Driver {
         #[expect(clippy::disallowed_methods, reason = "this is the one place")]
         let now = Now { steady: Instant::now(), wall: SystemTime::now() };
         self.machine.handle(now, input);
+    }
+
+    /// Tells the machine of what has come already; false if nothing has.
+    ///
+    /// To wait for everything at once sets a timer and three wakers, and takes them back, for each frame.
+    async fn ready(&mut self) -> bool {
+        let Line::Up(..) = self.line else { return false };
+        if !self.machine.is_reading() {
+            return false;
+        }
+        let input = poll_immediate(self.line.next()).await;
+        input.map(|input| self.handle(input)).is_some()
     }
 
     /// Waits for one thing to happen, and tells the machine.

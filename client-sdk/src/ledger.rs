@@ -26,6 +26,9 @@ pub(crate) struct Ledger {
     delivered: u64,
 }
 
+/// Unproven events for which there is always room.
+const ROOM: usize = 64;
+
 impl Ledger {
     pub(crate) fn since(cursor: Option<Cursor>) -> Self {
         Self { received: cursor.clone(), verified: cursor, ..Self::default() }
@@ -48,7 +51,8 @@ impl Ledger {
     /// Notes an event; false if it was handed on before.
     pub(crate) fn event(&mut self, cursor: &Cursor) -> bool {
         self.delivered += 1;
-        let was_ahead = self.ahead.remove(cursor);
+        // Mostly nothing is ahead, and then the cursor need not be hashed for it.
+        let was_ahead = !self.ahead.is_empty() && self.ahead.remove(cursor);
         let is_new = self.unverified.insert(cursor.clone());
         let is_here = self.received.as_ref() == Some(cursor);
         self.received = Some(cursor.clone());
@@ -84,6 +88,8 @@ impl Ledger {
         if written.is_some() {
             self.verified.clone_from(&self.received);
             self.unverified.clear();
+            // An idle stream has no use for the room that a burst took.
+            self.unverified.shrink_to(ROOM);
         }
         Ok(())
     }

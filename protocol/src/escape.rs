@@ -21,15 +21,39 @@ pub fn is_hazardous(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// Writes `text`, and what `escape` makes of each hazardous character.
+///
+/// What is harmless goes out in pieces as long as they come: most texts are one.
+fn escaped(
+    f: &mut fmt::Formatter<'_>,
+    text: &str,
+    mut escape: impl FnMut(&mut fmt::Formatter<'_>, char) -> fmt::Result,
+) -> fmt::Result {
+    let mut rest = text;
+    while let Some(at) = first_hazard(rest) {
+        let (harmless, hazardous) = rest.split_at(at);
+        f.write_str(harmless)?;
+        let mut chars = hazardous.chars();
+        chars.next().map_or(Ok(()), |c| escape(f, c))?;
+        rest = chars.as_str();
+    }
+    f.write_str(rest)
+}
+
+/// Where the first hazardous character begins.
+fn first_hazard(text: &str) -> Option<usize> {
+    // Printable ASCII is skipped as bytes, without a look at what Unicode says of it.
+    let plain = text.bytes().take_while(|byte| matches!(byte, b' '..=b'~')).count();
+    Some(plain + text[plain..].find(is_hazardous)?)
+}
+
 /// Text for a person: each hazardous character is written as `\u{1b}`.
 #[derive(Clone, Copy, Debug)]
 pub struct Visible<'a>(pub &'a str);
 
 impl fmt::Display for Visible<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| {
-            if is_hazardous(c) { write!(f, "{}", c.escape_unicode()) } else { f.write_char(c) }
-        })
+        escaped(f, self.0, |f, c| write!(f, "{}", c.escape_unicode()))
     }
 }
 
@@ -41,12 +65,9 @@ pub struct JsonLine<'a>(pub &'a str);
 
 impl fmt::Display for JsonLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c {
+        escaped(f, self.0, |f, c| match c {
             '\n' | '\r' | '\t' => f.write_char(' '),
-            c if is_hazardous(c) => {
-                c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(f, "\\u{unit:04x}"))
-            }
-            c => f.write_char(c),
+            c => c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(f, "\\u{unit:04x}")),
         })
     }
 }

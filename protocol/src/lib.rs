@@ -19,6 +19,7 @@ mod repository;
 #[cfg(feature = "schema")]
 pub mod schema;
 mod task;
+mod text;
 mod timestamp;
 mod version;
 mod word;

@@ -88,8 +88,8 @@ macro_rules! words {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let word = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                Ok(Self::from(word.as_ref()))
+                let known = |word: &str| Ok::<_, std::convert::Infallible>(Self::from(word));
+                crate::text::read(deserializer, known)
             }
         }
     };

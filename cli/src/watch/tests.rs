@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use clap::Parser;
-use futures_util::{SinkExt, stream};
+use futures_util::{FutureExt, SinkExt, stream};
 use serde_json::{Value, json};
 use taskwatch_client::{CloseCode, ResetReason};
 use tokio::net::{TcpListener, TcpStream};
@@ -91,6 +91,56 @@ async fn a_closed_stdout_is_a_quiet_end_and_a_closed_stderr_is_none() {
 
     let full = watched_into(StorageFull, StorageFull).await.unwrap_err();
     assert!(matches!(full, Failure::Output(_)), "{full}");
+}
+
+/// An output that knows what was written at once.
+#[derive(Default)]
+struct Pieces(Vec<String>);
+
+impl AsyncWrite for Pieces {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        piece: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.push(String::from_utf8(piece.to_vec()).unwrap());
+        Poll::Ready(Ok(piece.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn what_is_there_is_printed_in_pieces_and_nothing_is_kept_back() {
+    let title = "x".repeat(1_000);
+    let events: Vec<_> = (1..=150).map(|seq| event(seq, &title)).collect();
+    let script = Connection { answer: answer("live"), follows: vec![events.clone()] };
+    let url = server(vec![script]).await;
+    let client = Client::builder(url).build().unwrap();
+    let is_event = |update: &Result<Update, WatchError>| {
+        std::future::ready(matches!(update, Ok(Update::Event(_))))
+    };
+    let updates = client.subscribe(["foo"]).unwrap().updates().filter(is_event);
+    let updates: Vec<_> = updates.take(events.len()).collect().await;
+
+    // More will come, but nothing has yet.
+    let updates = stream::iter(updates).chain(stream::pending());
+    let mut status = Status::new(Paint(false), false, "http://127.0.0.1:8787");
+    let mut out = Pieces::default();
+    let end = watch(updates, Printer::Json, &mut status, None, &mut out, Vec::new());
+    assert!(end.now_or_never().is_none());
+    assert_eq!(out.0.concat().lines().collect::<Vec<_>>(), events);
+    let sizes: Vec<_> = out.0.iter().map(String::len).collect();
+    let [full @ .., rest] = &sizes[..] else { panic!("nothing was printed") };
+    let longest = PIECE + events[149].len() + 1;
+    assert!(full.iter().all(|size| (PIECE..=longest).contains(size)), "{sizes:?}");
+    assert!(full.len() >= 2 && *rest < PIECE, "{sizes:?}");
 }
 
 /// What a scripted server does on one connection.

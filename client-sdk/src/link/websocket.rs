@@ -84,7 +84,8 @@ impl WebSocket {
     /// Reads to the end of the stream: unread bytes would make the drop a reset, which overtakes
     /// what was written last.
     async fn drain(&mut self) {
-        let mut scrap = [0; SCRAP];
+        // Not in the future: it is a part of each driver's, which is made for the whole stream.
+        let mut scrap = vec![0; SCRAP];
         while let Ok(1..) = self.0.get_mut().read(&mut scrap).await {}
     }
 }
