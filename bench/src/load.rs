@@ -47,6 +47,7 @@ fn measure(args: &Args, row: Row) -> Result<Row, Failure> {
     client.subscribers.latency.reset();
     let before =
         (client.subscribers.counts, client.published(), server.cpu(), Processes::own().cpu());
+    let machine = crate::process::machine();
     let begun = Instant::now();
     match args.mode {
         Mode::Flood => client.flood(args)?,
@@ -56,6 +57,7 @@ fn measure(args: &Args, row: Row) -> Result<Row, Failure> {
     let seconds = begun.elapsed().as_secs_f64();
     let after =
         (client.subscribers.counts, client.published(), server.cpu(), Processes::own().cpu());
+    let busy = crate::process::machine() - machine;
     let latency = client.subscribers.latency.clone();
 
     let deadline = Instant::now() + Duration::from_secs_f64(args.drain);
@@ -66,6 +68,7 @@ fn measure(args: &Args, row: Row) -> Result<Row, Failure> {
     let deliveries = after.0.deliveries - before.0.deliveries;
     let publishes = after.1 - before.1;
     let cpu: Cpu = after.2 - before.2;
+    let own = after.3 - before.3;
     let per = |value: f64, count: u64| if count == 0 { 0.0 } else { value / count as f64 };
     let milliseconds = |quantile: f64| latency.value_at_quantile(quantile) as f64 / 1e6;
     let connections = client.subscribers.len() as u64;
@@ -81,7 +84,8 @@ fn measure(args: &Args, row: Row) -> Result<Row, Failure> {
         system_us_per_delivery: per(cpu.system * 1e6, deliveries),
         cpu_us_per_publish: per(cpu.all() * 1e6, publishes),
         server_cores: cpu.all() / seconds,
-        client_cores: (after.3 - before.3).all() / seconds,
+        client_cores: own.all() / seconds,
+        other_cores: (busy - cpu.all() - own.all()).max(0.0) / seconds,
         p50_ms: milliseconds(0.5),
         p99_ms: milliseconds(0.99),
         p999_ms: milliseconds(0.999),

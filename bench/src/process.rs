@@ -76,6 +76,18 @@ impl Processes {
     }
 }
 
+/// Seconds that the cores of the machine have worked, for whom ever.
+pub(crate) fn machine() -> f64 {
+    fs::read_to_string("/proc/stat").ok().and_then(|text| busy(&text)).unwrap_or(0.0)
+}
+
+/// user, nice, system, idle, iowait, irq, softirq: all but the fourth and fifth.
+fn busy(stat: &str) -> Option<f64> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let ticks: Vec<f64> = fields.take(7).filter_map(|field| field.parse().ok()).collect();
+    Some((ticks.iter().sum::<f64>() - ticks.iter().skip(3).take(2).sum::<f64>()) / TICKS)
+}
+
 struct Stat {
     parent: u32,
     cpu: Cpu,
@@ -108,6 +120,11 @@ mod tests {
         let stat =
             parse_stat("77 (a) b) c) S 5 77 77 0 -1 4194304 1 2 3 4 250 130 9 9 20 0 1").unwrap();
         assert_eq!((stat.parent, stat.cpu), (5, Cpu { user: 2.5, system: 1.3 }));
+    }
+
+    #[test]
+    fn a_machine_that_waits_does_not_work() {
+        assert_eq!(busy("cpu  100 20 30 4000 500 6 7 8 0 0\ncpu0 1"), Some(1.63));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use self::medians::Results;
+use self::medians::{Results, Spread, number};
 use crate::row::Row;
 use crate::{Failure, print, say};
 
@@ -100,6 +100,14 @@ fn document(runs: &[Run], results: &Results) -> String {
         if !note.is_empty() {
             out += &format!("{note}\n\n");
         }
+    }
+    let loaded = results.0.iter().filter(|row| row.error.is_none() && row.publishes > 0);
+    if let Some(others) = Spread::of(loaded.map(|row| row.other_cores).collect()) {
+        out += &format!(
+            "Other work took {} cores meanwhile, in the median; at most {}.\n\n",
+            number(others.median),
+            number(others.max)
+        );
     }
     out += &goals::table(results);
     for shape in plot::shapes(results) {

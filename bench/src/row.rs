@@ -24,6 +24,8 @@ pub(crate) struct Row {
     pub(crate) server_cores: f64,
     /// Near 1 the client was the limit, and not the server.
     pub(crate) client_cores: f64,
+    /// What neither of both took.
+    pub(crate) other_cores: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,

@@ -135,8 +135,9 @@ impl Publishers {
 
     pub(crate) fn writable(&mut self, at: usize) -> io::Result<()> {
         let connection = &mut self.connections[at];
+        // Without it messages of a server that answers nothing wait for an acknowledgement.
+        _ = connection.stream.set_nodelay(true);
         if !connection.ready && self.way != Way::Websocket {
-            _ = connection.stream.set_nodelay(true);
             connection.ready = true;
             self.free.push(at);
         }
