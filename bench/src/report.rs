@@ -91,16 +91,15 @@ fn check(rows: &[Row]) -> Result<(), Failure> {
 
 fn document(runs: &[Run], results: &Results) -> String {
     let mut out = String::new();
-    for run in runs {
-        let Run { date, command, commit, machine, versions, note } = run;
-        out += &format!(
-            "```console\n$ {}\n```\n\n{date}, commit {commit}, {machine}. {versions}.\n\n",
-            command.trim()
-        );
-        if !note.is_empty() {
-            out += &format!("{note}\n\n");
-        }
-    }
+    let commands = distinct(runs.iter().map(|run| format!("$ {}\n", run.command)));
+    out += &format!("```console\n{}```\n\n", commands.concat());
+    let circumstances = runs.iter().map(|run| {
+        let Run { date, commit, machine, versions, .. } = run;
+        format!("{date}, commit {commit}, {machine}. {versions}.\n\n")
+    });
+    let notes =
+        runs.iter().filter(|run| !run.note.is_empty()).map(|run| format!("{}\n\n", run.note));
+    out += &distinct(circumstances.chain(notes)).concat();
     let loaded = results.0.iter().filter(|row| row.error.is_none() && row.publishes > 0);
     if let Some(others) = Spread::of(loaded.map(|row| row.other_cores).collect()) {
         out += &format!(
@@ -114,6 +113,17 @@ fn document(runs: &[Run], results: &Results) -> String {
         out += &tables::section(results, &shape);
     }
     out
+}
+
+/// Each text once, where it was first.
+fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut all = vec![];
+    for text in texts {
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+    all
 }
 
 fn replaced(document: &str, text: &str) -> Result<String, Failure> {
