@@ -1,0 +1,196 @@
+//! Where our server is to stand, and where it does.
+
+use super::medians::{Metric, Results, number};
+
+/// What a figure is compared with.
+#[derive(Clone, Copy, Debug)]
+enum Against {
+    Peer(&'static str),
+    /// The fastest of all that are neither ours nor a floor.
+    BestPeer,
+}
+
+/// A figure of ours, divided by that of another, is to be at least or at most so much.
+#[derive(Debug)]
+struct Goal {
+    shape: &'static str,
+    what: &'static str,
+    metric: Metric,
+    against: Against,
+    least: Option<f64>,
+    most: Option<f64>,
+}
+
+const OURS: [&str; 2] = ["hub", "taskwatchd"];
+
+const fn least(shape: &'static str, against: Against, factor: f64) -> Goal {
+    let metric: Metric = |row| row.deliveries_per_s;
+    Goal { shape, what: "deliveries/s", metric, against, least: Some(factor), most: None }
+}
+
+const fn most(
+    shape: &'static str,
+    what: &'static str,
+    metric: Metric,
+    against: &'static str,
+    factor: f64,
+) -> Goal {
+    Goal { shape, what, metric, against: Against::Peer(against), least: None, most: Some(factor) }
+}
+
+const CPU: Metric = |row| row.cpu_us_per_delivery;
+
+const GOALS: [Goal; 11] = [
+    least("flood", Against::BestPeer, 5.0),
+    most("flood", "CPU per delivery", CPU, "floor-16", 1.2),
+    least("flood4", Against::Peer("uws"), 1.3),
+    most("flood4", "CPU per delivery", CPU, "floor-4", 1.4),
+    most("rate", "CPU per delivery", CPU, "uws", 1.0),
+    most("rate", "CPU per delivery", CPU, "floor-1", 1.35),
+    most("rate", "p99", |row| row.p99_ms, "uws", 1.05),
+    least("topics", Against::Peer("uws"), 1.4),
+    most("topics", "CPU per delivery", CPU, "floor-1", 1.3),
+    most("idle", "bytes per connection, subscribed", |row| row.rss_per_connection, "uws", 1.0),
+    most(
+        "idle",
+        "bytes per connection, after two heartbeats",
+        |row| row.rss_per_connection_stayed,
+        "uws",
+        1.0,
+    ),
+];
+
+pub(super) fn table(results: &Results) -> String {
+    let mut out =
+        "| shape | figure | goal | hub | taskwatchd |\n|---|---|---|---|---|\n".to_owned();
+    let start = out.len();
+    for goal in &GOALS {
+        let cells = OURS.map(|ours| goal.ratio(results, ours).map(|ratio| goal.judge(ratio)));
+        row(&mut out, goal.shape, goal.what, &goal.text(), cells);
+    }
+    let faultless = |shape: &'static str| {
+        OURS.map(|ours| {
+            let faults: Vec<_> = results.rows(shape, ours).map(crate::row::Row::fault).collect();
+            let bad = faults.iter().flatten().next().cloned();
+            (!faults.is_empty())
+                .then(|| bad.map_or("met".to_owned(), |fault| format!("**missed**: {fault}")))
+        })
+    };
+    row(&mut out, "deep", "lost, closed", "none", faultless("deep"));
+    let growth = OURS.map(|ours| {
+        let shapes = results.shapes("growth-");
+        let all: Vec<f64> =
+            shapes.iter().filter_map(|shape| results.median(shape, ours, CPU)).collect();
+        let (min, max) =
+            all.iter().fold((f64::MAX, 0.0_f64), |(min, max), cpu| (min.min(*cpu), max.max(*cpu)));
+        (all.len() > 1 && min > 0.0).then(|| verdict(max / min, max / min <= 1.5))
+    });
+    row(&mut out, "growth", "CPU per delivery, most / least", "≤ 1.50", growth);
+    let crowd = OURS.map(|ours| {
+        let with = results.median("crowd-100000", ours, |row| row.cpu_us_per_publish)?;
+        let without = results.median("crowd-0", ours, |row| row.cpu_us_per_publish)?;
+        (without > 0.0).then(|| verdict(with / without, with / without <= 1.2))
+    });
+    row(&mut out, "crowd", "CPU per publish, with / without", "≤ 1.20", crowd);
+    if out.len() == start { String::new() } else { format!("{out}\n") }
+}
+
+fn row(out: &mut String, shape: &str, what: &str, goal: &str, cells: [Option<String>; 2]) {
+    if cells.iter().any(Option::is_some) {
+        let [hub, daemon] = cells.map(|cell| cell.unwrap_or_else(|| "–".to_owned()));
+        *out += &format!("| {shape} | {what} | {goal} | {hub} | {daemon} |\n");
+    }
+}
+
+fn verdict(ratio: f64, is_met: bool) -> String {
+    let ratio = number(ratio);
+    if is_met { format!("{ratio} met") } else { format!("{ratio} **missed**") }
+}
+
+impl Goal {
+    fn ratio(&self, results: &Results, ours: &str) -> Option<f64> {
+        let figure = results.median(self.shape, ours, self.metric)?;
+        let other = match self.against {
+            Against::Peer(peer) => results.median(self.shape, peer, self.metric)?,
+            Against::BestPeer => {
+                let peers = results.peers(self.shape).into_iter();
+                let peers =
+                    peers.filter(|peer| !OURS.contains(peer) && !peer.starts_with("floor-"));
+                peers
+                    .filter_map(|peer| results.median(self.shape, peer, self.metric))
+                    .max_by(f64::total_cmp)?
+            }
+        };
+        (other > 0.0).then_some(figure / other)
+    }
+
+    fn judge(&self, ratio: f64) -> String {
+        verdict(
+            ratio,
+            self.least.is_none_or(|least| ratio >= least)
+                && self.most.is_none_or(|most| ratio <= most),
+        )
+    }
+
+    fn text(&self) -> String {
+        let against = match self.against {
+            Against::Peer(peer) => peer,
+            Against::BestPeer => "best peer",
+        };
+        let least = self.least.map(|least| format!("≥ {} × {against}", number(least)));
+        let most = self.most.map(|most| format!("≤ {} × {against}", number(most)));
+        least.or(most).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Row;
+
+    fn row(shape: &str, peer: &str, deliveries_per_s: f64, cpu_us_per_delivery: f64) -> Row {
+        let (peer, shape) = (peer.to_owned(), shape.to_owned());
+        Row { peer, shape, deliveries_per_s, cpu_us_per_delivery, ..Row::default() }
+    }
+
+    #[test]
+    fn goals_are_ratios_to_the_peer_or_to_the_best_one() {
+        let results = Results(vec![
+            row("flood", "floor-16", 900.0, 1.0),
+            row("flood", "uws", 100.0, 2.0),
+            row("flood", "nats", 50.0, 2.0),
+            row("flood", "hub", 500.0, 1.25),
+            row("deep", "hub", 1.0, 1.0),
+            Row { lost: 3, ..row("deep", "taskwatchd", 1.0, 1.0) },
+        ]);
+        let table = table(&results);
+        let lines: Vec<&str> = table.trim_end().lines().skip(2).collect();
+        assert_eq!(
+            lines,
+            [
+                "| flood | deliveries/s | ≥ 5.00 × best peer | 5.00 met | – |",
+                "| flood | CPU per delivery | ≤ 1.20 × floor-16 | 1.25 **missed** | – |",
+                "| deep | lost, closed | none | met | **missed**: 3 lost |",
+            ]
+        );
+    }
+
+    #[test]
+    fn growth_and_crowd_compare_us_with_ourselves() {
+        let publish =
+            |shape: &str, cost| Row { cpu_us_per_publish: cost, ..row(shape, "hub", 1.0, 1.0) };
+        let results = Results(vec![
+            row("growth-10", "hub", 1.0, 3.0),
+            row("growth-100", "hub", 1.0, 2.0),
+            publish("crowd-0", 10.0),
+            publish("crowd-100000", 13.0),
+        ]);
+        let table = table(&results);
+        assert!(
+            table.contains("| growth | CPU per delivery, most / least | ≤ 1.50 | 1.50 met | – |")
+        );
+        assert!(table.contains(
+            "| crowd | CPU per publish, with / without | ≤ 1.20 | 1.30 **missed** | – |"
+        ));
+    }
+}
