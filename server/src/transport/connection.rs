@@ -1,4 +1,4 @@
-//! One subscriber, driven by one task.
+//! One subscriber, driven by its task and by the fan-out.
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -388,5 +388,158 @@ impl<W: Wire> Connection<W> {
             }
             Step::Close(code) => Err(Ending::Ours(Stop::new(code))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::io;
+
+    use taskwatch_protocol::{EventKind, Pattern, Seq, ServerFrame, Subscribe};
+    use tokio::task::{JoinHandle, yield_now};
+
+    use super::*;
+    use crate::session::Outbox;
+    use crate::transport::Visitor;
+    use crate::{HubConfig, LogEvent, MemoryLog};
+
+    /// A peer that takes what it is sent, a frame at a time, as long as it is open.
+    #[derive(Default)]
+    struct Peer {
+        out: Vec<Seq>,
+        has: Arc<Mutex<Has>>,
+        fails_at: Option<Seq>,
+    }
+
+    #[derive(Default)]
+    struct Has {
+        events: Vec<Seq>,
+        is_full: bool,
+        /// Whoever waits for it to take more.
+        waker: Option<Waker>,
+        /// How often its task looked whether it said something.
+        turns: usize,
+    }
+
+    impl Outbox for Peer {
+        fn unwritten(&self) -> usize {
+            self.out.len()
+        }
+
+        fn put_frame(&mut self, _: &[u8]) {}
+
+        fn put_event(&mut self, seq: Seq, _: &[u8]) {
+            assert!(self.fails_at != Some(seq), "it fails at {seq}");
+            self.out.push(seq);
+        }
+
+        fn put(&mut self, _: &ServerFrame) {}
+    }
+
+    impl Wire for Peer {
+        fn is_idle(&self) -> bool {
+            self.out.is_empty()
+        }
+
+        fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+            let mut has = self.has.lock().unwrap();
+            if has.is_full {
+                has.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            has.events.append(&mut self.out);
+            Poll::Ready(Ok(1))
+        }
+
+        fn poll_message(&mut self, _: &mut Context<'_>) -> Poll<Result<Incoming, Left>> {
+            self.has.lock().unwrap().turns += 1;
+            Poll::Pending
+        }
+
+        fn close(&mut self, _: Stop) -> impl Future<Output = ()> + Send {
+            ready(())
+        }
+
+        fn finish(&mut self) -> impl Future<Output = bool> + Send {
+            ready(true)
+        }
+    }
+
+    fn hub(config: HubConfig) -> Hub {
+        Hub::with_log(Arc::new(MemoryLog::new(1_000, 1 << 20)), config)
+    }
+
+    /// A connection that is level.
+    async fn connect(hub: &Hub, peer: Peer) -> (Arc<Mutex<Has>>, JoinHandle<Ended<Peer>>) {
+        let has = peer.has.clone();
+        let visitor = Visitor::known_elsewhere(hub, Principal::anonymous()).unwrap();
+        let asked = vec![Subscribe::live(vec![Pattern::All])];
+        let (session, delivery, _place) = visitor.begin(hub, None, asked, now());
+        let connection = Box::new(Connection::new(hub.clone(), peer, session, delivery));
+        let task = tokio::spawn(connection.run());
+        until(|| has.lock().unwrap().turns > 0).await;
+        (has, task)
+    }
+
+    async fn until(is_so: impl Fn() -> bool) {
+        while !is_so() {
+            yield_now().await;
+        }
+    }
+
+    fn publish(hub: &Hub, seqs: impl IntoIterator<Item = Seq>) {
+        for seq in seqs {
+            let envelope = r#"{"type":"task.created","data":{"repository":"foo"}}"#;
+            hub.publish(LogEvent::new(seq, "foo".parse().unwrap(), EventKind::Created, envelope));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_takes_everything_has_it_without_a_turn_of_its_task() {
+        let hub = hub(HubConfig::default());
+        let (has, _task) = connect(&hub, Peer::default()).await;
+        let turns = has.lock().unwrap().turns;
+        publish(&hub, 1..=100);
+        until(|| has.lock().unwrap().events.len() == 100).await;
+        assert_eq!(has.lock().unwrap().events, (1..=100).collect::<Vec<_>>());
+        assert_eq!(has.lock().unwrap().turns, turns);
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_now_has_the_rest_from_its_task() {
+        let hub = hub(HubConfig::default());
+        let (has, _task) = connect(&hub, Peer::default()).await;
+        has.lock().unwrap().is_full = true;
+        publish(&hub, 1..=10);
+        until(|| has.lock().unwrap().waker.as_ref().is_some_and(|it| !it.will_wake(Waker::noop())))
+            .await;
+        publish(&hub, 11..=20);
+        has.lock().unwrap().is_full = false;
+        let waker = has.lock().unwrap().waker.take();
+        waker.unwrap().wake();
+        until(|| has.lock().unwrap().events.len() == 20).await;
+        assert_eq!(has.lock().unwrap().events, (1..=20).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_burst_sends_nobody_to_the_log_who_takes_everything() {
+        let hub = hub(HubConfig { queue_events: 8, ..HubConfig::default() });
+        let (has, _task) = connect(&hub, Peer::default()).await;
+        publish(&hub, 1..=100);
+        until(|| has.lock().unwrap().events.len() == 100).await;
+        assert_eq!(has.lock().unwrap().events, (1..=100).collect::<Vec<_>>());
+        assert_eq!(hub.stats().overflows, 0);
+    }
+
+    #[tokio::test]
+    async fn who_fails_in_the_fan_out_fails_alone() {
+        let hub = hub(HubConfig::default());
+        let (_, fails) = connect(&hub, Peer { fails_at: Some(2), ..Peer::default() }).await;
+        let (has, _task) = connect(&hub, Peer::default()).await;
+        publish(&hub, 1..=3);
+        assert!(fails.await.err().unwrap().is_panic());
+        publish(&hub, 4..=4);
+        until(|| has.lock().unwrap().events.len() == 4).await;
     }
 }
