@@ -13,6 +13,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
@@ -39,7 +40,7 @@ struct Shared {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    crate::hub::runtime(false)?.block_on(async {
+    Runtime::new()?.block_on(async {
         // More than ever wait: nobody is to lose an event.
         let shared = Shared { events: channel(4096).0, read_buffer: args.read_buffer };
         let app = Router::new()

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use taskwatch_server::protocol::{Priority, RepositoryName, Status, Task, Timestamp};
 use taskwatch_server::{Hub, HubConfig, TaskEventPublisher, routes};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use crate::Failure;
 
@@ -17,19 +17,10 @@ use crate::Failure;
 pub(crate) struct Args {
     #[arg(long)]
     port: u16,
-    /// tokio's runtime of a single thread, rather than that of a thread for each core
-    #[arg(long)]
-    current_thread: bool,
-}
-
-pub(crate) fn runtime(current_thread: bool) -> std::io::Result<Runtime> {
-    if current_thread { Builder::new_current_thread() } else { Builder::new_multi_thread() }
-        .enable_all()
-        .build()
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    runtime(args.current_thread)?.block_on(async {
+    Runtime::new()?.block_on(async {
         let config = HubConfig { max_connections: 20_000, ..HubConfig::default() };
         let (hub, publisher) = Hub::in_memory(config);
         let publishing = Router::new().route("/publish", post(publish)).with_state(publisher);

@@ -395,9 +395,11 @@ impl<W: Wire> Connection<W> {
 mod tests {
     use std::future::ready;
     use std::io;
+    use std::time::Duration;
 
     use taskwatch_protocol::{EventKind, Pattern, Seq, ServerFrame, Subscribe};
     use tokio::task::{JoinHandle, yield_now};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::session::Outbox;
@@ -483,9 +485,18 @@ mod tests {
     }
 
     async fn until(is_so: impl Fn() -> bool) {
-        while !is_so() {
-            yield_now().await;
-        }
+        let turns = async {
+            while !is_so() {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(30), turns).await.expect("it comes");
+    }
+
+    /// No heartbeat gives a task a turn that it should have had before.
+    fn quiet() -> HubConfig {
+        let hour = Duration::from_secs(3600);
+        HubConfig { heartbeat: hour, silence: hour, write_timeout: hour, ..HubConfig::default() }
     }
 
     fn publish(hub: &Hub, seqs: impl IntoIterator<Item = Seq>) {
@@ -497,7 +508,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_takes_everything_has_it_without_a_turn_of_its_task() {
-        let hub = hub(HubConfig::default());
+        let hub = hub(quiet());
         let (has, _task) = connect(&hub, Peer::default()).await;
         let turns = has.lock().unwrap().turns;
         publish(&hub, 1..=100);
@@ -508,7 +519,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_takes_nothing_now_has_the_rest_from_its_task() {
-        let hub = hub(HubConfig::default());
+        let hub = hub(quiet());
         let (has, _task) = connect(&hub, Peer::default()).await;
         has.lock().unwrap().is_full = true;
         publish(&hub, 1..=10);
@@ -524,7 +535,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_sends_nobody_to_the_log_who_takes_everything() {
-        let hub = hub(HubConfig { queue_events: 8, ..HubConfig::default() });
+        let hub = hub(HubConfig { queue_events: 8, ..quiet() });
         let (has, _task) = connect(&hub, Peer::default()).await;
         publish(&hub, 1..=100);
         until(|| has.lock().unwrap().events.len() == 100).await;
@@ -534,7 +545,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_fails_in_the_fan_out_fails_alone() {
-        let hub = hub(HubConfig::default());
+        let hub = hub(quiet());
         let (_, fails) = connect(&hub, Peer { fails_at: Some(2), ..Peer::default() }).await;
         let (has, _task) = connect(&hub, Peer::default()).await;
         publish(&hub, 1..=3);
