@@ -1,6 +1,7 @@
-//! The hub: plain data behind short locks, and one task that fans out.
+//! The hub: plain data behind short locks, and a task for each core that fans out.
 
 mod admission;
+mod batch;
 mod cache;
 mod fanout;
 mod pages;
@@ -12,20 +13,23 @@ mod stats;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use taskwatch_protocol::{CloseCode, Seq, Timestamp};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::unconstrained;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use admission::{Admission, Counted};
 pub(crate) use admission::{NotAdmitted, Over};
+pub(crate) use batch::Frames;
 pub(crate) use cache::EventCache;
 pub(crate) use fanout::FanOut;
+use fanout::Shard;
 use pages::Pages;
 pub(crate) use queue::{Deliver, Order, SendQueue, Stop, Taken};
 pub(crate) use registry::{Joined, Member, Registry};
@@ -54,10 +58,9 @@ struct Shared {
     config: HubConfig,
     log: Arc<dyn EventLog>,
     cache: Mutex<EventCache>,
-    registry: Mutex<Registry>,
-    /// Every event up to here is in the queue of everybody who wants it and is level.
-    fanned: AtomicU64,
-    published: Notify,
+    /// Connections are spread over them when they come.
+    shards: Box<[Shard]>,
+    next_shard: AtomicUsize,
     pages: Pages,
     snapshots: Snapshots,
     connections: TaskTracker,
@@ -83,21 +86,27 @@ impl Hub {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn with_log(log: Arc<dyn EventLog>, config: HubConfig) -> Self {
-        let (hub, fan_out) = Self::new(log, config);
-        // It writes to many sockets in a turn, and gives turns by itself.
-        tokio::spawn(unconstrained(fanout::run(hub.clone(), fan_out)));
+        let workers = Handle::current().metrics().num_workers();
+        let (hub, fan_outs) = Self::new(log, config, workers);
+        for fan_out in fan_outs {
+            // It writes to many sockets in a turn, and gives turns by itself.
+            tokio::spawn(unconstrained(fanout::run(hub.clone(), fan_out)));
+        }
         tokio::spawn(hub.clone().follow_access_changes());
         hub
     }
 
-    /// A hub, and its fan-out for somebody to drive.
-    pub(crate) fn new(log: Arc<dyn EventLog>, config: HubConfig) -> (Self, FanOut) {
+    /// A hub, and so many that fan out for somebody to drive.
+    pub(crate) fn new(
+        log: Arc<dyn EventLog>,
+        config: HubConfig,
+        workers: usize,
+    ) -> (Self, Vec<FanOut>) {
         let head = log.head();
         let shared = Arc::new(Shared {
             cache: Mutex::new(EventCache::new(head, config.cache_events, config.cache_bytes)),
-            registry: Mutex::new(Registry::new(head)),
-            fanned: AtomicU64::new(head),
-            published: Notify::new(),
+            shards: (0..workers).map(|_| Shard::new(head)).collect(),
+            next_shard: AtomicUsize::new(0),
             pages: Pages::new(log.clone(), config.page, config.concurrent_reads),
             snapshots: Snapshots::new(&config),
             connections: TaskTracker::new(),
@@ -109,7 +118,7 @@ impl Hub {
             log,
             config,
         });
-        (Self { shared }, FanOut::new(head))
+        (Self { shared }, (0..workers).map(|shard| FanOut::new(shard, head)).collect())
     }
 
     /// A hub that numbers the events itself and keeps the newest in memory, for those who only
@@ -132,13 +141,17 @@ impl Hub {
         let counters = &self.shared.counters;
         let is_new = lock(&self.shared.cache).push(event);
         if is_new { &counters.published } else { &counters.ignored }.add_one();
-        self.shared.published.notify_one();
+        self.wake_workers();
     }
 
-    /// Gives published events to their queues, at most so many pushes; false if none is left.
+    fn wake_workers(&self) {
+        self.shared.shards.iter().for_each(|shard| shard.published.notify_one());
+    }
+
+    /// Gives published events to at most so many connections; false if none is left.
     #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn fan_out(&self, fan_out: &mut FanOut, pushes: usize) -> bool {
-        fan_out.give(&self.shared, pushes) == fanout::Progress::More
+    pub(crate) fn fan_out(&self, fan_out: &mut FanOut, connections: usize) -> bool {
+        fan_out.give(&self.shared, connections) == fanout::Progress::More
     }
 
     /// Closes every connection with 1012, asking the clients to spread their return, and waits
@@ -146,7 +159,7 @@ impl Hub {
     pub async fn shutdown(&self) {
         self.stop_connections(|most| rand::random_range(0..=most));
         self.shared.connections.close();
-        self.shared.published.notify_one();
+        self.wake_workers();
         let waited =
             tokio::time::timeout(self.shared.config.drain_window, self.shared.connections.wait());
         if waited.await.is_err() {
@@ -161,12 +174,16 @@ impl Hub {
     /// that `draw` picks, up to the one it is given.
     pub(crate) fn stop_connections(&self, mut draw: impl FnMut(u64) -> u64) {
         self.shared.draining.store(true, Ordering::SeqCst);
-        let queues = lock(&self.shared.registry).queues();
+        let queues = self.queues();
         let spread = self.return_spread(queues.len());
         for queue in queues {
             let wait = draw(spread.as_millis() as u64);
             queue.stop(Stop { retry_after_ms: Some(wait), ..Stop::new(CloseCode::Restart) });
         }
+    }
+
+    fn queues(&self) -> Vec<Arc<SendQueue>> {
+        self.shared.shards.iter().flat_map(|shard| lock(&shard.registry).queues()).collect()
     }
 
     fn return_spread(&self, connections: usize) -> Duration {
@@ -238,7 +255,7 @@ impl Hub {
     pub(crate) fn access_changed(&self) {
         // First: who enters after the list was taken finds another number than it began with.
         self.shared.access_changes.fetch_add(1, Ordering::SeqCst);
-        let queues = lock(&self.shared.registry).queues();
+        let queues = self.queues();
         queues.iter().for_each(|queue| queue.authenticate());
     }
 
@@ -252,7 +269,9 @@ impl Hub {
         let config = &self.shared.config;
         let queue = Arc::new(SendQueue::new(config.queue_events, config.queue_bytes));
         let selection = Arc::new(Selection::of(principal));
-        let member = lock(&self.shared.registry).enter(queue.clone(), selection);
+        let shards = &self.shared.shards;
+        let shard = self.shared.next_shard.fetch_add(1, Ordering::Relaxed) % shards.len();
+        let member = lock(&shards[shard].registry).enter(shard, queue.clone(), selection);
         if self.access_changes() != access_changes {
             queue.authenticate();
         }
@@ -265,22 +284,33 @@ impl Hub {
 
     /// Makes a connection level, unless events after its position were given out already.
     pub(crate) fn join(&self, member: &Arc<Member>, position: Seq) -> Joined {
-        lock(&self.shared.registry).join(member, position)
+        lock(&self.shard(member).registry).join(member, position)
     }
 
     /// Takes a level connection out of the fan-out; its queue ignores what still comes.
     pub(crate) fn leave(&self, member: &Member) {
-        lock(&self.shared.registry).leave(member);
+        lock(&self.shard(member).registry).leave(member);
     }
 
     /// Removes a connection for good.
     pub(crate) fn exit(&self, member: &Member) {
-        lock(&self.shared.registry).exit(member);
+        lock(&self.shard(member).registry).exit(member);
     }
 
-    /// Everything up to here is in the queues of those who are level.
-    pub(crate) fn fanned(&self) -> Seq {
-        self.shared.fanned.load(Ordering::Acquire)
+    fn shard(&self, member: &Member) -> &Shard {
+        &self.shared.shards[member.shard()]
+    }
+
+    /// Everything up to here is in the queue of this connection, if it is level.
+    pub(crate) fn fanned(&self, member: &Member) -> Seq {
+        self.shard(member).fanned.load(Ordering::Acquire)
+    }
+
+    /// Everything up to here is in the queues of all who are level.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn fanned_to_all(&self) -> Seq {
+        let fanned = self.shared.shards.iter().map(|shard| shard.fanned.load(Ordering::Acquire));
+        fanned.min().unwrap_or_default()
     }
 
     /// The newest event that was published, though the fan-out may not have come to it: whoever

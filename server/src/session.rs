@@ -155,10 +155,10 @@ impl Session {
         self.selection.patterns().is_empty()
     }
 
-    /// An event was put on its way to the socket.
-    pub(crate) fn sent(&mut self, seq: Seq) {
-        self.delivered += 1;
-        self.position = seq;
+    /// Events were put on their way to the socket.
+    pub(crate) fn sent(&mut self, events: u64, last: Seq) {
+        self.delivered += events;
+        self.position = last;
     }
 
     /// Everything wanted up to `seq` is on its way to the socket.

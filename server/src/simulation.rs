@@ -35,11 +35,14 @@ use crate::transport::framing;
 use crate::transport::{MAX_UNWRITTEN, PROGRESS};
 use crate::{EventLog, Hub, HubConfig, HubStats, LogEvent, Principal, Token};
 
+/// So many fan out: each has its own connections, and none waits for another.
+const WORKERS: usize = 2;
+
 /// A hub whose fan-out goes on when it is told to.
 #[derive(Debug)]
 pub struct Server {
     hub: Hub,
-    fan_out: FanOut,
+    fan_outs: Vec<FanOut>,
     clock: Clock,
     /// For reads of the log, which are shared between connections and so have tasks.
     runtime: Arc<Runtime>,
@@ -60,11 +63,11 @@ impl Clock {
 
 impl Server {
     pub fn start(log: Arc<dyn EventLog>, config: HubConfig) -> Self {
-        let (hub, fan_out) = Hub::new(log, config);
+        let (hub, fan_outs) = Hub::new(log, config, WORKERS);
         let runtime = Builder::new_current_thread().build().expect("a runtime");
         Self {
             hub,
-            fan_out,
+            fan_outs,
             clock: Clock { beginning: Instant::now() },
             runtime: Arc::new(runtime),
         }
@@ -74,10 +77,13 @@ impl Server {
         self.hub.publish(event);
     }
 
-    /// Fans out, and rests after so many pushes, be it in the middle of an event; false if there
-    /// is nothing left.
-    pub fn fan_out(&mut self, pushes: usize) -> bool {
-        self.hub.fan_out(&mut self.fan_out, pushes)
+    /// Fans out, and rests after so many connections, be it between two that want the same event;
+    /// false if there is nothing left.
+    pub fn fan_out(&mut self, connections: usize) -> bool {
+        // Which of them is first differs from time to time, as it would.
+        self.fan_outs.rotate_left(1);
+        let Self { hub, fan_outs, .. } = self;
+        fan_outs.iter_mut().any(|fan_out| hub.fan_out(fan_out, connections))
     }
 
     /// Tells every connection to end.
@@ -92,7 +98,7 @@ impl Server {
 
     /// Everything up to here was given to its subscribers.
     pub fn fanned(&self) -> Seq {
-        self.hub.fanned()
+        self.hub.fanned_to_all()
     }
 
     pub fn stats(&self) -> HubStats {

@@ -1,41 +1,64 @@
-//! Gives events to their subscribers, in order.
+//! Gives events to their subscribers, in order. Each worker has its own connections.
 
-use std::collections::{VecDeque, vec_deque};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use taskwatch_protocol::Seq;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Hub, Member, Shared, lock};
-use crate::{LogEvent, Page, PageLimit};
+use super::registry::{EventSet, Wanted};
+use super::{Frames, Hub, Registry, Shared, lock};
+use crate::clock::now;
+use crate::{LogEvent, PageLimit};
+
+/// Connections that one worker serves.
+pub(super) struct Shard {
+    pub(super) registry: Mutex<Registry>,
+    /// Every event up to here is in the queue of everybody here who wants it and is level.
+    pub(super) fanned: AtomicU64,
+    pub(super) published: Notify,
+}
+
+impl Shard {
+    /// Everything up to `head` was given before.
+    pub(super) fn new(head: Seq) -> Self {
+        Self {
+            registry: Mutex::new(Registry::new(head)),
+            fanned: AtomicU64::new(head),
+            published: Notify::new(),
+        }
+    }
+}
 
 /// Events that go into one write at most: with 16 of them a delivery costs a twelfth of what it
 /// costs alone, with 64 a twenty-fifth.
-const BATCH: usize = 64;
+const BATCH: usize = EventSet::BITS as usize;
 
-/// Pushes after which whoever publishes and reads gets a turn. What is published meanwhile goes with
-/// the next pass, in the same write.
-const SLICE: usize = 1_024;
-/// A write of the queue costs as much as so many pushes.
-const DELIVERY: usize = 8;
+/// Writes after which whoever publishes and reads gets a turn, at 3 to 10 µs each. What is published
+/// meanwhile goes with the next pass, in the same write.
+const SLICE: usize = 128;
 /// Passes under load are so far apart. A write costs 3.5 µs and each further message in it 0.1 µs, so
 /// it pays to wait for more; an event that comes alone goes at once.
 const PACE: Duration = Duration::from_millis(1);
+/// Those who want the same come behind each other, so a few are enough. More would be memory for
+/// many who each want what nobody else does.
+const KEPT: usize = 16;
 
-/// How far the fan-out has come. Plain data, which may rest between any two pushes.
+/// How far a worker has come. Plain data, which may rest between any two connections.
 #[derive(Debug)]
 pub(crate) struct FanOut {
+    shard: usize,
     /// Everything up to here was taken from the cache.
     taken: Seq,
-    batch: vec_deque::IntoIter<LogEvent>,
-    /// The event that is being given.
-    giving: Option<LogEvent>,
-    /// Those who have not got it yet.
-    recipients: VecDeque<Arc<Member>>,
-    /// Those whose queue has something to be delivered.
-    waiting: VecDeque<Arc<Member>>,
+    /// The events that are being given.
+    events: Vec<LogEvent>,
+    /// Those who have not got theirs yet.
+    recipients: VecDeque<Wanted>,
+    /// What was put together for those before.
+    made: VecDeque<(EventSet, Frames)>,
 }
 
 /// Whether there may be more to give.
@@ -48,13 +71,14 @@ pub(crate) enum Progress {
 /// Runs until the hub is shut down and its last connection is gone.
 pub(super) async fn run(hub: Hub, mut fan_out: FanOut) {
     let shared = &*hub.shared;
+    let published = &shared.shards[fan_out.shard].published;
     loop {
         while fan_out.give(shared, SLICE) == Progress::More {
             tokio::task::yield_now().await;
         }
         let passed = Instant::now();
         tokio::select! {
-            () = shared.published.notified() => {}
+            () = published.notified() => {}
             () = shared.connections.wait() => return,
         }
         if passed.elapsed() < PACE {
@@ -65,84 +89,68 @@ pub(super) async fn run(hub: Hub, mut fan_out: FanOut) {
 
 impl FanOut {
     /// Everything up to `head` was given before.
-    pub(super) fn new(head: Seq) -> Self {
-        let batch = VecDeque::new().into_iter();
-        let (recipients, waiting) = (VecDeque::new(), VecDeque::new());
-        Self { taken: head, batch, giving: None, recipients, waiting }
+    pub(super) fn new(shard: usize, head: Seq) -> Self {
+        let (recipients, made) = (VecDeque::new(), VecDeque::new());
+        Self { shard, taken: head, events: vec![], recipients, made }
     }
 
-    /// Goes on, for at most so many pushes.
-    pub(super) fn give(&mut self, shared: &Shared, mut pushes: usize) -> Progress {
+    /// Goes on, for at most so many connections.
+    pub(super) fn give(&mut self, shared: &Shared, mut connections: usize) -> Progress {
+        let shard = &shared.shards[self.shard];
+        let now = now();
         loop {
-            if let Some(event) = &self.giving {
-                let now = pushes.min(self.recipients.len());
-                pushes -= now;
-                let first = |member: &Arc<Member>| member.queue().push(event);
-                self.waiting.extend(self.recipients.drain(..now).filter(first));
-                if !self.recipients.is_empty() {
+            while let Some(Wanted { member, events }) = self.recipients.pop_front() {
+                if let Some(frames) = self.frames(events)
+                    && member.queue().push(&frames)
+                {
+                    member.queue().deliver(now);
+                }
+                connections = connections.saturating_sub(1);
+                if connections == 0 && !self.recipients.is_empty() {
                     return Progress::More;
                 }
+            }
+            if let Some(last) = self.events.last() {
                 // Only now is it true of everybody that is level.
-                shared.fanned.store(event.seq(), Ordering::Release);
-                self.giving = None;
-                if pushes == 0 {
-                    return Progress::More;
-                }
+                shard.fanned.store(last.seq(), Ordering::Release);
+                (self.events, self.made) = (vec![], VecDeque::new());
             }
-            // All of a batch goes in one write for each connection. Not more: queues have an end.
-            if self.batch.len() == 0 && !self.waiting.is_empty() {
-                let now = (pushes / DELIVERY + 1).min(self.waiting.len());
-                self.waiting.drain(..now).for_each(|member| member.queue().deliver());
-                pushes = pushes.saturating_sub(now * DELIVERY);
-                if !self.waiting.is_empty() || pushes == 0 {
-                    return Progress::More;
-                }
-            }
-            if !self.take(shared) {
+            if !self.take(shared, shard) {
                 return Progress::Idle;
             }
         }
     }
 
-    /// Begins with the next event, if there is one; false if there is none.
-    fn take(&mut self, shared: &Shared) -> bool {
-        if let Some(event) = self.batch.next() {
-            lock(&shared.registry).recipients(&event, &mut self.recipients);
-            self.giving = Some(event);
-            return true;
+    /// Some of the events that are being given, put together.
+    fn frames(&mut self, set: EventSet) -> Option<Frames> {
+        if let Some((_, frames)) = self.made.iter().find(|(made, _)| *made == set) {
+            return Some(frames.clone());
         }
-        match next_batch(shared, self.taken) {
-            Batch::Events(page) => {
-                self.taken = page.scanned_to;
-                let more = !page.events.is_empty();
-                self.batch = VecDeque::from(page.events).into_iter();
-                more
-            }
-            Batch::Missed { floor } => {
-                self.taken = floor;
-                lock(&shared.registry).skip_to(floor);
-                shared.fanned.store(floor, Ordering::Release);
-                true
-            }
-        }
+        let wanted = self.events.iter().enumerate().filter(|(at, _)| set & (1 << at) != 0);
+        let frames = Frames::of(wanted.map(|(_, event)| event))?;
+        self.made.truncate(KEPT - 1);
+        self.made.push_front((set, frames.clone()));
+        Some(frames)
     }
-}
 
-enum Batch {
-    Events(Page),
-    /// Publishing outran this task by more than the cache holds.
-    Missed {
-        floor: Seq,
-    },
-}
-
-fn next_batch(shared: &Shared, taken: Seq) -> Batch {
-    let cache = lock(&shared.cache);
-    // Half a queue at the most: one that is empty must not be full before it is delivered.
-    let events = (shared.config.queue_events / 2).clamp(1, BATCH);
-    let limit = PageLimit { events, bytes: shared.config.queue_bytes / 2 };
-    match cache.read(taken, cache.head(), limit) {
-        Some(page) => Batch::Events(page),
-        None => Batch::Missed { floor: cache.floor() },
+    /// Begins with the next events, if there are any; false if there are none.
+    fn take(&mut self, shared: &Shared, shard: &Shard) -> bool {
+        // Half a queue at the most: one that is empty must not be full before it is delivered.
+        let events = (shared.config.queue_events / 2).clamp(1, BATCH);
+        let limit = PageLimit { events, bytes: shared.config.queue_bytes / 2 };
+        let cache = lock(&shared.cache);
+        let Some(page) = cache.read(self.taken, cache.head(), limit) else {
+            // Publishing outran this worker by more than the cache holds.
+            self.taken = cache.floor();
+            drop(cache);
+            lock(&shard.registry).skip_to(self.taken);
+            shard.fanned.store(self.taken, Ordering::Release);
+            return true;
+        };
+        drop(cache);
+        self.taken = page.scanned_to;
+        self.events = page.events;
+        lock(&shard.registry).recipients(&self.events, &mut self.recipients);
+        !self.events.is_empty()
     }
 }

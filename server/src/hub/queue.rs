@@ -5,11 +5,10 @@ use std::fmt;
 use std::sync::{Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use taskwatch_protocol::{CloseCode, CloseReason, Seq};
 
-use super::lock;
-use crate::LogEvent;
+use super::{Frames, lock};
+use crate::clock::Now;
 
 /// The bounded queue between the fan-out and one connection. Full means cleared: the connection
 /// reads the log instead, so that a stalled peer holds no memory.
@@ -23,13 +22,14 @@ pub(crate) struct SendQueue {
 /// Whoever takes what waits to the peer.
 pub(crate) trait Deliver: Send + Sync {
     /// Takes it there now. False if the connection's task has to go on with it.
-    fn deliver(&self) -> bool;
+    fn deliver(&self, now: Now) -> bool;
 }
 
 #[derive(Debug)]
 struct State {
     mode: Mode,
-    frames: VecDeque<(Seq, Bytes)>,
+    frames: VecDeque<Frames>,
+    events: usize,
     bytes: usize,
     /// Events up to here were queued or are behind the connection: an event is delivered if and
     /// only if its number is above.
@@ -77,12 +77,16 @@ impl Stop {
 }
 
 /// What the connection finds in its queue.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Taken {
-    /// Frames in order, and whether the queue is empty now.
-    Frames { frames: Vec<(Seq, Bytes)>, empty: bool },
+    Nothing,
+    /// The next frames, and whether the queue is empty now.
+    Frames {
+        frames: Frames,
+        empty: bool,
+    },
     /// Frames were thrown away: go on from the log, and from `position` if it is known.
-    Overflowed { position: Option<Seq> },
+    Overflowed,
 }
 
 impl SendQueue {
@@ -90,6 +94,7 @@ impl SendQueue {
         let state = State {
             mode: Mode::Shut,
             frames: VecDeque::new(),
+            events: 0,
             bytes: 0,
             tail: 0,
             stop: None,
@@ -107,9 +112,9 @@ impl SendQueue {
 
     /// Has what waits taken to the peer. That a task is woken for it is the exception: it would cost
     /// more than what it does.
-    pub(super) fn deliver(&self) {
+    pub(super) fn deliver(&self, now: Now) {
         let deliver = self.deliver.get().and_then(Weak::upgrade);
-        if !deliver.is_some_and(|deliver| deliver.deliver()) {
+        if !deliver.is_some_and(|deliver| deliver.deliver(now)) {
             self.wake();
         }
     }
@@ -130,18 +135,18 @@ impl SendQueue {
         state.tail = position;
     }
 
-    /// Queues an event, unless it is behind the connection or the connection is not level. Whether
-    /// it is the first that waits, and so has to be delivered.
-    pub(super) fn push(&self, event: &LogEvent) -> bool {
+    /// Queues those of the events that are not behind the connection, if it is level. Whether they
+    /// are the first that wait, and so have to be delivered.
+    pub(super) fn push(&self, frames: &Frames) -> bool {
         let mut state = lock(&self.state);
-        if state.mode != Mode::Open || event.seq() <= state.tail {
+        if state.mode != Mode::Open {
             return false;
         }
-        let size = event.frame().len();
-        let full = state.frames.len() >= self.max_events || state.bytes + size > self.max_bytes;
+        let Some(frames) = frames.after(state.tail) else { return false };
+        let (events, bytes) = (state.events + frames.count(), state.bytes + frames.len());
         let first = state.frames.is_empty();
         // One item larger than the queue may stand alone.
-        if full && !first {
+        if (events > self.max_events || bytes > self.max_bytes) && !first {
             let waker = state.overflow();
             drop(state);
             if let Some(waker) = waker {
@@ -149,9 +154,8 @@ impl SendQueue {
             }
             return false;
         }
-        state.tail = event.seq();
-        state.bytes += size;
-        state.frames.push_back((event.seq(), event.frame().clone()));
+        (state.tail, state.events, state.bytes) = (frames.last(), events, bytes);
+        state.frames.push_back(frames);
         first
     }
 
@@ -165,23 +169,15 @@ impl SendQueue {
         }
     }
 
-    /// Takes frames, up to `max_bytes` of them but at least one.
-    pub(crate) fn take(&self, max_bytes: usize) -> Taken {
+    /// Takes what has waited longest.
+    pub(crate) fn take(&self) -> Taken {
         let mut state = lock(&self.state);
-        if let Mode::Overflowed { position } = state.mode {
-            return Taken::Overflowed { position };
+        if matches!(state.mode, Mode::Overflowed { .. }) {
+            return Taken::Overflowed;
         }
-        let mut frames = Vec::new();
-        let mut bytes = 0;
-        while let Some((seq, frame)) = state.frames.pop_front() {
-            if bytes + frame.len() > max_bytes && !frames.is_empty() {
-                state.frames.push_front((seq, frame));
-                break;
-            }
-            bytes += frame.len();
-            frames.push((seq, frame));
-        }
-        state.bytes -= bytes;
+        let Some(frames) = state.frames.pop_front() else { return Taken::Nothing };
+        state.events -= frames.count();
+        state.bytes -= frames.len();
         let empty = state.frames.is_empty();
         if empty {
             // An idle connection holds no buffer.
@@ -260,9 +256,9 @@ impl State {
     /// Throws the frames away. The position before the first of them, if there was one:
     /// everything the connection wanted up to there was taken.
     fn clear(&mut self) -> Option<Seq> {
-        self.bytes = 0;
+        (self.events, self.bytes) = (0, 0);
         let frames = std::mem::take(&mut self.frames);
-        frames.front().map(|&(seq, _)| seq.saturating_sub(1))
+        frames.front().map(|frames| frames.first().saturating_sub(1))
     }
 
     fn overflow(&mut self) -> Option<Waker> {
@@ -281,6 +277,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LogEvent;
     use crate::log::tests::event;
 
     fn queue(max_events: usize) -> SendQueue {
@@ -289,71 +286,93 @@ mod tests {
         queue
     }
 
-    fn seqs(taken: Taken) -> Vec<Seq> {
-        match taken {
-            Taken::Frames { frames, .. } => frames.into_iter().map(|(seq, _)| seq).collect(),
-            Taken::Overflowed { .. } => panic!("overflowed"),
+    fn frames(seqs: &[Seq]) -> Frames {
+        let events: Vec<LogEvent> = seqs.iter().map(|&seq| event(seq, "foo")).collect();
+        Frames::of(events.iter()).unwrap()
+    }
+
+    fn push(queue: &SendQueue, seqs: &[Seq]) -> bool {
+        queue.push(&frames(seqs))
+    }
+
+    /// What waits, up to the end or an overflow.
+    fn all(queue: &SendQueue) -> Vec<Seq> {
+        let mut seqs = vec![];
+        while let Taken::Frames { frames, .. } = queue.take() {
+            seqs.extend(frames.each().map(|(seq, _)| seq));
         }
+        seqs
+    }
+
+    fn is_overflowed(queue: &SendQueue) -> bool {
+        matches!(queue.take(), Taken::Overflowed)
     }
 
     #[test]
     fn only_what_is_after_the_position_is_queued_and_only_once() {
         let queue = queue(8);
-        for seq in [9, 10, 11, 11, 12, 11] {
-            queue.push(&event(seq, "foo"));
+        for seqs in [&[9][..], &[9, 10, 11], &[11], &[11, 12], &[12]] {
+            push(&queue, seqs);
         }
-        assert_eq!(seqs(queue.take(usize::MAX)), [11, 12]);
+        assert_eq!(all(&queue), [11, 12]);
+    }
+
+    #[test]
+    fn the_first_that_waits_is_to_be_delivered() {
+        let queue = queue(8);
+        assert!(!push(&queue, &[10]), "it is behind the connection");
+        assert!(push(&queue, &[11]));
+        assert!(!push(&queue, &[12]));
+        assert_eq!(all(&queue), [11, 12]);
+        assert!(push(&queue, &[13]));
     }
 
     #[test]
     fn full_means_cleared_and_said_so_until_it_is_opened_again() {
-        let queue = queue(2);
-        for seq in 13..=15 {
-            queue.push(&event(seq, "foo"));
-        }
-        let overflowed = || Taken::Overflowed { position: Some(12) };
-        assert_eq!(queue.take(usize::MAX), overflowed());
-        queue.push(&event(16, "foo"));
-        assert_eq!(queue.take(usize::MAX), overflowed());
+        let queue = queue(3);
+        push(&queue, &[13, 14]);
+        push(&queue, &[15, 16]);
+        assert!(is_overflowed(&queue));
+        push(&queue, &[17]);
+        assert!(is_overflowed(&queue));
+        assert_eq!(queue.shut(), Some(12));
         queue.open(16);
-        queue.push(&event(16, "foo"));
-        queue.push(&event(17, "foo"));
-        assert_eq!(seqs(queue.take(usize::MAX)), [17]);
+        push(&queue, &[16, 17]);
+        assert_eq!(all(&queue), [17]);
     }
 
     #[test]
     fn one_item_larger_than_the_queue_stands_alone() {
         let queue = SendQueue::new(8, 1);
         queue.open(0);
-        queue.push(&event(1, "foo"));
-        assert_eq!(seqs(queue.take(usize::MAX)), [1]);
-        queue.push(&event(2, "foo"));
-        queue.push(&event(3, "foo"));
-        assert_eq!(queue.take(usize::MAX), Taken::Overflowed { position: Some(1) });
+        push(&queue, &[1]);
+        assert_eq!(all(&queue), [1]);
+        push(&queue, &[2]);
+        push(&queue, &[3]);
+        assert!(is_overflowed(&queue));
+        assert_eq!(queue.shut(), Some(1));
     }
 
     #[test]
-    fn taking_stops_at_the_bytes_asked_for_but_takes_one() {
-        let queue = queue(8);
-        for seq in 11..=13 {
-            queue.push(&event(seq, "foo"));
-        }
-        let size = event(11, "foo").frame().len();
-        assert_eq!(seqs(queue.take(1)), [11]);
-        let Taken::Frames { empty, .. } = queue.take(size) else { panic!() };
+    fn what_was_taken_makes_room() {
+        let queue = queue(3);
+        push(&queue, &[11, 12]);
+        push(&queue, &[13]);
+        let Taken::Frames { empty, .. } = queue.take() else { panic!() };
         assert!(!empty);
-        let Taken::Frames { empty, .. } = queue.take(size) else { panic!() };
-        assert!(empty);
+        push(&queue, &[14, 15]);
+        assert_eq!(all(&queue), [13, 14, 15]);
+        assert!(queue.is_drained());
     }
 
     #[test]
     fn a_shut_queue_takes_nothing_in() {
         let queue = queue(8);
-        queue.push(&event(11, "foo"));
+        push(&queue, &[11]);
         assert_eq!(queue.shut(), Some(10));
         assert_eq!(queue.shut(), None);
-        queue.push(&event(12, "foo"));
-        assert!(seqs(queue.take(usize::MAX)).is_empty());
+        push(&queue, &[12]);
+        assert!(all(&queue).is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use taskwatch_protocol::{Pattern, RepositoryName, Seq};
 
@@ -10,18 +11,58 @@ use super::{Selection, SendQueue};
 use crate::LogEvent;
 
 type Id = u64;
-/// In the order in which they came: nothing depends on how they are hashed.
-type Members = BTreeMap<Id, Arc<Member>>;
+
+/// Which of the events that are given together: a bit for each.
+pub(super) type EventSet = u64;
+
+/// Those who want the same, by their number: nothing depends on how they are hashed. Most of them
+/// are few, and a map would take three times the memory.
+#[derive(Debug, Default)]
+struct Members(Vec<Arc<Member>>);
 
 /// A connection as the fan-out sees it.
 #[derive(Debug)]
 pub(crate) struct Member {
     id: Id,
+    shard: usize,
     queue: Arc<SendQueue>,
     selection: Arc<Selection>,
+    /// What it is to get, while that is being found out.
+    wanted: AtomicU64,
+}
+
+/// Who is to get what.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) member: Arc<Member>,
+    pub(super) events: EventSet,
+}
+
+impl Members {
+    fn insert(&mut self, member: &Arc<Member>) {
+        match self.place(member.id) {
+            Ok(at) => self.0[at] = member.clone(),
+            Err(at) => self.0.insert(at, member.clone()),
+        }
+    }
+
+    fn remove(&mut self, id: Id) {
+        if let Ok(at) = self.place(id) {
+            self.0.remove(at);
+        }
+    }
+
+    fn place(&self, id: Id) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&id, |member| member.id)
+    }
 }
 
 impl Member {
+    /// The number of the worker that serves it.
+    pub(super) fn shard(&self) -> usize {
+        self.shard
+    }
+
     pub(crate) fn queue(&self) -> &SendQueue {
         &self.queue
     }
@@ -32,7 +73,8 @@ impl Member {
 
     /// The same connection, wanting something else.
     pub(crate) fn wanting(&self, selection: Arc<Selection>) -> Self {
-        Self { id: self.id, queue: self.queue.clone(), selection }
+        let (id, shard, queue) = (self.id, self.shard, self.queue.clone());
+        Self { id, shard, queue, selection, wanted: AtomicU64::new(0) }
     }
 }
 
@@ -66,7 +108,7 @@ impl Registry {
             queues: BTreeMap::new(),
             exact: HashMap::new(),
             prefix: HashMap::new(),
-            all: Members::new(),
+            all: Members::default(),
         }
     }
 
@@ -74,10 +116,15 @@ impl Registry {
         self.queues.values().cloned().collect()
     }
 
-    pub(crate) fn enter(&mut self, queue: Arc<SendQueue>, selection: Arc<Selection>) -> Member {
+    pub(crate) fn enter(
+        &mut self,
+        shard: usize,
+        queue: Arc<SendQueue>,
+        selection: Arc<Selection>,
+    ) -> Member {
         self.next_id += 1;
         self.queues.insert(self.next_id, queue.clone());
-        Member { id: self.next_id, queue, selection }
+        Member { id: self.next_id, shard, queue, selection, wanted: AtomicU64::new(0) }
     }
 
     /// One comparison decides: level, then insert; else read on.
@@ -92,7 +139,7 @@ impl Registry {
                 Pattern::Prefix(prefix) => self.prefix.entry(prefix.clone()).or_default(),
                 Pattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
             };
-            members.insert(member.id, member.clone());
+            members.insert(member);
         }
         Joined::Level
     }
@@ -100,7 +147,7 @@ impl Registry {
     pub(crate) fn leave(&mut self, member: &Member) {
         for pattern in member.selection.visible() {
             match pattern {
-                Pattern::All => drop(self.all.remove(&member.id)),
+                Pattern::All => self.all.remove(member.id),
                 Pattern::Prefix(prefix) => remove(&mut self.prefix, prefix, member.id),
                 Pattern::Exact(name) => remove(&mut self.exact, name, member.id),
             }
@@ -112,18 +159,36 @@ impl Registry {
         self.queues.remove(&member.id);
     }
 
-    /// Moves the head to `event` and lists who is to get it; one with two matching patterns may
-    /// be listed twice, and its queue takes the event once.
-    pub(super) fn recipients(&mut self, event: &LogEvent, list: &mut VecDeque<Arc<Member>>) {
-        self.head = event.seq();
-        let name = event.repository();
-        let slashes = name.as_str().match_indices('/').map(|(at, _)| &name.as_str()[..=at]);
-        let by_prefix = slashes.filter_map(|prefix| self.prefix.get(prefix));
-        let members = self.exact.get(name).into_iter().chain(by_prefix).chain([&self.all]);
-        // The index narrows; the selection judges, here as in a replay.
-        let wanting =
-            members.flat_map(Members::values).filter(|member| member.selection.wants(event));
-        list.extend(wanting.cloned());
+    /// Moves the head to the last of these events, at most 64, and lists who is to get which.
+    pub(super) fn recipients(&mut self, events: &[LogEvent], list: &mut VecDeque<Wanted>) {
+        let Some(last) = events.last() else { return };
+        self.head = last.seq();
+        let begin = list.len();
+        let mut repositories: Vec<(&RepositoryName, EventSet)> = Vec::new();
+        for (at, event) in events.iter().enumerate() {
+            let name = event.repository();
+            match repositories.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, set)) => *set |= 1 << at,
+                None => repositories.push((name, 1 << at)),
+            }
+        }
+        // Who is found by two patterns is listed once, with what both find.
+        let mut add = |members: &Members, set: EventSet| {
+            for member in &members.0 {
+                if member.wanted.fetch_or(set, Ordering::Relaxed) == 0 {
+                    list.push_back(Wanted { member: member.clone(), events: 0 });
+                }
+            }
+        };
+        for (name, set) in repositories {
+            let slashes = name.as_str().match_indices('/').map(|(at, _)| &name.as_str()[..=at]);
+            let by_prefix = slashes.filter_map(|prefix| self.prefix.get(prefix));
+            by_prefix.chain(self.exact.get(name)).for_each(|members| add(members, set));
+        }
+        add(&self.all, EventSet::MAX >> (EventSet::BITS as usize - events.len()));
+        for Wanted { member, events: wanted } in list.range_mut(begin..) {
+            *wanted = member.wanted.swap(0, Ordering::Relaxed) & member.selection.kinds_of(events);
+        }
     }
 
     /// Moves the head over events that can no longer be given out one by one: whoever is level
@@ -138,8 +203,8 @@ impl Registry {
 
 fn remove<K: Eq + Hash>(index: &mut HashMap<K, Members>, key: &K, id: Id) {
     if let Some(members) = index.get_mut(key) {
-        members.remove(&id);
-        if members.is_empty() {
+        members.remove(id);
+        if members.0.is_empty() {
             index.remove(key);
         }
     }
@@ -149,9 +214,10 @@ fn remove<K: Eq + Hash>(index: &mut HashMap<K, Members>, key: &K, id: Id) {
 mod tests {
     use super::*;
     use crate::Principal;
-    use crate::hub::Taken;
+    use crate::hub::{Frames, Taken};
     use crate::log::tests::event;
     use proptest::prelude::*;
+    use taskwatch_protocol::EventKind;
 
     fn wanting(patterns: &[&str]) -> Arc<Selection> {
         let mut selection = Selection::of(Principal::anonymous());
@@ -162,22 +228,26 @@ mod tests {
 
     fn enter(registry: &mut Registry, patterns: &[&str]) -> Arc<Member> {
         let queue = Arc::new(SendQueue::new(64, usize::MAX));
-        Arc::new(registry.enter(queue, wanting(patterns)))
+        Arc::new(registry.enter(0, queue, wanting(patterns)))
     }
 
-    fn fan_out(registry: &mut Registry, event: &LogEvent) {
+    fn fan_out(registry: &mut Registry, events: &[LogEvent]) {
         let mut list = VecDeque::new();
-        registry.recipients(event, &mut list);
-        for member in list {
-            member.queue.push(event);
+        registry.recipients(events, &mut list);
+        for Wanted { member, events: set } in list {
+            let wanted = events.iter().enumerate().filter(|(at, _)| set & (1 << at) != 0);
+            if let Some(frames) = Frames::of(wanted.map(|(_, event)| event)) {
+                member.queue.push(&frames);
+            }
         }
     }
 
     fn got(member: &Member) -> Vec<Seq> {
-        match member.queue.take(usize::MAX) {
-            Taken::Frames { frames, .. } => frames.into_iter().map(|(seq, _)| seq).collect(),
-            Taken::Overflowed { .. } => panic!("overflowed"),
+        let mut seqs = vec![];
+        while let Taken::Frames { frames, .. } = member.queue.take() {
+            seqs.extend(frames.each().map(|(seq, _)| seq));
         }
+        seqs
     }
 
     #[test]
@@ -185,10 +255,10 @@ mod tests {
         let mut registry = Registry::new(5);
         let member = enter(&mut registry, &["foo"]);
         assert_eq!(registry.join(&member, 4), Joined::Behind);
-        fan_out(&mut registry, &event(6, "foo"));
+        fan_out(&mut registry, &[event(6, "foo")]);
         assert_eq!(registry.join(&member, 5), Joined::Behind);
         assert_eq!(registry.join(&member, 6), Joined::Level);
-        fan_out(&mut registry, &event(7, "foo"));
+        fan_out(&mut registry, &[event(7, "foo")]);
         assert_eq!(got(&member), [7]);
     }
 
@@ -198,11 +268,11 @@ mod tests {
         let member = enter(&mut registry, &["foo", "a/*", "*"]);
         assert_eq!(registry.join(&member, 0), Joined::Level);
         registry.leave(&member);
-        fan_out(&mut registry, &event(1, "foo"));
+        fan_out(&mut registry, &[event(1, "foo")]);
         assert!(got(&member).is_empty());
         registry.exit(&member);
         assert!(registry.exact.is_empty() && registry.prefix.is_empty());
-        assert!(registry.all.is_empty() && registry.queues.is_empty());
+        assert!(registry.all.0.is_empty() && registry.queues.is_empty());
     }
 
     #[test]
@@ -210,7 +280,7 @@ mod tests {
         let mut registry = Registry::new(0);
         let member = enter(&mut registry, &["a/b", "a/*", "*"]);
         registry.join(&member, 0);
-        fan_out(&mut registry, &event(1, "a/b"));
+        fan_out(&mut registry, &[event(1, "a/b")]);
         assert_eq!(got(&member), [1]);
     }
 
@@ -219,13 +289,14 @@ mod tests {
         let mut registry = Registry::new(0);
         let patient = enter(&mut registry, &["foo"]);
         let queue = Arc::new(SendQueue::new(1, usize::MAX));
-        let stalled = Arc::new(registry.enter(queue, wanting(&["foo"])));
+        let stalled = Arc::new(registry.enter(0, queue, wanting(&["foo"])));
         registry.join(&patient, 0);
         registry.join(&stalled, 0);
         for seq in 1..=3 {
-            fan_out(&mut registry, &event(seq, "foo"));
+            fan_out(&mut registry, &[event(seq, "foo")]);
         }
-        assert_eq!(stalled.queue.take(usize::MAX), Taken::Overflowed { position: Some(0) });
+        assert!(matches!(stalled.queue.take(), Taken::Overflowed));
+        assert_eq!(stalled.queue.shut(), Some(0));
         assert_eq!(got(&patient), [1, 2, 3]);
     }
 
@@ -233,15 +304,26 @@ mod tests {
         #[test]
         fn the_index_agrees_with_the_judge(
             patterns in proptest::collection::vec("(\\*|[ab](/[ab]){0,2}(/\\*)?)", 0..4),
-            repo in "[ab](/[ab]){0,3}",
+            kinds in proptest::option::of(proptest::sample::subsequence(
+                vec![EventKind::Created, EventKind::Updated, EventKind::Deleted], 0..3
+            )),
+            repos in proptest::collection::vec(("[ab](/[ab]){0,3}", 0..3_usize), 1..=64),
         ) {
             let mut registry = Registry::new(0);
-            let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
-            let member = enter(&mut registry, &patterns);
+            let mut selection = Selection::of(Principal::anonymous());
+            let patterns: Vec<Pattern> = patterns.iter().map(|it| it.parse().unwrap()).collect();
+            selection.add(&patterns);
+            selection.set_kinds(kinds);
+            let queue = Arc::new(SendQueue::new(64, usize::MAX));
+            let member = Arc::new(registry.enter(0, queue, Arc::new(selection)));
             registry.join(&member, 0);
-            let event = event(1, &repo);
-            fan_out(&mut registry, &event);
-            prop_assert_eq!(!got(&member).is_empty(), member.selection.wants(&event));
+            let events: Vec<LogEvent> = repos.iter().zip(1..).map(|((repo, kind), seq)| {
+                let kind = [EventKind::Created, EventKind::Updated, EventKind::Deleted][*kind].clone();
+                LogEvent::new(seq, repo.parse().unwrap(), kind, "{}")
+            }).collect();
+            fan_out(&mut registry, &events);
+            let wanted = events.iter().filter(|event| member.selection.wants(event));
+            prop_assert_eq!(got(&member), wanted.map(LogEvent::seq).collect::<Vec<_>>());
         }
     }
 }

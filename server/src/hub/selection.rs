@@ -59,8 +59,21 @@ impl Selection {
     }
 
     pub(crate) fn wants(&self, event: &LogEvent) -> bool {
-        let kind_wanted = self.kinds.as_ref().is_none_or(|kinds| kinds.contains(event.kind()));
-        kind_wanted && self.visible.iter().any(|pattern| pattern.matches(event.repository()))
+        self.wants_kind(event)
+            && self.visible.iter().any(|pattern| pattern.matches(event.repository()))
+    }
+
+    /// Those of these events, at most 64, whose kind is wanted: a bit for each.
+    pub(super) fn kinds_of(&self, events: &[LogEvent]) -> u64 {
+        if self.kinds.is_none() {
+            return u64::MAX;
+        }
+        let wanted = events.iter().enumerate().filter(|(_, event)| self.wants_kind(event));
+        wanted.fold(0, |set, (at, _)| set | 1 << at)
+    }
+
+    fn wants_kind(&self, event: &LogEvent) -> bool {
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(event.kind()))
     }
 }
 

@@ -8,7 +8,7 @@ use taskwatch_protocol::{CloseCode, Mode, Seq, ServerFrame, ServerMessage};
 use super::fetch::Turns;
 use super::{Answer, End, Fetch, Fetched, Session, SnapshotRequest};
 use crate::clock::Now;
-use crate::hub::{Joined, Member, SnapshotOf, Stop, Taken, visible};
+use crate::hub::{Frames, Joined, Member, SnapshotOf, Stop, Taken, visible};
 use crate::log::SpooledFrames;
 use crate::mutant::{self, Mutant};
 use crate::{Hub, Page, ReadError, SnapshotError, TaskSnapshot};
@@ -28,6 +28,10 @@ pub(crate) trait Outbox {
     /// Puts an event behind what waits.
     fn put_event(&mut self, _: Seq, frame: &[u8]) {
         self.put_frame(frame);
+    }
+    /// Puts events that were put together for everybody who wants the same behind what waits.
+    fn put_events(&mut self, frames: &Frames) {
+        frames.each().for_each(|(seq, frame)| self.put_event(seq, frame));
     }
     /// Puts a message of this connection behind what waits.
     fn put(&mut self, frame: &ServerFrame);
@@ -144,7 +148,7 @@ impl Delivery {
                         {
                             if session.has_room(event.frame().len()) {
                                 out.put_event(event.seq(), event.frame());
-                                session.sent(event.seq());
+                                session.sent(1, event.seq());
                                 self.hub.counters().sent.add_one();
                                 self.hub.counters().replayed.add_one();
                             }
@@ -221,7 +225,7 @@ impl Delivery {
     /// Moves the position over what was fanned out and is not wanted here.
     pub(crate) fn refresh(&self, session: &mut Session) {
         if self.is_level() {
-            let fanned = self.hub.fanned();
+            let fanned = self.hub.fanned(&self.member);
             if self.member.queue().is_drained() {
                 session.scanned(fanned);
             }
@@ -231,23 +235,30 @@ impl Delivery {
     /// Takes what the fan-out queued; false if there is nothing more to take now.
     fn take_queue(&mut self, session: &mut Session, out: &mut impl Outbox) -> bool {
         // Read before the queue: what was fanned out by now is in the queue or was taken.
-        let fanned = self.hub.fanned();
-        match self.member.queue().take(CHUNK) {
+        let fanned = self.hub.fanned(&self.member);
+        match self.member.queue().take() {
+            Taken::Nothing => {
+                session.scanned(fanned);
+                false
+            }
             Taken::Frames { frames, empty } => {
-                self.hub.counters().sent.add(frames.len() as u64);
-                for (seq, frame) in frames {
-                    if mutant::active(Mutant::SkipEvent) && seq % 50 == 0 {
-                        continue;
-                    }
-                    out.put_event(seq, &frame);
-                    session.sent(seq);
+                self.hub.counters().sent.add(frames.count() as u64);
+                if mutant::active(Mutant::SkipEvent) {
+                    let kept = frames.each().filter(|(seq, _)| seq % 50 != 0);
+                    kept.for_each(|(seq, frame)| {
+                        out.put_event(seq, frame);
+                        session.sent(1, seq);
+                    });
+                } else {
+                    out.put_events(&frames);
+                    session.sent(frames.count() as u64, frames.last());
                 }
                 if empty {
                     session.scanned(fanned);
                 }
-                false
+                !empty
             }
-            Taken::Overflowed { .. } => {
+            Taken::Overflowed => {
                 self.hub.counters().overflows.add_one();
                 self.overflowed = true;
                 self.leave(session);

@@ -258,7 +258,7 @@ fn limits_are_refused_by_name_and_the_session_goes_on() {
 fn a_ping_is_answered_with_what_is_behind_the_reader() {
     let mut bench = Bench::new();
     bench.ask(&subscribe(json!({})));
-    bench.session.sent(12);
+    bench.session.sent(1, 12);
     bench.session.scanned(15);
     let pong = bench.reply(&json!({"type": "ping", "id": "p"}));
     let expected = json!({"type": "pong", "id": "p", "cursor": "15", "data": {"delivered": 1}});
@@ -285,7 +285,7 @@ fn until_the_first_subscription_is_accepted_there_is_no_bookmark() {
 #[test]
 fn bookmarks_never_go_back() {
     let mut bench = Bench::new();
-    bench.session.sent(20);
+    bench.session.sent(1, 20);
     bench.session.scanned(15);
     assert_eq!(bench.session.position(), 20);
 }

@@ -109,11 +109,11 @@ impl<W: Wire> Served<W> {
 }
 
 impl<W: Wire> Deliver for Served<W> {
-    fn deliver(&self) -> bool {
+    fn deliver(&self, now: Now) -> bool {
         // Never waits: who is at it is the task, which is woken and looks again.
         let Ok(mut slot) = self.0.try_lock() else { return false };
         let Slot::Here(connection) = &mut *slot else { return true };
-        match catch_unwind(AssertUnwindSafe(|| connection.deliver())) {
+        match catch_unwind(AssertUnwindSafe(|| connection.deliver(now))) {
             Ok(is_done) => is_done,
             Err(panic) => {
                 *slot = Slot::Panicked(panic);
@@ -181,7 +181,7 @@ impl<W: Wire + 'static> Connection<W> {
 
 impl<W: Wire> Connection<W> {
     /// What the fan-out has queued, taken to the peer at once. False if the task has to go on.
-    fn deliver(&mut self) -> bool {
+    fn deliver(&mut self, now: Now) -> bool {
         if !self.wire.is_idle() || self.next.is_some() {
             // The task is at it, and takes the queue when it is done.
             return true;
@@ -189,7 +189,7 @@ impl<W: Wire> Connection<W> {
         // Who would be woken is the task; it looks by itself if it has to go on.
         let cx = &mut Context::from_waker(Waker::noop());
         while self.delivery.is_level() {
-            match self.delivery.fill(&mut self.session, now(), &mut self.wire) {
+            match self.delivery.fill(&mut self.session, now, &mut self.wire) {
                 Next::Wait if self.wire.is_idle() => return true,
                 Next::Wait => {}
                 next => {
@@ -198,7 +198,7 @@ impl<W: Wire> Connection<W> {
                 }
             }
             match self.wire.poll_write(cx) {
-                Poll::Ready(Ok(bytes)) => self.wrote(bytes),
+                Poll::Ready(Ok(bytes)) => self.wrote(bytes, now.instant),
                 Poll::Ready(Err(_)) | Poll::Pending => return false,
             }
             if !self.wire.is_idle() {
@@ -258,7 +258,7 @@ impl<W: Wire> Connection<W> {
                 Ok(())
             }
             Event::Wrote(Ok(bytes)) => {
-                self.wrote(bytes);
+                self.wrote(bytes, now().instant);
                 Ok(())
             }
             Event::Wrote(Err(_)) => Err(Ending::Theirs),
@@ -324,12 +324,12 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    fn wrote(&mut self, bytes: usize) {
+    fn wrote(&mut self, bytes: usize, now: Instant) {
         self.progress += bytes;
         if self.progress >= PROGRESS {
             // Who takes that much is there: the ping it has to answer may be far behind. Less
             // proves nothing, the kernel takes it for a peer that is gone too.
-            self.session.alive(now().instant);
+            self.session.alive(now);
         }
         if self.progress >= PROGRESS || self.wire.is_idle() {
             self.progress = 0;

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::framing;
 use super::reading::{Incoming, Reading};
 use super::wire::{CLOSING, Left, Wire};
-use crate::hub::Stop;
+use crate::hub::{Frames, Stop};
 use crate::session::Outbox;
 
 /// Bytes read at a time.
@@ -39,7 +39,7 @@ pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {
 pub(super) struct WebSocket<S> {
     stream: S,
     reading: Reading,
-    out: Vec<u8>,
+    out: Out,
     written: usize,
     /// Of those, what was not yet told to whoever watches for a peer that takes nothing.
     taken: usize,
@@ -50,13 +50,47 @@ pub(super) struct WebSocket<S> {
     closing: bool,
 }
 
+/// What waits to be written.
+enum Out {
+    /// Put together for many connections, and written from there: a copy for each would be most of
+    /// what a delivery costs.
+    Shared(Bytes),
+    /// Put together here.
+    Own(Vec<u8>),
+}
+
+impl Out {
+    const EMPTY: Self = Self::Own(Vec::new());
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Own(bytes) => bytes,
+        }
+    }
+
+    /// Puts more behind what waits.
+    fn put(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = match std::mem::replace(self, Self::EMPTY) {
+            Self::Shared(bytes) => bytes.to_vec(),
+            Self::Own(bytes) => bytes,
+        };
+        put(&mut bytes);
+        *self = Self::Own(bytes);
+    }
+
+    fn put_frame(&mut self, opcode: u8, payload: &[u8]) {
+        self.put(|out| framing::put_frame(out, opcode, payload));
+    }
+}
+
 impl<S: ByteStream> WebSocket<S> {
     /// A server's end of an upgraded stream; `early` came in before the upgrade was complete.
     pub(super) fn new(stream: S, early: Bytes, max_message_bytes: usize) -> Self {
         Self {
             stream,
             reading: Reading::new(max_message_bytes),
-            out: Vec::new(),
+            out: Out::EMPTY,
             written: 0,
             taken: 0,
             received: early.len(),
@@ -78,7 +112,7 @@ impl<S: ByteStream> WebSocket<S> {
     fn put_close(&mut self, payload: &[u8]) {
         if !self.closing {
             self.closing = true;
-            framing::put_frame(&mut self.out, framing::CLOSE, payload);
+            self.out.put_frame(framing::CLOSE, payload);
         }
     }
 
@@ -114,7 +148,7 @@ impl<S: ByteStream> WebSocket<S> {
     fn answer(&mut self, incoming: &Incoming) {
         match incoming {
             Incoming::Ping(payload) if !self.closing => {
-                framing::put_frame(&mut self.out, framing::PONG, payload);
+                self.out.put_frame(framing::PONG, payload);
             }
             Incoming::Close(code) => {
                 let code = code.map(u16::to_be_bytes);
@@ -162,11 +196,13 @@ impl<S: ByteStream> Wire for WebSocket<S> {
     }
 
     fn is_idle(&self) -> bool {
-        self.out.is_empty()
+        self.out.bytes().is_empty()
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if let Some(waiting) = self.out.get(self.written..).filter(|waiting| !waiting.is_empty()) {
+        if let Some(waiting) =
+            self.out.bytes().get(self.written..).filter(|waiting| !waiting.is_empty())
+        {
             let taken = ready!(Pin::new(&mut self.stream).poll_write(cx, waiting))?;
             if taken == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -178,7 +214,7 @@ impl<S: ByteStream> Wire for WebSocket<S> {
             // What TLS took waits inside it until it is flushed.
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             // An idle connection holds no buffer.
-            self.out = Vec::new();
+            self.out = Out::EMPTY;
             self.written = 0;
         }
         Poll::Ready(Ok(std::mem::take(&mut self.taken)))
@@ -218,18 +254,26 @@ impl<S: ByteStream> Wire for WebSocket<S> {
 
 impl<S> Outbox for WebSocket<S> {
     fn unwritten(&self) -> usize {
-        self.out.len() - self.written
+        self.out.bytes().len() - self.written
     }
 
     fn put_frame(&mut self, frame: &[u8]) {
-        self.out.extend_from_slice(frame);
+        self.out.put(|out| out.extend_from_slice(frame));
+    }
+
+    fn put_events(&mut self, frames: &Frames) {
+        if self.out.bytes().is_empty() {
+            self.out = Out::Shared(frames.bytes());
+        } else {
+            self.out.put(|out| out.extend_from_slice(&frames.bytes()));
+        }
     }
 
     fn put(&mut self, frame: &ServerFrame) {
-        framing::put_frame(&mut self.out, framing::TEXT, frame.encode().as_bytes());
+        self.out.put_frame(framing::TEXT, frame.encode().as_bytes());
         if matches!(frame.message, ServerMessage::Ping(_)) {
             // A browser shows no protocol pings, and a library answers no JSON ones.
-            framing::put_frame(&mut self.out, framing::PING, &[]);
+            self.out.put_frame(framing::PING, &[]);
         }
     }
 }

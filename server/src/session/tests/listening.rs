@@ -87,7 +87,7 @@ fn a_bookmark_says_that_it_is_level_after_a_resume_and_at_every_heartbeat() {
     assert_eq!(bench.request(json!({"since": "4"}))["data"]["mode"], "resumed");
     let bookmark =
         |delivered: u64| json!({"type": "ping", "cursor": "10", "data": {"delivered": delivered}});
-    bench.session.sent(7);
+    bench.session.sent(1, 7);
     assert_eq!(bench.level(), Some(bookmark(1)));
     assert_eq!(bench.level(), None);
     bench.until(Duration::from_secs(21));
@@ -100,9 +100,9 @@ fn who_begins_at_the_head_is_level_and_counts_now_and_then() {
     let mut bench = listening(None);
     bench.request(json!({}));
     assert_eq!(bench.level(), None);
-    (0..UNCOUNTED - 1).for_each(|_| bench.session.sent(10));
+    (0..UNCOUNTED - 1).for_each(|_| bench.session.sent(1, 10));
     assert_eq!(bench.level(), None);
-    bench.session.sent(10);
+    bench.session.sent(1, 10);
     assert_eq!(bench.level().unwrap()["data"]["delivered"], UNCOUNTED);
     assert_eq!(bench.level(), None);
     assert!(bench.session.has_room(usize::MAX), "only a poll is ever full");
@@ -115,9 +115,9 @@ fn who_catches_up_for_long_is_told_the_count_and_is_not_level() {
     let count = |bench: &mut Bench| {
         bench.session.count(bench.now, &Positions).map(|frame| without_time(&frame))
     };
-    (0..UNCOUNTED - 1).for_each(|_| bench.session.sent(7));
+    (0..UNCOUNTED - 1).for_each(|_| bench.session.sent(1, 7));
     assert_eq!(count(&mut bench), None);
-    bench.session.sent(8);
+    bench.session.sent(1, 8);
     let pong = json!({"type": "pong", "cursor": "8", "data": {"delivered": UNCOUNTED}});
     assert_eq!(count(&mut bench), Some(pong));
     assert_eq!(count(&mut bench), None);
@@ -183,7 +183,7 @@ fn a_poll_ends_when_there_was_something() {
     bench.request(json!({"since": "4"}));
     assert_eq!(bench.level(), None, "a resume alone is nothing");
     assert_eq!(bench.session.end(), None);
-    bench.session.sent(10);
+    bench.session.sent(1, 10);
     assert_eq!(bench.level().unwrap()["data"]["delivered"], 1);
     assert_eq!(bench.session.end(), Some(End::Done));
 }
@@ -211,7 +211,7 @@ fn a_poll_ends_when_its_time_is_over() {
 fn a_poll_has_room_for_so_much() {
     let mut bench = listening(Some(SECOND));
     assert!(bench.session.has_room(MAX_BYTES + 1), "one may be larger");
-    bench.session.sent(1);
+    bench.session.sent(1, 1);
     assert_eq!(bench.session.count(bench.now, &Positions), None);
     assert!(!bench.session.has_room(1));
     assert_eq!(bench.session.end(), Some(End::Done));
@@ -222,7 +222,7 @@ fn a_poll_has_room_for_so_much() {
     let mut bench = listening(Some(SECOND));
     for _ in 0..MAX_EVENTS {
         assert!(bench.session.has_room(1));
-        bench.session.sent(1);
+        bench.session.sent(1, 1);
     }
     assert!(!bench.session.has_room(1));
 }
