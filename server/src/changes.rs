@@ -137,9 +137,8 @@ async fn collect_within(
     subscription: Subscribe,
     terms: Terms,
 ) -> Result<Changes, ChangesError> {
-    let (session, delivery, _place) = visitor.begin(hub, Some(terms), vec![subscription], now());
-    let connection =
-        Box::new(Connection::new(hub.clone(), Collector::default(), session, delivery));
+    let (session, delivery, place) = visitor.begin(hub, Some(terms), vec![subscription], now());
+    let connection = Connection::new(place, Collector::default(), session, delivery);
     let Ended { stop, bookmark, wire: mut answer } = connection.run().await;
     match stop {
         None => answer.into_changes(hub),

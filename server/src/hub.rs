@@ -40,6 +40,7 @@ pub(crate) use stats::Counters;
 pub use stats::HubStats;
 
 use crate::clock::now;
+use crate::session::Rules;
 use crate::{
     EventLog, HubConfig, LogEvent, MemoryLog, Page, Principal, ReadError, SnapshotError,
     TaskEventPublisher, TaskSnapshot,
@@ -56,6 +57,7 @@ pub struct Hub {
 
 struct Shared {
     config: HubConfig,
+    rules: Arc<Rules>,
     log: Arc<dyn EventLog>,
     cache: Mutex<EventCache>,
     /// Connections are spread over them when they come.
@@ -116,6 +118,7 @@ impl Hub {
             draining: AtomicBool::new(false),
             counters: Counters::default(),
             log,
+            rules: Arc::new(Rules::of(&config)),
             config,
         });
         (Self { shared }, (0..workers).map(|shard| FanOut::new(shard, head)).collect())
@@ -204,6 +207,10 @@ impl Hub {
         &self.shared.config
     }
 
+    pub(crate) fn rules(&self) -> &Arc<Rules> {
+        &self.shared.rules
+    }
+
     pub(crate) fn log(&self) -> &dyn EventLog {
         &*self.shared.log
     }
@@ -266,8 +273,7 @@ impl Hub {
     /// Adds a connection that wants nothing yet, and the position at which it is level. Its
     /// principal was found out when there had been so many changes of access.
     pub(crate) fn enter(&self, principal: Principal, access_changes: u64) -> (Member, Seq) {
-        let config = &self.shared.config;
-        let queue = Arc::new(SendQueue::new(config.queue_events, config.queue_bytes));
+        let queue = Arc::new(SendQueue::default());
         let selection = Arc::new(Selection::of(principal));
         let shards = &self.shared.shards;
         let shard = self.shared.next_shard.fetch_add(1, Ordering::Relaxed) % shards.len();
@@ -355,6 +361,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
     /// Turns at reading the log, where they are limited.
     pub(crate) fn reads(&self) -> Option<Arc<Semaphore>> {
         self.counted.reads.clone()

@@ -30,39 +30,47 @@ impl FromStr for Rate {
     }
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// A token bucket: so many at once, and so many a second after that.
+/// What a [`TokenBucket`] holds, and how fast it fills.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TokenBucket {
-    tokens: f64,
-    refilled: Instant,
+pub(crate) struct Refill {
     burst: f64,
     per_second: f64,
 }
 
+impl From<Rate> for Refill {
+    fn from(Rate { per_second, burst }: Rate) -> Self {
+        Self { burst: f64::from(burst), per_second: f64::from(per_second) }
+    }
+}
+
+impl Refill {
+    /// So many at once, and so many in each minute after that.
+    pub(crate) fn per_minute(count: u32) -> Self {
+        Self { burst: f64::from(count), per_second: f64::from(count) / 60.0 }
+    }
+}
+
+/// A token bucket: so many at once, and so many a second after that. Nothing but the time at which it
+/// will be full again: there are several for each connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TokenBucket {
+    full: Instant,
+}
+
 impl TokenBucket {
     /// A full bucket.
-    pub(crate) fn new(now: Instant, rate: Rate) -> Self {
-        Self::per(now, rate.burst, rate.per_second, SECOND)
-    }
-
-    /// A full bucket that is refilled more slowly.
-    pub(crate) fn per(now: Instant, burst: u32, refill: u32, per: Duration) -> Self {
-        let burst = f64::from(burst);
-        let per_second = f64::from(refill) / per.as_secs_f64();
-        Self { tokens: burst, refilled: now, burst, per_second }
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { full: now }
     }
 
     /// Takes `amount`; false if there is not so much.
-    pub(crate) fn take(&mut self, now: Instant, amount: usize) -> bool {
-        let passed = now.saturating_duration_since(self.refilled).as_secs_f64();
-        self.tokens = (self.tokens + passed * self.per_second).min(self.burst);
-        self.refilled = now;
-        let amount = amount as f64;
-        let enough = amount <= self.tokens;
-        if enough {
-            self.tokens -= amount;
+    pub(crate) fn take(&mut self, now: Instant, refill: Refill, amount: usize) -> bool {
+        let lacking = self.full.saturating_duration_since(now).as_secs_f64() * refill.per_second;
+        let lacking = lacking + amount as f64;
+        // What was taken before is known as well as nanoseconds tell it.
+        let enough = lacking <= refill.burst * (1.0 + 1e-9);
+        if enough && let Ok(until_full) = Duration::try_from_secs_f64(lacking / refill.per_second) {
+            self.full = now + until_full;
         }
         enough
     }
@@ -72,24 +80,49 @@ impl TokenBucket {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
     fn a_burst_passes_and_then_the_rate() {
         let t0 = Instant::now();
-        let mut bucket = TokenBucket::new(t0, Rate { per_second: 2, burst: 3 });
-        assert!((0..3).all(|_| bucket.take(t0, 1)));
-        assert!(!bucket.take(t0, 1));
-        assert!(bucket.take(t0 + SECOND, 2));
-        assert!(!bucket.take(t0 + SECOND, 1));
-        assert!(bucket.take(t0 + 60 * SECOND, 3), "never more than the burst");
-        assert!(!bucket.take(t0 + 60 * SECOND, 1));
+        let rate = Rate { per_second: 2, burst: 3 }.into();
+        let mut bucket = TokenBucket::new(t0);
+        assert!((0..3).all(|_| bucket.take(t0, rate, 1)));
+        assert!(!bucket.take(t0, rate, 1));
+        assert!(bucket.take(t0 + SECOND, rate, 2));
+        assert!(!bucket.take(t0 + SECOND, rate, 1));
+        assert!(bucket.take(t0 + 60 * SECOND, rate, 3), "never more than the burst");
+        assert!(!bucket.take(t0 + 60 * SECOND, rate, 1));
+    }
+
+    #[test]
+    fn many_small_ones_are_as_one_large_one() {
+        let t0 = Instant::now();
+        let rate = Rate { per_second: 64 << 10, burst: 1 << 20 }.into();
+        let mut bucket = TokenBucket::new(t0);
+        assert!((0..1_048).all(|_| bucket.take(t0, rate, 1_000)));
+        assert!(!bucket.take(t0, rate, 1_000));
+        let mut bucket = TokenBucket::new(t0);
+        assert!(!bucket.take(t0, rate, (1 << 20) + 1));
+        assert!(bucket.take(t0, rate, 1 << 20));
     }
 
     #[test]
     fn a_clock_that_stands_still_gives_nothing() {
         let t0 = Instant::now();
-        let mut bucket = TokenBucket::new(t0, Rate { per_second: 1, burst: 1 });
-        assert!(bucket.take(t0 + SECOND, 1));
-        assert!(!bucket.take(t0, 1));
+        let rate = Rate { per_second: 1, burst: 1 }.into();
+        let mut bucket = TokenBucket::new(t0);
+        assert!(bucket.take(t0 + SECOND, rate, 1));
+        assert!(!bucket.take(t0, rate, 1));
+    }
+
+    #[test]
+    fn a_minute_is_sixty_seconds() {
+        let t0 = Instant::now();
+        let (rate, mut bucket) = (Refill::per_minute(2), TokenBucket::new(t0));
+        assert!(bucket.take(t0, rate, 2));
+        assert!(!bucket.take(t0 + 29 * SECOND, rate, 1));
+        assert!(bucket.take(t0 + 31 * SECOND, rate, 1));
     }
 
     #[test]

@@ -28,14 +28,13 @@ use uuid::Uuid;
 use crate::clock::Now;
 use crate::hub::Selection;
 use crate::mutant::{self, Mutant};
-use crate::rate::TokenBucket;
+use crate::rate::{Refill, TokenBucket};
 use crate::{EventLog, HubConfig, LogEvent, Rate, Token};
 
 /// Subscription requests that may wait for the connection to be level.
 const MAX_WAITING: usize = 8;
 /// A message that was begun must be complete after so long.
 const UNFINISHED: Duration = Duration::from_secs(10);
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// What is to be done about something that came in.
 #[derive(Debug, PartialEq)]
@@ -49,12 +48,45 @@ pub(crate) enum Step {
     Close(CloseCode),
 }
 
-/// One connection's side of the protocol.
+/// What is the same for all sessions of a hub.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct Rules {
     limits: Limits,
     heartbeat: Duration,
     silence: Duration,
+    authenticate_again: Duration,
+    messages: Refill,
+    controls: Refill,
+    bytes: Refill,
+    unreadable: Refill,
+}
+
+impl Rules {
+    pub(crate) fn of(config: &HubConfig) -> Self {
+        let two_messages = u32::try_from(config.max_message_bytes.saturating_mul(2));
+        let bytes = config.bytes.burst.max(two_messages.unwrap_or(u32::MAX));
+        Self {
+            limits: Limits {
+                max_message_bytes: config.max_message_bytes as u64,
+                max_patterns_per_message: config.max_patterns_per_message as u64,
+                max_patterns: config.max_patterns as u64,
+            },
+            heartbeat: config.heartbeat,
+            silence: config.silence,
+            authenticate_again: config.authenticate_again,
+            messages: config.messages.into(),
+            controls: config.controls.into(),
+            bytes: Rate { burst: bytes, ..config.bytes }.into(),
+            unreadable: Refill::per_minute(config.bad_messages_per_minute),
+        }
+    }
+}
+
+/// One connection's side of the protocol. There are many, and most of them idle: what all have in
+/// common is shared, and what few need is made when they do.
+#[derive(Debug)]
+pub(crate) struct Session {
+    rules: Arc<Rules>,
     selection: Arc<Selection>,
     access: Access,
     /// Whether a subscription has been accepted: `since` is only for the first.
@@ -84,26 +116,17 @@ impl Session {
     /// `token` how that is known. `phase`, between 0 and 1, puts its heartbeat apart from those of
     /// others.
     pub(crate) fn new(
-        config: &HubConfig,
+        rules: &Arc<Rules>,
         selection: Arc<Selection>,
         token: Option<Token>,
         position: Seq,
         phase: f64,
         now: Now,
     ) -> Self {
-        let two_messages = u32::try_from(config.max_message_bytes.saturating_mul(2));
-        let bytes = config.bytes.burst.max(two_messages.unwrap_or(u32::MAX));
         let Now { instant, .. } = now;
-        let bad_messages = config.bad_messages_per_minute;
         Self {
-            limits: Limits {
-                max_message_bytes: config.max_message_bytes as u64,
-                max_patterns_per_message: config.max_patterns_per_message as u64,
-                max_patterns: config.max_patterns as u64,
-            },
-            heartbeat: config.heartbeat,
-            silence: config.silence,
-            access: Access::new(token, selection.principal(), config.authenticate_again, now),
+            rules: rules.clone(),
+            access: Access::new(token, selection.principal(), rules.authenticate_again, now),
             selection,
             subscribed: false,
             asked: false,
@@ -111,13 +134,13 @@ impl Session {
             position,
             delivered: 0,
             in_snapshot: false,
-            next_ping: instant + config.heartbeat.mul_f64(0.9 + 0.2 * phase),
+            next_ping: instant + rules.heartbeat.mul_f64(0.9 + 0.2 * phase),
             heard: instant,
             unfinished: None,
-            messages: TokenBucket::new(instant, config.messages),
-            controls: TokenBucket::new(instant, config.controls),
-            bytes: TokenBucket::new(instant, Rate { burst: bytes, ..config.bytes }),
-            unreadable: TokenBucket::per(instant, bad_messages, bad_messages, MINUTE),
+            messages: TokenBucket::new(instant),
+            controls: TokenBucket::new(instant),
+            bytes: TokenBucket::new(instant),
+            unreadable: TokenBucket::new(instant),
             listening: None,
         }
     }
@@ -128,8 +151,8 @@ impl Session {
             protocol: PROTOCOL_VERSION,
             server: server.to_owned(),
             connection_id,
-            heartbeat_ms: u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX),
-            limits: self.limits,
+            heartbeat_ms: u64::try_from(self.rules.heartbeat.as_millis()).unwrap_or(u64::MAX),
+            limits: self.rules.limits,
             token_expires_in_ms: self.access.expires_in_ms(now),
         };
         Envelope::new(ServerMessage::Welcome(welcome)).at(now.wall)
@@ -181,7 +204,7 @@ impl Session {
     /// Bytes came in.
     pub(crate) fn heard(&mut self, now: Instant, bytes: usize) -> Step {
         self.alive(now);
-        if self.bytes.take(now, bytes) {
+        if self.bytes.take(now, self.rules.bytes, bytes) {
             Step::Nothing
         } else {
             Step::Close(CloseCode::RateLimited)
@@ -202,19 +225,23 @@ impl Session {
     pub(crate) fn control(&mut self, now: Instant) -> Step {
         // What had come of it may have looked like the beginning of a message.
         self.unfinished = None;
-        if self.controls.take(now, 1) { Step::Nothing } else { Step::Close(CloseCode::RateLimited) }
+        if self.controls.take(now, self.rules.controls, 1) {
+            Step::Nothing
+        } else {
+            Step::Close(CloseCode::RateLimited)
+        }
     }
 
     /// A text message came in.
     pub(crate) fn text(&mut self, now: Now, text: &str, log: &dyn EventLog) -> Step {
         self.unfinished = None;
-        if !self.messages.take(now.instant, 1) {
+        if !self.messages.take(now.instant, self.rules.messages, 1) {
             return Step::Close(CloseCode::RateLimited);
         }
         let frame = match ClientFrame::decode(text) {
             Ok(frame) => frame,
             Err(error) => {
-                if !self.unreadable.take(now.instant, 1) {
+                if !self.unreadable.take(now.instant, self.rules.unreadable, 1) {
                     return Step::Close(CloseCode::BadMessage);
                 }
                 return reply(ErrorMessage::new(error.code, error.message), error.id, now);
@@ -259,7 +286,7 @@ impl Session {
     }
 
     fn check(&self, patterns: &[Pattern]) -> Result<(), ErrorMessage> {
-        let limit = self.limits.max_patterns_per_message;
+        let limit = self.rules.limits.max_patterns_per_message;
         if patterns.len() as u64 > limit {
             let text =
                 format!("one message may name {limit} repositories; send the rest in another");
@@ -286,7 +313,7 @@ impl Session {
             return self.access.deadline().map_or(deadline, |access| access.min(deadline));
         }
         let unfinished = self.unfinished.map(|since| since + UNFINISHED);
-        let silent = self.heard + self.silence;
+        let silent = self.heard + self.rules.silence;
         let access = self.access.deadline().unwrap_or(silent);
         self.next_ping.min(silent).min(unfinished.unwrap_or(silent)).min(access)
     }
@@ -297,7 +324,7 @@ impl Session {
             return self.access_due(now).unwrap_or_else(|| self.tick_listening(now.instant));
         }
         let overdue = |since: Instant, limit| now.instant.saturating_duration_since(since) >= limit;
-        if overdue(self.heard, self.silence) {
+        if overdue(self.heard, self.rules.silence) {
             return Step::Close(CloseCode::NoPong);
         }
         if self.unfinished.is_some_and(|since| overdue(since, UNFINISHED)) {
@@ -309,7 +336,7 @@ impl Session {
         if now.instant < self.next_ping {
             return Step::Nothing;
         }
-        self.next_ping = now.instant + self.heartbeat;
+        self.next_ping = now.instant + self.rules.heartbeat;
         let ping = ServerMessage::Ping(self.sign_of_life());
         let ping = Envelope::new(ping).at(now.wall).cursor(self.bookmark(log));
         Step::Send(Box::new(ping))

@@ -156,7 +156,7 @@ impl Server {
         let (member, position) = self.hub.enter(principal, self.hub.access_changes());
         let now = self.clock.at(now);
         let selection = member.selection().clone();
-        let session = Session::new(self.hub.config(), selection, token, position, phase, now);
+        let session = Session::new(self.hub.rules(), selection, token, position, phase, now);
         Connection {
             delivery: Delivery::new(self.hub.clone(), member, None),
             session,

@@ -1,7 +1,7 @@
 //! Who makes a request, and what they may do.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -55,9 +55,11 @@ impl Principal {
     /// Nobody in particular, who may do everything.
     #[must_use]
     pub fn anonymous() -> Self {
-        let all = || vec![Pattern::All];
-        let grant = Grant { subject: None, read: all(), write: all(), metrics: true };
-        Self { grant: Arc::new(grant), expires: None }
+        static ALL: LazyLock<Arc<Grant>> = LazyLock::new(|| {
+            let all = || vec![Pattern::All];
+            Arc::new(Grant { subject: None, read: all(), write: all(), metrics: true })
+        });
+        Self { grant: ALL.clone(), expires: None }
     }
 
     /// May read these repositories.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
-use crate::rate::TokenBucket;
+use crate::rate::{Refill, TokenBucket};
 use crate::{HubConfig, Network};
 
 /// Connections, counted by who made them and from where.
@@ -17,6 +17,7 @@ pub(super) struct Admission {
     per_address: usize,
     reads_per_principal: usize,
     connects: TokenBucket,
+    connect_rate: Refill,
     principals: HashMap<Arc<str>, Principal>,
     addresses: HashMap<Network, usize>,
 }
@@ -69,7 +70,8 @@ impl Admission {
             per_principal: config.max_connections_per_principal,
             per_address: config.max_connections_per_address,
             reads_per_principal: config.reads_per_principal,
-            connects: TokenBucket::new(now, config.connects),
+            connects: TokenBucket::new(now),
+            connect_rate: config.connects.into(),
             principals: HashMap::new(),
             addresses: HashMap::new(),
         }
@@ -95,7 +97,7 @@ impl Admission {
         }
         // Last: who has too many, and keeps trying, must not use up what is for all.
         if let (Some(_), Some(now)) = (address, made)
-            && !self.connects.take(now, 1)
+            && !self.connects.take(now, self.connect_rate, 1)
         {
             return Err(NotAdmitted::TooFast);
         }

@@ -37,6 +37,9 @@ impl Shard {
 /// costs alone, with 64 a twenty-fifth.
 const BATCH: usize = EventSet::BITS as usize;
 
+/// And bytes of them: more than a socket takes at once would only be memory.
+const BATCH_BYTES: usize = 64 << 10;
+
 /// Writes after which whoever publishes and reads gets a turn, at 3 to 10 µs each. What is published
 /// meanwhile goes with the next pass, in the same write.
 const SLICE: usize = 128;
@@ -97,11 +100,13 @@ impl FanOut {
     /// Goes on, for at most so many connections.
     pub(super) fn give(&mut self, shared: &Shared, mut connections: usize) -> Progress {
         let shard = &shared.shards[self.shard];
+        let (queue_events, queue_bytes) = (shared.config.queue_events, shared.config.queue_bytes);
+        let limit = PageLimit { events: queue_events, bytes: queue_bytes };
         let now = now();
         loop {
             while let Some(Wanted { member, events }) = self.recipients.pop_front() {
                 if let Some(frames) = self.frames(events)
-                    && member.queue().push(&frames)
+                    && member.queue().push(&frames, limit)
                 {
                     member.queue().deliver(now);
                 }
@@ -137,7 +142,8 @@ impl FanOut {
     fn take(&mut self, shared: &Shared, shard: &Shard) -> bool {
         // Half a queue at the most: one that is empty must not be full before it is delivered.
         let events = (shared.config.queue_events / 2).clamp(1, BATCH);
-        let limit = PageLimit { events, bytes: shared.config.queue_bytes / 2 };
+        let bytes = (shared.config.queue_bytes / 2).min(BATCH_BYTES);
+        let limit = PageLimit { events, bytes };
         let cache = lock(&shared.cache);
         let Some(page) = cache.read(self.taken, cache.head(), limit) else {
             // Publishing outran this worker by more than the cache holds.

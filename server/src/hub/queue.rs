@@ -8,15 +8,15 @@ use std::task::{Context, Poll, Waker};
 use taskwatch_protocol::{CloseCode, CloseReason, Seq};
 
 use super::{Frames, lock};
+use crate::PageLimit;
 use crate::clock::Now;
 
 /// The bounded queue between the fan-out and one connection. Full means cleared: the connection
 /// reads the log instead, so that a stalled peer holds no memory.
+#[derive(Default)]
 pub(crate) struct SendQueue {
     state: Mutex<State>,
     deliver: OnceLock<Weak<dyn Deliver>>,
-    max_events: usize,
-    max_bytes: usize,
 }
 
 /// Whoever takes what waits to the peer.
@@ -25,7 +25,7 @@ pub(crate) trait Deliver: Send + Sync {
     fn deliver(&self, now: Now) -> bool;
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     mode: Mode,
     frames: VecDeque<Frames>,
@@ -39,9 +39,10 @@ struct State {
     waker: Option<Waker>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mode {
     /// The connection is not level; whatever is pushed is not for it.
+    #[default]
     Shut,
     Open,
     /// It was level, and fell behind. Nothing up to `position`, if known, was thrown away.
@@ -90,20 +91,6 @@ pub(crate) enum Taken {
 }
 
 impl SendQueue {
-    pub(crate) fn new(max_events: usize, max_bytes: usize) -> Self {
-        let state = State {
-            mode: Mode::Shut,
-            frames: VecDeque::new(),
-            events: 0,
-            bytes: 0,
-            tail: 0,
-            stop: None,
-            authenticate: false,
-            waker: None,
-        };
-        Self { state: Mutex::new(state), deliver: OnceLock::new(), max_events, max_bytes }
-    }
-
     /// From now on this takes what waits.
     pub(crate) fn deliver_by(&self, deliver: Weak<dyn Deliver>) {
         // A connection is driven once.
@@ -136,8 +123,8 @@ impl SendQueue {
     }
 
     /// Queues those of the events that are not behind the connection, if it is level. Whether they
-    /// are the first that wait, and so have to be delivered.
-    pub(super) fn push(&self, frames: &Frames) -> bool {
+    /// are the first that wait, and so have to be delivered. What is more than the limit is too much.
+    pub(super) fn push(&self, frames: &Frames, limit: PageLimit) -> bool {
         let mut state = lock(&self.state);
         if state.mode != Mode::Open {
             return false;
@@ -146,7 +133,7 @@ impl SendQueue {
         let (events, bytes) = (state.events + frames.count(), state.bytes + frames.len());
         let first = state.frames.is_empty();
         // One item larger than the queue may stand alone.
-        if (events > self.max_events || bytes > self.max_bytes) && !first {
+        if (events > limit.events || bytes > limit.bytes) && !first {
             let waker = state.overflow();
             drop(state);
             if let Some(waker) = waker {
@@ -280,8 +267,10 @@ mod tests {
     use crate::LogEvent;
     use crate::log::tests::event;
 
-    fn queue(max_events: usize) -> SendQueue {
-        let queue = SendQueue::new(max_events, usize::MAX);
+    const ROOM: PageLimit = PageLimit { events: 3, bytes: usize::MAX };
+
+    fn queue() -> SendQueue {
+        let queue = SendQueue::default();
         queue.open(10);
         queue
     }
@@ -292,7 +281,7 @@ mod tests {
     }
 
     fn push(queue: &SendQueue, seqs: &[Seq]) -> bool {
-        queue.push(&frames(seqs))
+        queue.push(&frames(seqs), ROOM)
     }
 
     /// What waits, up to the end or an overflow.
@@ -310,7 +299,7 @@ mod tests {
 
     #[test]
     fn only_what_is_after_the_position_is_queued_and_only_once() {
-        let queue = queue(8);
+        let queue = queue();
         for seqs in [&[9][..], &[9, 10, 11], &[11], &[11, 12], &[12]] {
             push(&queue, seqs);
         }
@@ -319,7 +308,7 @@ mod tests {
 
     #[test]
     fn the_first_that_waits_is_to_be_delivered() {
-        let queue = queue(8);
+        let queue = queue();
         assert!(!push(&queue, &[10]), "it is behind the connection");
         assert!(push(&queue, &[11]));
         assert!(!push(&queue, &[12]));
@@ -329,7 +318,7 @@ mod tests {
 
     #[test]
     fn full_means_cleared_and_said_so_until_it_is_opened_again() {
-        let queue = queue(3);
+        let queue = queue();
         push(&queue, &[13, 14]);
         push(&queue, &[15, 16]);
         assert!(is_overflowed(&queue));
@@ -343,19 +332,19 @@ mod tests {
 
     #[test]
     fn one_item_larger_than_the_queue_stands_alone() {
-        let queue = SendQueue::new(8, 1);
-        queue.open(0);
-        push(&queue, &[1]);
-        assert_eq!(all(&queue), [1]);
-        push(&queue, &[2]);
-        push(&queue, &[3]);
+        let queue = queue();
+        let none = PageLimit { events: 3, bytes: 1 };
+        queue.push(&frames(&[11]), none);
+        assert_eq!(all(&queue), [11]);
+        queue.push(&frames(&[12]), none);
+        queue.push(&frames(&[13]), none);
         assert!(is_overflowed(&queue));
-        assert_eq!(queue.shut(), Some(1));
+        assert_eq!(queue.shut(), Some(11));
     }
 
     #[test]
     fn what_was_taken_makes_room() {
-        let queue = queue(3);
+        let queue = queue();
         push(&queue, &[11, 12]);
         push(&queue, &[13]);
         let Taken::Frames { empty, .. } = queue.take() else { panic!() };
@@ -367,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_shut_queue_takes_nothing_in() {
-        let queue = queue(8);
+        let queue = queue();
         push(&queue, &[11]);
         assert_eq!(queue.shut(), Some(10));
         assert_eq!(queue.shut(), None);
@@ -377,7 +366,7 @@ mod tests {
 
     #[test]
     fn the_first_order_to_stop_stands() {
-        let queue = queue(1);
+        let queue = queue();
         queue.stop(Stop::new(CloseCode::Restart));
         queue.stop(Stop::new(CloseCode::Slow));
         let mut cx = Context::from_waker(Waker::noop());

@@ -213,9 +213,9 @@ fn remove<K: Eq + Hash>(index: &mut HashMap<K, Members>, key: &K, id: Id) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Principal;
     use crate::hub::{Frames, Taken};
     use crate::log::tests::event;
+    use crate::{PageLimit, Principal};
     use proptest::prelude::*;
     use taskwatch_protocol::EventKind;
 
@@ -227,17 +227,21 @@ mod tests {
     }
 
     fn enter(registry: &mut Registry, patterns: &[&str]) -> Arc<Member> {
-        let queue = Arc::new(SendQueue::new(64, usize::MAX));
+        let queue = Arc::new(SendQueue::default());
         Arc::new(registry.enter(0, queue, wanting(patterns)))
     }
 
     fn fan_out(registry: &mut Registry, events: &[LogEvent]) {
+        fan_out_within(registry, events, PageLimit { events: 64, bytes: usize::MAX });
+    }
+
+    fn fan_out_within(registry: &mut Registry, events: &[LogEvent], limit: PageLimit) {
         let mut list = VecDeque::new();
         registry.recipients(events, &mut list);
         for Wanted { member, events: set } in list {
             let wanted = events.iter().enumerate().filter(|(at, _)| set & (1 << at) != 0);
             if let Some(frames) = Frames::of(wanted.map(|(_, event)| event)) {
-                member.queue.push(&frames);
+                member.queue.push(&frames, limit);
             }
         }
     }
@@ -288,16 +292,16 @@ mod tests {
     fn a_full_queue_costs_its_owner_and_nobody_else() {
         let mut registry = Registry::new(0);
         let patient = enter(&mut registry, &["foo"]);
-        let queue = Arc::new(SendQueue::new(1, usize::MAX));
-        let stalled = Arc::new(registry.enter(0, queue, wanting(&["foo"])));
+        let stalled = enter(&mut registry, &["foo"]);
         registry.join(&patient, 0);
         registry.join(&stalled, 0);
         for seq in 1..=3 {
-            fan_out(&mut registry, &[event(seq, "foo")]);
+            let limit = PageLimit { events: 1, bytes: usize::MAX };
+            fan_out_within(&mut registry, &[event(seq, "foo")], limit);
+            assert_eq!(got(&patient), [seq]);
         }
         assert!(matches!(stalled.queue.take(), Taken::Overflowed));
         assert_eq!(stalled.queue.shut(), Some(0));
-        assert_eq!(got(&patient), [1, 2, 3]);
     }
 
     proptest! {
@@ -314,7 +318,7 @@ mod tests {
             let patterns: Vec<Pattern> = patterns.iter().map(|it| it.parse().unwrap()).collect();
             selection.add(&patterns);
             selection.set_kinds(kinds);
-            let queue = Arc::new(SendQueue::new(64, usize::MAX));
+            let queue = Arc::new(SendQueue::default());
             let member = Arc::new(registry.enter(0, queue, Arc::new(selection)));
             registry.join(&member, 0);
             let events: Vec<LogEvent> = repos.iter().zip(1..).map(|((repo, kind), seq)| {

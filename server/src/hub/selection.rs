@@ -49,6 +49,7 @@ impl Selection {
                 self.patterns.push(pattern.clone());
             }
         }
+        self.patterns.shrink_to_fit();
         self.visible = visible(&self.patterns, &self.principal);
     }
 
@@ -89,6 +90,7 @@ pub(crate) fn visible(patterns: &[Pattern], principal: &Principal) -> Vec<Patter
             }
         }
     }
+    visible.shrink_to_fit();
     visible
 }
 

@@ -17,7 +17,6 @@ pub(super) struct Access {
     expires: Option<Expiry>,
     /// When to look at the token again, if it can ever turn out otherwise.
     again: Option<Instant>,
-    every: Duration,
     /// Somebody is being asked.
     asking: bool,
     /// What was being asked may be out of date.
@@ -62,7 +61,6 @@ impl Access {
             token,
             expires: Expiry::of(principal, now),
             again: can_change.then_some(now.instant + every),
-            every,
             asking: false,
             ask_again: false,
             is_elsewhere: false,
@@ -106,7 +104,7 @@ impl Session {
         if self.access.is_elsewhere {
             return Step::Close(CloseCode::AccessChanged);
         }
-        self.access.again = self.access.again.map(|_| now + self.access.every);
+        self.access.again = self.access.again.map(|_| now + self.rules.authenticate_again);
         if self.access.asking {
             self.access.ask_again = true;
             return Step::Nothing;
@@ -179,7 +177,7 @@ impl Session {
                 return Step::Close(CloseCode::AccessChanged);
             }
             Ok(principal) => {
-                self.access = Access::new(token, &principal, self.access.every, now);
+                self.access = Access::new(token, &principal, self.rules.authenticate_again, now);
                 let subject = principal.subject().unwrap_or_default().to_owned();
                 let token_expires_in_ms = self.access.expires_in_ms(now);
                 let message = Authenticated { subject, token_expires_in_ms };

@@ -63,7 +63,7 @@ enum Source {
     /// A page of which the events from `next` on, up to number `upto`, are still to be sent.
     Page { page: Arc<Page>, next: usize, upto: Seq },
     /// A snapshot of which there is more to send; `None` while a frame is fetched.
-    Snapshot(Option<SpooledFrames>),
+    Snapshot(Option<Box<SpooledFrames>>),
     /// Something was asked for.
     Fetching,
 }
@@ -302,7 +302,7 @@ impl Delivery {
             && let Some(request) = self.asked.take()
         {
             out.put(&session.begin_snapshot(*request, now, self.hub.log()));
-            self.source = Source::Snapshot(Some(snapshot.into_frames()));
+            self.source = Source::Snapshot(Some(Box::new(snapshot.into_frames())));
             return None;
         }
         match session.answer(now, self.hub.log()) {
@@ -320,7 +320,7 @@ impl Delivery {
                 let (repositories, id) = (request.repositories.clone(), request.id.clone());
                 let visible = visible(&repositories, session.principal());
                 self.asked = Some(Box::new(request));
-                let of = SnapshotOf { repositories, visible, id };
+                let of = Box::new(SnapshotOf { repositories, visible, id });
                 return Some(Fetch::Snapshot { of, turns: self.turns.clone() });
             }
             None => self.join(session, now, out),

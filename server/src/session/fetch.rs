@@ -21,9 +21,9 @@ pub(crate) enum Fetch {
     /// The events after a position, from the log.
     Page { after: Seq, upto: Seq, turns: Turns },
     /// The present state.
-    Snapshot { of: SnapshotOf, turns: Turns },
+    Snapshot { of: Box<SnapshotOf>, turns: Turns },
     /// The next frame of a snapshot.
-    Frame(SpooledFrames),
+    Frame(Box<SpooledFrames>),
 }
 
 /// What came of it.
@@ -31,7 +31,7 @@ pub(crate) enum Fetch {
 pub(crate) enum Fetched {
     Page(Result<Arc<Page>, ReadError>),
     Snapshot(Result<TaskSnapshot, SnapshotError>),
-    Frame(io::Result<(SpooledFrames, Bytes)>),
+    Frame(io::Result<(Box<SpooledFrames>, Bytes)>),
 }
 
 impl Fetch {
@@ -44,9 +44,12 @@ impl Fetch {
             }
             Self::Snapshot { of, turns } => {
                 let _turn = turn(turns).await;
-                Fetched::Snapshot(hub.snapshot(of, now.wall).await)
+                Fetched::Snapshot(hub.snapshot(*of, now.wall).await)
             }
-            Self::Frame(frames) => Fetched::Frame(frames.next().await),
+            Self::Frame(frames) => {
+                let next = frames.next().await;
+                Fetched::Frame(next.map(|(frames, frame)| (Box::new(frames), frame)))
+            }
         }
     }
 }

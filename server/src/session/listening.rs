@@ -173,7 +173,7 @@ impl Session {
     /// Time has passed.
     pub(super) fn tick_listening(&mut self, now: Instant) -> Step {
         let (heartbeat, next_ping, in_snapshot) =
-            (self.heartbeat, self.next_ping, self.in_snapshot);
+            (self.rules.heartbeat, self.next_ping, self.in_snapshot);
         let Some(listening) = &mut self.listening else { return Step::Nothing };
         let is_over = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         // A snapshot would begin anew, and come to no end with who takes longer for it.

@@ -1,5 +1,6 @@
 //! What a connection asks for, and how it is answered.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use taskwatch_protocol::{
@@ -51,6 +52,10 @@ impl Session {
     /// sent before it obeyed the old subscription, what follows obeys the new one.
     pub(crate) fn answer(&mut self, now: Now, log: &dyn EventLog) -> Option<Answer> {
         let Request { id, change } = self.waiting.pop_front()?;
+        if self.waiting.is_empty() {
+            // Most connections ask once.
+            self.waiting = VecDeque::new();
+        }
         let frame = match change {
             Change::Subscribe(subscribe) => match self.subscribe(subscribe, id.clone(), log) {
                 Ok(Answer::Frame(frame)) => frame,
@@ -210,7 +215,7 @@ impl Session {
         }
         let mut wanted = Selection::clone(&self.selection);
         wanted.add(&request.repositories);
-        let limit = self.limits.max_patterns;
+        let limit = self.rules.limits.max_patterns;
         if wanted.patterns().len() as u64 > limit {
             let text = format!("a connection may hold {limit} repositories or patterns");
             return Err(ErrorMessage::new(ErrorCode::LimitSubscriptions, text));

@@ -46,7 +46,17 @@ impl Bench {
 
     fn of(principal: Principal, token: Option<Token>, now: Now) -> Self {
         let selection = Arc::new(Selection::of(principal));
-        Self { session: Session::new(&HubConfig::default(), selection, token, 10, 0.5, now), now }
+        Self {
+            session: Session::new(
+                &Arc::new(Rules::of(&HubConfig::default())),
+                selection,
+                token,
+                10,
+                0.5,
+                now,
+            ),
+            now,
+        }
     }
 
     /// What the session does about a frame, without its time.

@@ -1,7 +1,7 @@
 //! One subscriber, driven by its task and by the fan-out.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use super::reading::Incoming;
 use super::wire::{Left, Wire};
 use crate::access::identify;
 use crate::clock::{Now, now};
-use crate::hub::{Deliver, Order, Stop};
+use crate::hub::{Deliver, Order, Place, Stop};
 use crate::session::{Delivery, End, Fetched, Identification, Next, Session, Step};
 use crate::{AuthError, Hub, Principal};
 
@@ -56,7 +56,7 @@ type Identified = (Identification, Result<Principal, AuthError>);
 /// A peer with its session. Driven by its task, and by the fan-out when that has something for it:
 /// whoever comes first takes what waits to the peer.
 pub(crate) struct Connection<W> {
-    hub: Hub,
+    place: Place,
     wire: W,
     session: Session,
     delivery: Delivery,
@@ -78,11 +78,18 @@ pub(crate) struct Ended<W> {
     pub(crate) wire: W,
 }
 
+/// What a connection's task does. As large as it is for each of those that are idle.
+pub(crate) struct Serve<W> {
+    served: Arc<Served<W>>,
+    since: Instant,
+    farewell: Option<Pin<Box<dyn Future<Output = Ended<W>> + Send>>>,
+}
+
 /// A connection between two turns of its task.
 struct Served<W>(Mutex<Slot<W>>);
 
 enum Slot<W> {
-    Here(Box<Connection<W>>),
+    Here(Connection<W>),
     /// Its task is at it, or it has ended.
     Away,
     /// What it was like when it failed elsewhere.
@@ -91,19 +98,17 @@ enum Slot<W> {
 
 impl<W: Wire> Served<W> {
     /// Ready, with what is left of it, when it has ended.
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<(Box<Connection<W>>, Ending)> {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<(Connection<W>, Ending)> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match mem::replace(&mut *slot, Slot::Away) {
-            Slot::Here(mut connection) => match connection.poll_serve(cx) {
-                Poll::Ready(ending) => Poll::Ready((connection, ending)),
-                Poll::Pending => {
-                    *slot = Slot::Here(connection);
-                    Poll::Pending
-                }
-            },
-            Slot::Away => Poll::Pending,
+        let ending = match &mut *slot {
+            Slot::Here(connection) => Some(ready!(connection.poll_serve(cx))),
+            Slot::Away | Slot::Panicked(_) => None,
+        };
+        match (mem::replace(&mut *slot, Slot::Away), ending) {
+            (Slot::Here(connection), Some(ending)) => Poll::Ready((connection, ending)),
             // It ends this connection, and none but this.
-            Slot::Panicked(panic) => resume_unwind(panic),
+            (Slot::Panicked(panic), _) => resume_unwind(panic),
+            _ => Poll::Pending,
         }
     }
 }
@@ -124,14 +129,14 @@ impl<W: Wire> Deliver for Served<W> {
 }
 
 impl<W: Wire + 'static> Connection<W> {
-    pub(crate) fn new(hub: Hub, wire: W, session: Session, delivery: Delivery) -> Self {
+    pub(crate) fn new(place: Place, wire: W, session: Session, delivery: Delivery) -> Self {
         Self {
             timer: Box::pin(sleep_until(session.deadline().into())),
             delivery,
             next: None,
             fetching: None,
             identifying: None,
-            hub,
+            place,
             wire,
             session,
             write_deadline: None,
@@ -139,47 +144,62 @@ impl<W: Wire + 'static> Connection<W> {
         }
     }
 
-    fn served(self: Box<Self>) -> Arc<Served<W>> {
+    /// Serves a peer until it leaves, fails, is told to go, or was told everything.
+    pub(crate) fn run(self) -> Serve<W> {
         let member = self.delivery.member().clone();
         let served = Arc::new(Served(Mutex::new(Slot::Here(self))));
         member.queue().deliver_by(Arc::downgrade(&served) as _);
-        served
+        Serve { served, since: now().instant, farewell: None }
     }
 
-    /// Serves a peer until it leaves, fails, is told to go, or was told everything.
-    pub(crate) async fn run(self: Box<Self>) -> Ended<W> {
-        let started = now().instant;
-        let served = self.served();
-        let (mut connection, ending) = poll_fn(|cx| served.poll(cx)).await;
-        drop(served);
+    async fn see_off(mut self, ending: Ending, since: Instant) -> Ended<W> {
         // Nothing is kept for a peer that is being seen off.
-        connection.delivery.end();
-        (connection.fetching, connection.identifying) = (None, None);
+        self.delivery.end();
+        (self.fetching, self.identifying) = (None, None);
         let stop = match ending {
             Ending::Ours(stop) => {
-                connection.hub.counters().closed(stop.code);
-                connection.wire.close(stop).await;
+                self.hub().counters().closed(stop.code);
+                self.wire.close(stop).await;
                 Some(stop)
             }
             Ending::Done | Ending::Theirs => {
-                connection.wire.finish().await;
+                self.wire.finish().await;
                 None
             }
         };
-        let Self { hub, wire, session, .. } = *connection;
+        let Self { place, wire, session, .. } = self;
         let code = stop.map(|stop| stop.code.code());
-        let (delivered, seconds) = (session.delivered(), started.elapsed().as_secs_f32());
+        let (delivered, seconds) = (session.delivered(), since.elapsed().as_secs_f32());
         // One program may ask many times a second.
         if session.is_poll() {
             tracing::debug!(code, delivered, seconds, "poll ended");
         } else {
             tracing::info!(code, delivered, seconds, "connection ended");
         }
-        Ended { stop, bookmark: session.bookmark(hub.log()), wire }
+        Ended { stop, bookmark: session.bookmark(place.hub().log()), wire }
+    }
+}
+
+impl<W: Wire + 'static> Future for Serve<W> {
+    type Output = Ended<W>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<W>> {
+        if self.farewell.is_none() {
+            let (connection, ending) = ready!(self.served.poll(cx));
+            self.farewell = Some(Box::pin(connection.see_off(ending, self.since)));
+        }
+        match &mut self.farewell {
+            Some(farewell) => farewell.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
     }
 }
 
 impl<W: Wire> Connection<W> {
+    fn hub(&self) -> &Hub {
+        self.place.hub()
+    }
+
     /// What the fan-out has queued, taken to the peer at once. False if the task has to go on.
     fn deliver(&mut self, now: Now) -> bool {
         if !self.wire.is_idle() || self.next.is_some() {
@@ -221,7 +241,7 @@ impl<W: Wire> Connection<W> {
                         return Poll::Pending;
                     }
                     Next::Fetch(fetch) => {
-                        self.fetching = Some(Box::pin(fetch.run(self.hub.clone(), now())));
+                        self.fetching = Some(Box::pin(fetch.run(self.hub().clone(), now())));
                     }
                     Next::End(End::Done) => return Poll::Ready(Ending::Done),
                     Next::End(End::Close(code)) => {
@@ -232,7 +252,7 @@ impl<W: Wire> Connection<W> {
             if self.wire.is_idle() {
                 self.write_deadline = None;
             } else if self.write_deadline.is_none() {
-                self.write_deadline = Some(now().instant + self.hub.config().write_timeout);
+                self.write_deadline = Some(now().instant + self.hub().config().write_timeout);
             }
             self.set_timer();
             let event = ready!(self.poll_event(cx));
@@ -341,7 +361,7 @@ impl<W: Wire> Connection<W> {
         match message {
             Ok(Incoming::Text(text)) => {
                 self.delivery.refresh(&mut self.session);
-                let hub = self.hub.clone();
+                let hub = self.hub().clone();
                 self.take(|session, now| session.text(now, &text, hub.log()))
             }
             Ok(Incoming::Ping(_) | Incoming::Pong) => {
@@ -361,7 +381,7 @@ impl<W: Wire> Connection<W> {
             return Err(Ending::Ours(Stop::new(CloseCode::Slow)));
         }
         self.delivery.refresh(&mut self.session);
-        let hub = self.hub.clone();
+        let hub = self.hub().clone();
         self.take(|session, now| session.tick(now, hub.log()))
     }
 
@@ -374,7 +394,7 @@ impl<W: Wire> Connection<W> {
                 Ok(())
             }
             Step::Identify(asked) => {
-                let hub = self.hub.clone();
+                let hub = self.hub().clone();
                 self.identifying = Some(Box::pin(async move {
                     let authenticator = &*hub.config().authenticator;
                     let answer = identify(authenticator, asked.token.as_ref()).await;
@@ -402,8 +422,11 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::hub::SendQueue;
     use crate::session::Outbox;
     use crate::transport::Visitor;
+    use crate::transport::stream::Stream;
+    use crate::transport::websocket::WebSocket;
     use crate::{HubConfig, LogEvent, MemoryLog};
 
     /// A peer that takes what it is sent, a frame at a time, as long as it is open.
@@ -477,8 +500,8 @@ mod tests {
         let has = peer.has.clone();
         let visitor = Visitor::known_elsewhere(hub, Principal::anonymous()).unwrap();
         let asked = vec![Subscribe::live(vec![Pattern::All])];
-        let (session, delivery, _place) = visitor.begin(hub, None, asked, now());
-        let connection = Box::new(Connection::new(hub.clone(), peer, session, delivery));
+        let (session, delivery, place) = visitor.begin(hub, None, asked, now());
+        let connection = Connection::new(place, peer, session, delivery);
         let task = tokio::spawn(connection.run());
         until(|| has.lock().unwrap().turns > 0).await;
         (has, task)
@@ -552,5 +575,13 @@ mod tests {
         assert!(fails.await.err().unwrap().is_panic());
         publish(&hub, 4..=4);
         until(|| has.lock().unwrap().events.len() == 4).await;
+    }
+
+    #[test]
+    fn what_is_kept_for_an_idle_connection_is_small() {
+        type Tcp = WebSocket<Stream>;
+        // Ten thousand of them are usual. What only few need belongs into a box.
+        let parts = [size_of::<Served<Tcp>>(), size_of::<Serve<Tcp>>(), size_of::<SendQueue>()];
+        assert!(parts.iter().sum::<usize>() <= 896, "{parts:?}");
     }
 }

@@ -51,12 +51,19 @@ impl Violation {
 pub(super) struct Reading {
     max_message: usize,
     place: Place,
-    /// The kind of the message that was begun, text or binary.
+    /// Most connections are between two messages.
+    begun: Option<Box<Begun>>,
+}
+
+/// A message, a control frame between its frames, or both, of which not everything has come.
+#[derive(Debug, Default)]
+struct Begun {
+    /// The kind of the message, text or binary.
     kind: Option<u8>,
     message: Vec<u8>,
     /// Up to here the message is text.
     checked: usize,
-    /// Payload of a control frame, which may stand between the frames of a message.
+    /// Payload of the control frame.
     control: Vec<u8>,
 }
 
@@ -72,8 +79,7 @@ const BEGIN: Place = Place::Head { bytes: [0; MAX_HEAD], came: 0 };
 
 impl Reading {
     pub(super) fn new(max_message: usize) -> Self {
-        let (message, control) = (Vec::new(), Vec::new());
-        Self { max_message, place: BEGIN, kind: None, message, checked: 0, control }
+        Self { max_message, place: BEGIN, begun: None }
     }
 
     /// Takes bytes up to the end of a message, or all there are.
@@ -109,12 +115,13 @@ impl Reading {
                         return Ok(None);
                     };
                     let is_control = *first & CONTROL != 0;
-                    let payload = if is_control { &mut self.control } else { &mut self.message };
+                    let begun = self.begun.get_or_insert_default();
+                    let payload = if is_control { &mut begun.control } else { &mut begun.message };
                     payload.extend(masked.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b));
                     mask.rotate_left(now % 4);
                     *left -= now as u64;
-                    if !is_control && self.kind == Some(TEXT) {
-                        self.check()?;
+                    if !is_control && begun.kind == Some(TEXT) {
+                        begun.check()?;
                     }
                 }
             }
@@ -130,7 +137,8 @@ impl Reading {
             short => (u64::from(short), 2),
         };
         let (opcode, is_last) = (first & OPCODE, first & FIN != 0);
-        match (opcode, self.kind) {
+        let begun = self.begun.get_or_insert_default();
+        match (opcode, begun.kind) {
             (PING | PONG | CLOSE, _) if !is_last => {
                 return Err(Violation::Protocol("a control frame in pieces"));
             }
@@ -138,7 +146,7 @@ impl Reading {
                 return Err(Violation::Protocol("a control frame that is too long"));
             }
             (PING | PONG | CLOSE, _) | (CONTINUATION, Some(_)) => {}
-            (TEXT | BINARY, None) => self.kind = Some(opcode),
+            (TEXT | BINARY, None) => begun.kind = Some(opcode),
             (TEXT | BINARY, Some(_)) => {
                 return Err(Violation::Protocol("a message within a message"));
             }
@@ -147,7 +155,7 @@ impl Reading {
             }
             _ => return Err(Violation::Protocol("an opcode that means nothing")),
         }
-        if opcode & CONTROL == 0 && payload > (self.max_message - self.message.len()) as u64 {
+        if opcode & CONTROL == 0 && payload > (self.max_message - begun.message.len()) as u64 {
             return Err(Violation::TooLong);
         }
         let mut mask = [0; 4];
@@ -158,25 +166,32 @@ impl Reading {
 
     /// What a frame whose payload has come completes, if anything.
     fn end(&mut self, first: u8) -> Result<Option<Incoming>, Violation> {
-        if first & CONTROL != 0 {
-            let control = std::mem::take(&mut self.control);
-            return Ok(Some(match first & OPCODE {
-                PING => Incoming::Ping(control),
-                PONG => Incoming::Pong,
-                _ => Incoming::Close(close_code(&control)?),
-            }));
-        }
-        if first & FIN == 0 {
+        if first & (CONTROL | FIN) == 0 {
             return Ok(None);
         }
-        self.checked = 0;
-        let message = std::mem::take(&mut self.message);
-        Ok(Some(match self.kind.take() {
-            Some(TEXT) => Incoming::Text(String::from_utf8(message).map_err(|_| Violation::Utf8)?),
-            _ => Incoming::Binary(message),
+        let Some(mut begun) = self.begun.take() else { return Ok(None) };
+        if first & CONTROL == 0 {
+            let Begun { kind, message, .. } = *begun;
+            return Ok(Some(match kind {
+                Some(TEXT) => {
+                    Incoming::Text(String::from_utf8(message).map_err(|_| Violation::Utf8)?)
+                }
+                _ => Incoming::Binary(message),
+            }));
+        }
+        let control = std::mem::take(&mut begun.control);
+        if begun.kind.is_some() {
+            self.begun = Some(begun);
+        }
+        Ok(Some(match first & OPCODE {
+            PING => Incoming::Ping(control),
+            PONG => Incoming::Pong,
+            _ => Incoming::Close(close_code(&control)?),
         }))
     }
+}
 
+impl Begun {
     /// Refuses text as soon as it is none. Its last character may still be incomplete.
     fn check(&mut self) -> Result<(), Violation> {
         match str::from_utf8(&self.message[self.checked..]) {

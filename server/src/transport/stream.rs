@@ -29,7 +29,7 @@ pub(super) enum Stream {
     Tcp(TcpStream),
     #[cfg(feature = "tls")]
     Tls(Box<TlsStream<TcpStream>>),
-    Other(TokioIo<Upgraded>),
+    Other(Box<TokioIo<Upgraded>>),
 }
 
 impl Stream {
@@ -47,7 +47,7 @@ impl Stream {
             }
             Err(upgraded) => upgraded,
         };
-        Some((Self::Other(TokioIo::new(upgraded)), Bytes::new()))
+        Some((Self::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()))
     }
 
     fn socket(&self) -> Option<&TcpStream> {

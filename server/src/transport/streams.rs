@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use http::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, VARY,
 };
@@ -114,13 +115,9 @@ async fn stream(
     let (session, delivery, place) = visitor.begin(hub, Some(terms), subscriptions, now());
     let (sender, body) = body();
     let wire = ResponseWire::new(encoding, sender, rand::random_range(MIN_RETRY_MS..=5_000));
-    let connection = Box::new(Connection::new(hub.clone(), wire, session, delivery));
+    let task = Connection::new(place, wire, session, delivery).run().map(drop);
     // Of its own: hyper asks for more only when it can write, and this has other things to wait for.
-    let serve = async move {
-        connection.run().await;
-        drop(place);
-    };
-    tokio::spawn(serve.instrument(span));
+    tokio::spawn(task.instrument(span));
     Ok(([(CONTENT_TYPE, encoding.content_type())], Body::new(body)).into_response())
 }
 

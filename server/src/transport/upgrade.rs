@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::{
     CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -215,11 +216,8 @@ fn serve(
     let config = hub.config();
     let mut wire = WebSocket::new(stream, early, config.max_message_bytes);
     wire.put(&session.welcome(&config.server_name, connection_id, now));
-    let connection = Box::new(Connection::new(hub, wire, session, delivery));
-    async move {
-        connection.run().await;
-        drop(place);
-    }
+    // Small: an idle connection keeps all of it.
+    Connection::new(place, wire, session, delivery).run().map(drop)
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ impl Visitor {
             Known::Elsewhere => (None, true),
         };
         let phase = rand::random();
-        let mut session = Session::new(hub.config(), selection, token, position, phase, now);
+        let mut session = Session::new(hub.rules(), selection, token, position, phase, now);
         if is_elsewhere {
             session.known_elsewhere();
         }
