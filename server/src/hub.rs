@@ -32,7 +32,8 @@ pub(crate) use fanout::FanOut;
 use fanout::Shard;
 use pages::Pages;
 pub(crate) use queue::{Deliver, Order, SendQueue, Stop, Taken};
-pub(crate) use registry::{Joined, Member, Registry};
+pub(crate) use registry::Member;
+use registry::{Joined, Registry};
 pub(crate) use selection::{Selection, visible};
 pub(crate) use snapshots::SnapshotOf;
 use snapshots::Snapshots;
@@ -288,9 +289,17 @@ impl Hub {
         (member, self.head())
     }
 
-    /// Makes a connection level, unless events after its position were given out already.
-    pub(crate) fn join(&self, member: &Arc<Member>, position: Seq) -> Joined {
-        lock(&self.shard(member).registry).join(member, position)
+    /// Makes a connection level that wants this, unless events after its position were given out
+    /// already.
+    pub(crate) fn join(
+        &self,
+        member: &Member,
+        selection: &Arc<Selection>,
+        position: Seq,
+    ) -> Option<Arc<Member>> {
+        let mut registry = lock(&self.shard(member).registry);
+        let member = Arc::new(member.wanting(registry.alike(selection)));
+        (registry.join(&member, position) == Joined::Level).then_some(member)
     }
 
     /// Takes a level connection out of the fan-out; its queue ignores what still comes.

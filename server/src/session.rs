@@ -6,7 +6,6 @@ mod fetch;
 mod listening;
 mod subscription;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,12 +87,12 @@ impl Rules {
 pub(crate) struct Session {
     rules: Arc<Rules>,
     selection: Arc<Selection>,
-    access: Access,
+    access: Option<Box<Access>>,
     /// Whether a subscription has been accepted: `since` is only for the first.
     subscribed: bool,
     /// Whether one has been asked for.
     asked: bool,
-    waiting: VecDeque<Request>,
+    waiting: Vec<Request>,
     /// Everything the selection wants up to here is on its way to the socket.
     position: Seq,
     delivered: u64,
@@ -126,11 +125,11 @@ impl Session {
         let Now { instant, .. } = now;
         Self {
             rules: rules.clone(),
-            access: Access::new(token, selection.principal(), rules.authenticate_again, now),
+            access: Access::of(token, selection.principal(), rules.authenticate_again, now),
             selection,
             subscribed: false,
             asked: false,
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
             position,
             delivered: 0,
             in_snapshot: false,
@@ -153,13 +152,19 @@ impl Session {
             connection_id,
             heartbeat_ms: u64::try_from(self.rules.heartbeat.as_millis()).unwrap_or(u64::MAX),
             limits: self.rules.limits,
-            token_expires_in_ms: self.access.expires_in_ms(now),
+            token_expires_in_ms: self.token_expires_in_ms(now),
         };
         Envelope::new(ServerMessage::Welcome(welcome)).at(now.wall)
     }
 
     pub(crate) fn selection(&self) -> &Arc<Selection> {
         &self.selection
+    }
+
+    /// The same selection, as others hold it too.
+    pub(crate) fn share(&mut self, selection: &Arc<Selection>) {
+        debug_assert_eq!(self.selection, *selection);
+        self.selection = selection.clone();
     }
 
     pub(crate) fn position(&self) -> Seq {
@@ -198,7 +203,7 @@ impl Session {
     /// A subscription that came with the upgrade, and was checked there.
     pub(crate) fn request(&mut self, subscribe: Subscribe) {
         self.asked = true;
-        self.waiting.push_back(Request { id: None, change: Change::Subscribe(subscribe) });
+        self.waiting.push(Request { id: None, change: Change::Subscribe(subscribe) });
     }
 
     /// Bytes came in.
@@ -281,7 +286,7 @@ impl Session {
             return reply(ErrorMessage::new(ErrorCode::RateLimited, text), id, now);
         }
         self.asked |= matches!(change, Change::Subscribe(_));
-        self.waiting.push_back(Request { id, change });
+        self.waiting.push(Request { id, change });
         Step::Nothing
     }
 
@@ -310,11 +315,11 @@ impl Session {
     pub(crate) fn deadline(&self) -> Instant {
         if let Some(listening) = &self.listening {
             let deadline = self.next_ping.min(listening.deadline(self.in_snapshot));
-            return self.access.deadline().map_or(deadline, |access| access.min(deadline));
+            return self.access_deadline().map_or(deadline, |access| access.min(deadline));
         }
         let unfinished = self.unfinished.map(|since| since + UNFINISHED);
         let silent = self.heard + self.rules.silence;
-        let access = self.access.deadline().unwrap_or(silent);
+        let access = self.access_deadline().unwrap_or(silent);
         self.next_ping.min(silent).min(unfinished.unwrap_or(silent)).min(access)
     }
 

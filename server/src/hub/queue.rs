@@ -34,7 +34,7 @@ struct State {
     /// Events up to here were queued or are behind the connection: an event is delivered if and
     /// only if its number is above.
     tail: Seq,
-    stop: Option<Stop>,
+    stop: Option<Box<Stop>>,
     authenticate: bool,
     waker: Option<Waker>,
 }
@@ -86,7 +86,7 @@ pub(crate) enum Taken {
         frames: Frames,
         empty: bool,
     },
-    /// Frames were thrown away: go on from the log, and from `position` if it is known.
+    /// Frames were thrown away: shut it, and go on from the log.
     Overflowed,
 }
 
@@ -194,7 +194,7 @@ impl SendQueue {
     /// Orders the connection to close. The first order stands.
     pub(crate) fn stop(&self, stop: Stop) {
         let mut state = lock(&self.state);
-        state.stop.get_or_insert(stop);
+        state.stop.get_or_insert_with(|| Box::new(stop));
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
@@ -213,7 +213,7 @@ impl SendQueue {
     pub(crate) fn poll_order(&self, cx: &mut Context<'_>) -> Poll<Order> {
         let mut state = lock(&self.state);
         if let Some(stop) = state.stop.take() {
-            return Poll::Ready(Order::Stop(stop));
+            return Poll::Ready(Order::Stop(*stop));
         }
         if std::mem::take(&mut state.authenticate) {
             return Poll::Ready(Order::Authenticate);

@@ -144,6 +144,18 @@ impl Registry {
         Joined::Level
     }
 
+    /// The same selection as another who has joined holds it, if one is at hand: many want the same.
+    pub(crate) fn alike(&self, selection: &Arc<Selection>) -> Arc<Selection> {
+        let members = match selection.visible().first() {
+            Some(Pattern::All) => Some(&self.all),
+            Some(Pattern::Prefix(prefix)) => self.prefix.get(prefix),
+            Some(Pattern::Exact(name)) => self.exact.get(name),
+            None => None,
+        };
+        let other = members.and_then(|members| members.0.last()).map(|member| &member.selection);
+        other.filter(|other| *other == selection).unwrap_or(selection).clone()
+    }
+
     pub(crate) fn leave(&mut self, member: &Member) {
         for pattern in member.selection.visible() {
             match pattern {
@@ -264,6 +276,21 @@ mod tests {
         assert_eq!(registry.join(&member, 6), Joined::Level);
         fan_out(&mut registry, &[event(7, "foo")]);
         assert_eq!(got(&member), [7]);
+    }
+
+    #[test]
+    fn who_wants_the_same_shares_what_it_wants() {
+        let mut registry = Registry::new(0);
+        let member = enter(&mut registry, &["foo", "a/*"]);
+        registry.join(&member, 0);
+        let is_shared =
+            |wanted: Arc<Selection>| Arc::ptr_eq(&registry.alike(&wanted), &member.selection);
+        assert!(is_shared(wanting(&["foo", "a/*"])));
+        assert!(!is_shared(wanting(&["foo"])));
+        assert!(!is_shared(wanting(&["bar"])));
+        let mut somebody = Selection::of(Principal::new("ana").reading([Pattern::All]));
+        somebody.add(member.selection.patterns());
+        assert!(!is_shared(Arc::new(somebody)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::clock::Now;
 use crate::{AuthError, Principal, Token};
 
 /// What a session keeps of the token it began with.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Access {
     token: Option<Token>,
     expires: Option<Expiry>,
@@ -49,32 +49,22 @@ enum Purpose {
 }
 
 impl Access {
-    pub(super) fn new(
+    /// `None` if it will not change: whoever needs no token will need none later.
+    pub(super) fn of(
         token: Option<Token>,
         principal: &Principal,
         every: Duration,
         now: Now,
-    ) -> Self {
-        // Whoever needs no token will need none later.
-        let can_change = token.is_some() || !principal.is_anonymous();
-        Self {
-            token,
-            expires: Expiry::of(principal, now),
-            again: can_change.then_some(now.instant + every),
-            asking: false,
-            ask_again: false,
-            is_elsewhere: false,
-        }
+    ) -> Option<Box<Self>> {
+        (token.is_some() || !principal.is_anonymous()).then(|| {
+            let again = Some(now.instant + every);
+            Box::new(Self { token, expires: Expiry::of(principal, now), again, ..Self::default() })
+        })
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         let expires = self.expires.map(|expiry| expiry.instant);
         [expires, self.again].into_iter().flatten().min()
-    }
-
-    pub(super) fn expires_in_ms(&self, now: Now) -> Option<u64> {
-        let left = self.expires?.instant.saturating_duration_since(now.instant);
-        Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn ask(&mut self, token: Option<Token>, purpose: Purpose) -> Step {
@@ -96,21 +86,34 @@ impl Expiry {
 impl Session {
     /// Who it is was found out elsewhere: it ends when that may have changed.
     pub(crate) fn known_elsewhere(&mut self) {
-        (self.access.is_elsewhere, self.access.again) = (true, None);
+        let access = self.access.get_or_insert_default();
+        (access.is_elsewhere, access.again) = (true, None);
+    }
+
+    pub(super) fn token_expires_in_ms(&self, now: Now) -> Option<u64> {
+        let expires = self.access.as_ref()?.expires?;
+        let left = expires.instant.saturating_duration_since(now.instant);
+        Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// When something is due about the token, if ever.
+    pub(super) fn access_deadline(&self) -> Option<Instant> {
+        self.access.as_ref()?.deadline()
     }
 
     /// What the peer may see may have changed: who is it?
     pub(crate) fn authenticate(&mut self, now: Instant) -> Step {
-        if self.access.is_elsewhere {
+        let access = self.access.get_or_insert_default();
+        if access.is_elsewhere {
             return Step::Close(CloseCode::AccessChanged);
         }
-        self.access.again = self.access.again.map(|_| now + self.rules.authenticate_again);
-        if self.access.asking {
-            self.access.ask_again = true;
+        access.again = access.again.map(|_| now + self.rules.authenticate_again);
+        if access.asking {
+            access.ask_again = true;
             return Step::Nothing;
         }
-        let token = self.access.token.clone();
-        self.access.ask(token, Purpose::Again)
+        let token = access.token.clone();
+        access.ask(token, Purpose::Again)
     }
 
     /// A new token came in.
@@ -119,11 +122,12 @@ impl Session {
             let text = "this connection has no token to renew";
             return reply(ErrorMessage::new(ErrorCode::Unsupported, text), id, now);
         }
-        if self.access.asking {
+        let access = self.access.get_or_insert_default();
+        if access.asking {
             let text = "the token before this one is still being looked at";
             return reply(ErrorMessage::new(ErrorCode::RateLimited, text), id, now);
         }
-        self.access.ask(Some(token), Purpose::Renewal { id })
+        access.ask(Some(token), Purpose::Renewal { id })
     }
 
     /// The authenticator has answered.
@@ -133,15 +137,16 @@ impl Session {
         answer: Result<Principal, AuthError>,
         now: Now,
     ) -> Step {
-        self.access.asking = false;
-        let ask_again = std::mem::take(&mut self.access.ask_again);
+        let access = self.access.get_or_insert_default();
+        access.asking = false;
+        let ask_again = std::mem::take(&mut access.ask_again);
         let step = match asked.purpose {
             Purpose::Again => self.looked_at_again(answer, now),
             Purpose::Renewal { id } => self.renewed(id, asked.token, answer, now),
         };
         if ask_again {
             // After what is said now, and before any time has passed.
-            self.access.again = Some(now.instant);
+            self.access.get_or_insert_default().again = Some(now.instant);
         }
         step
     }
@@ -149,7 +154,7 @@ impl Session {
     fn looked_at_again(&mut self, answer: Result<Principal, AuthError>, now: Now) -> Step {
         match answer {
             Ok(principal) if principal.may_the_same_as(self.selection.principal()) => {
-                self.access.expires = Expiry::of(&principal, now);
+                self.access.get_or_insert_default().expires = Expiry::of(&principal, now);
                 Step::Nothing
             }
             Ok(_) => Step::Close(CloseCode::AccessChanged),
@@ -177,9 +182,9 @@ impl Session {
                 return Step::Close(CloseCode::AccessChanged);
             }
             Ok(principal) => {
-                self.access = Access::new(token, &principal, self.rules.authenticate_again, now);
+                self.access = Access::of(token, &principal, self.rules.authenticate_again, now);
                 let subject = principal.subject().unwrap_or_default().to_owned();
-                let token_expires_in_ms = self.access.expires_in_ms(now);
+                let token_expires_in_ms = self.token_expires_in_ms(now);
                 let message = Authenticated { subject, token_expires_in_ms };
                 let message = Envelope::new(ServerMessage::Authenticated(message));
                 return Step::Send(Box::new(message.at(now.wall).id(id)));
@@ -194,13 +199,14 @@ impl Session {
 
     /// What is due about the token, if anything.
     pub(super) fn access_due(&mut self, now: Now) -> Option<Step> {
-        let expired = self.access.expires.is_some_and(|expiry| {
+        let access = self.access.as_ref()?;
+        let expired = access.expires.is_some_and(|expiry| {
             now.instant >= expiry.instant || now.wall.unix_millis() >= expiry.wall.unix_millis()
         });
         if expired {
             return Some(Step::Close(CloseCode::TokenExpired));
         }
-        let again = self.access.again.is_some_and(|again| now.instant >= again);
+        let again = access.again.is_some_and(|again| now.instant >= again);
         again.then(|| self.authenticate(now.instant))
     }
 

@@ -8,7 +8,7 @@ use taskwatch_protocol::{CloseCode, Mode, Seq, ServerFrame, ServerMessage};
 use super::fetch::Turns;
 use super::{Answer, End, Fetch, Fetched, Session, SnapshotRequest};
 use crate::clock::Now;
-use crate::hub::{Frames, Joined, Member, SnapshotOf, Stop, Taken, visible};
+use crate::hub::{Frames, Member, SnapshotOf, Stop, Taken, visible};
 use crate::log::SpooledFrames;
 use crate::mutant::{self, Mutant};
 use crate::{Hub, Page, ReadError, SnapshotError, TaskSnapshot};
@@ -345,9 +345,9 @@ impl Delivery {
     }
 
     fn join(&mut self, session: &mut Session, now: Now, out: &mut impl Outbox) {
-        let member = Arc::new(self.member.wanting(session.selection().clone()));
         let position = session.position() + u64::from(mutant::active(Mutant::JoinLate));
-        if self.hub.join(&member, position) == Joined::Level {
+        if let Some(member) = self.hub.join(&self.member, session.selection(), position) {
+            session.share(member.selection());
             self.member = member;
             self.source = Source::Level;
             if std::mem::take(&mut self.overflowed) {

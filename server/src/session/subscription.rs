@@ -1,6 +1,5 @@
 //! What a connection asks for, and how it is answered.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use taskwatch_protocol::{
@@ -51,10 +50,13 @@ impl Session {
     /// and outside the fan-out, so that the answer stands at its place in the stream: what was
     /// sent before it obeyed the old subscription, what follows obeys the new one.
     pub(crate) fn answer(&mut self, now: Now, log: &dyn EventLog) -> Option<Answer> {
-        let Request { id, change } = self.waiting.pop_front()?;
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let Request { id, change } = self.waiting.remove(0);
         if self.waiting.is_empty() {
             // Most connections ask once.
-            self.waiting = VecDeque::new();
+            self.waiting = Vec::new();
         }
         let frame = match change {
             Change::Subscribe(subscribe) => match self.subscribe(subscribe, id.clone(), log) {

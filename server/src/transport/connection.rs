@@ -88,6 +88,7 @@ pub(crate) struct Serve<W> {
 /// A connection between two turns of its task.
 struct Served<W>(Mutex<Slot<W>>);
 
+#[expect(clippy::large_enum_variant, reason = "nearly all are here, and have no box of their own")]
 enum Slot<W> {
     Here(Connection<W>),
     /// Its task is at it, or it has ended.
