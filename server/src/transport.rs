@@ -9,6 +9,7 @@ pub(crate) mod framing;
 mod query;
 mod reading;
 mod response;
+mod serve;
 mod stream;
 pub(crate) mod streams;
 pub(crate) mod upgrade;
@@ -16,9 +17,10 @@ mod visitor;
 mod websocket;
 mod wire;
 
-pub(crate) use connection::{Connection, Ended};
+pub(crate) use connection::Connection;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use connection::{MAX_UNWRITTEN, PROGRESS};
 pub(crate) use reading::Incoming;
+pub(crate) use serve::Ended;
 pub(crate) use visitor::Visitor;
 pub(crate) use wire::{Left, Wire};

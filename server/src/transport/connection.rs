@@ -1,22 +1,20 @@
 //! One subscriber, driven by its task and by the fan-out.
 
-use std::any::Any;
 use std::future::Future;
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
-use taskwatch_protocol::{CloseCode, Cursor};
+use taskwatch_protocol::CloseCode;
 use tokio::time::{Sleep, sleep_until};
 
 use super::reading::Incoming;
+use super::serve::Ended;
 use super::wire::{Left, Wire};
 use crate::access::identify;
 use crate::clock::{Now, now};
-use crate::hub::{Deliver, Order, Place, Stop};
+use crate::hub::{Member, Order, Place, Stop};
 use crate::session::{Delivery, End, Fetched, Identification, Next, Session, Step};
 use crate::{AuthError, Hub, Principal};
 
@@ -27,7 +25,7 @@ pub(crate) const PROGRESS: usize = 16 << 10;
 
 /// How a connection ended.
 #[derive(Debug)]
-enum Ending {
+pub(super) enum Ending {
     /// We close it, with a code.
     Ours(Stop),
     /// Everything is said that it was for.
@@ -69,66 +67,6 @@ pub(crate) struct Connection<W> {
     progress: usize,
 }
 
-/// What is left of a connection.
-pub(crate) struct Ended<W> {
-    /// What the peer was told in the end, if it was.
-    pub(crate) stop: Option<Stop>,
-    /// Up to where everything that was asked for has been put into the wire, if anything is subscribed.
-    pub(crate) bookmark: Option<Cursor>,
-    pub(crate) wire: W,
-}
-
-/// What a connection's task does. As large as it is for each of those that are idle.
-pub(crate) struct Serve<W> {
-    served: Arc<Served<W>>,
-    since: Instant,
-    farewell: Option<Pin<Box<dyn Future<Output = Ended<W>> + Send>>>,
-}
-
-/// A connection between two turns of its task.
-struct Served<W>(Mutex<Slot<W>>);
-
-#[expect(clippy::large_enum_variant, reason = "nearly all are here, and have no box of their own")]
-enum Slot<W> {
-    Here(Connection<W>),
-    /// Its task is at it, or it has ended.
-    Away,
-    /// What it was like when it failed elsewhere.
-    Panicked(Box<dyn Any + Send>),
-}
-
-impl<W: Wire> Served<W> {
-    /// Ready, with what is left of it, when it has ended.
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<(Connection<W>, Ending)> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ending = match &mut *slot {
-            Slot::Here(connection) => Some(ready!(connection.poll_serve(cx))),
-            Slot::Away | Slot::Panicked(_) => None,
-        };
-        match (mem::replace(&mut *slot, Slot::Away), ending) {
-            (Slot::Here(connection), Some(ending)) => Poll::Ready((connection, ending)),
-            // It ends this connection, and none but this.
-            (Slot::Panicked(panic), _) => resume_unwind(panic),
-            _ => Poll::Pending,
-        }
-    }
-}
-
-impl<W: Wire> Deliver for Served<W> {
-    fn deliver(&self, now: Now) -> bool {
-        // Never waits: who is at it is the task, which is woken and looks again.
-        let Ok(mut slot) = self.0.try_lock() else { return false };
-        let Slot::Here(connection) = &mut *slot else { return true };
-        match catch_unwind(AssertUnwindSafe(|| connection.deliver(now))) {
-            Ok(is_done) => is_done,
-            Err(panic) => {
-                *slot = Slot::Panicked(panic);
-                false
-            }
-        }
-    }
-}
-
 impl<W: Wire + 'static> Connection<W> {
     pub(crate) fn new(place: Place, wire: W, session: Session, delivery: Delivery) -> Self {
         Self {
@@ -145,15 +83,8 @@ impl<W: Wire + 'static> Connection<W> {
         }
     }
 
-    /// Serves a peer until it leaves, fails, is told to go, or was told everything.
-    pub(crate) fn run(self) -> Serve<W> {
-        let member = self.delivery.member().clone();
-        let served = Arc::new(Served(Mutex::new(Slot::Here(self))));
-        member.queue().deliver_by(Arc::downgrade(&served) as _);
-        Serve { served, since: now().instant, farewell: None }
-    }
-
-    async fn see_off(mut self, ending: Ending, since: Instant) -> Ended<W> {
+    /// Tells it why it ends, if it does not know.
+    pub(super) async fn see_off(mut self, ending: Ending, since: Instant) -> Ended<W> {
         // Nothing is kept for a peer that is being seen off.
         self.delivery.end();
         (self.fetching, self.identifying) = (None, None);
@@ -181,28 +112,17 @@ impl<W: Wire + 'static> Connection<W> {
     }
 }
 
-impl<W: Wire + 'static> Future for Serve<W> {
-    type Output = Ended<W>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<W>> {
-        if self.farewell.is_none() {
-            let (connection, ending) = ready!(self.served.poll(cx));
-            self.farewell = Some(Box::pin(connection.see_off(ending, self.since)));
-        }
-        match &mut self.farewell {
-            Some(farewell) => farewell.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
-    }
-}
-
 impl<W: Wire> Connection<W> {
+    pub(super) fn member(&self) -> &Arc<Member> {
+        self.delivery.member()
+    }
+
     fn hub(&self) -> &Hub {
         self.place.hub()
     }
 
     /// What the fan-out has queued, taken to the peer at once. False if the task has to go on.
-    fn deliver(&mut self, now: Now) -> bool {
+    pub(super) fn deliver(&mut self, now: Now) -> bool {
         if !self.wire.is_idle() || self.next.is_some() {
             // The task is at it, and takes the queue when it is done.
             return true;
@@ -230,7 +150,7 @@ impl<W: Wire> Connection<W> {
     }
 
     /// Goes on until there is something to wait for.
-    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+    pub(super) fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         loop {
             while self.wire.is_idle() {
                 let Self { delivery, session, wire, .. } = self;
@@ -416,6 +336,7 @@ impl<W: Wire> Connection<W> {
 mod tests {
     use std::future::ready;
     use std::io;
+    use std::sync::Mutex;
     use std::time::Duration;
 
     use taskwatch_protocol::{EventKind, Pattern, Seq, ServerFrame, Subscribe};
@@ -426,6 +347,7 @@ mod tests {
     use crate::hub::SendQueue;
     use crate::session::Outbox;
     use crate::transport::Visitor;
+    use crate::transport::serve::{Serve, Served};
     use crate::transport::stream::Stream;
     use crate::transport::websocket::WebSocket;
     use crate::{HubConfig, LogEvent, MemoryLog};
