@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use taskwatch_protocol::{Pattern, RepositoryName, Seq};
 
@@ -13,7 +13,7 @@ use crate::LogEvent;
 type Id = u64;
 
 /// Which of the events that are given together: a bit for each.
-pub(super) type EventSet = u64;
+pub(super) type EventSet = u128;
 
 /// Those who want the same, by their number: nothing depends on how they are hashed. Most of them
 /// are few, and a map would take three times the memory.
@@ -27,8 +27,8 @@ pub(crate) struct Member {
     shard: usize,
     queue: Arc<SendQueue>,
     selection: Arc<Selection>,
-    /// What it is to get, while that is being found out.
-    wanted: AtomicU64,
+    /// Its place in the list that is being made, counted from 1.
+    listed: AtomicUsize,
 }
 
 /// Who is to get what.
@@ -74,7 +74,7 @@ impl Member {
     /// The same connection, wanting something else.
     pub(crate) fn wanting(&self, selection: Arc<Selection>) -> Self {
         let (id, shard, queue) = (self.id, self.shard, self.queue.clone());
-        Self { id, shard, queue, selection, wanted: AtomicU64::new(0) }
+        Self { id, shard, queue, selection, listed: AtomicUsize::new(0) }
     }
 }
 
@@ -124,7 +124,7 @@ impl Registry {
     ) -> Member {
         self.next_id += 1;
         self.queues.insert(self.next_id, queue.clone());
-        Member { id: self.next_id, shard, queue, selection, wanted: AtomicU64::new(0) }
+        Member { id: self.next_id, shard, queue, selection, listed: AtomicUsize::new(0) }
     }
 
     /// One comparison decides: level, then insert; else read on.
@@ -171,11 +171,12 @@ impl Registry {
         self.queues.remove(&member.id);
     }
 
-    /// Moves the head to the last of these events, at most 64, and lists who is to get which.
+    /// Moves the head to the last of these events, of which there may be as many as a set has bits,
+    /// and lists who is to get which.
     pub(super) fn recipients(&mut self, events: &[LogEvent], list: &mut VecDeque<Wanted>) {
         let Some(last) = events.last() else { return };
         self.head = last.seq();
-        let begin = list.len();
+        list.clear();
         let mut repositories: Vec<(&RepositoryName, EventSet)> = Vec::new();
         for (at, event) in events.iter().enumerate() {
             let name = event.repository();
@@ -187,8 +188,14 @@ impl Registry {
         // Who is found by two patterns is listed once, with what both find.
         let mut add = |members: &Members, set: EventSet| {
             for member in &members.0 {
-                if member.wanted.fetch_or(set, Ordering::Relaxed) == 0 {
-                    list.push_back(Wanted { member: member.clone(), events: 0 });
+                // Nobody else looks at it: this registry is locked.
+                let place = member.listed.load(Ordering::Relaxed).checked_sub(1);
+                match place.and_then(|place| list.get_mut(place)) {
+                    Some(wanted) => wanted.events |= set,
+                    None => {
+                        list.push_back(Wanted { member: member.clone(), events: set });
+                        member.listed.store(list.len(), Ordering::Relaxed);
+                    }
                 }
             }
         };
@@ -197,9 +204,10 @@ impl Registry {
             let by_prefix = slashes.filter_map(|prefix| self.prefix.get(prefix));
             by_prefix.chain(self.exact.get(name)).for_each(|members| add(members, set));
         }
-        add(&self.all, EventSet::MAX >> (EventSet::BITS as usize - events.len()));
-        for Wanted { member, events: wanted } in list.range_mut(begin..) {
-            *wanted = member.wanted.swap(0, Ordering::Relaxed) & member.selection.kinds_of(events);
+        add(&self.all, EventSet::MAX);
+        for Wanted { member, events: wanted } in list {
+            member.listed.store(0, Ordering::Relaxed);
+            *wanted &= member.selection.kinds_of(events);
         }
     }
 
@@ -244,7 +252,7 @@ mod tests {
     }
 
     fn fan_out(registry: &mut Registry, events: &[LogEvent]) {
-        fan_out_within(registry, events, PageLimit { events: 64, bytes: usize::MAX });
+        fan_out_within(registry, events, PageLimit { events: 128, bytes: usize::MAX });
     }
 
     fn fan_out_within(registry: &mut Registry, events: &[LogEvent], limit: PageLimit) {
@@ -338,7 +346,7 @@ mod tests {
             kinds in proptest::option::of(proptest::sample::subsequence(
                 vec![EventKind::Created, EventKind::Updated, EventKind::Deleted], 0..3
             )),
-            repos in proptest::collection::vec(("[ab](/[ab]){0,3}", 0..3_usize), 1..=64),
+            repos in proptest::collection::vec(("[ab](/[ab]){0,3}", 0..3_usize), 1..=128),
         ) {
             let mut registry = Registry::new(0);
             let mut selection = Selection::of(Principal::anonymous());

@@ -2,6 +2,7 @@
 
 use taskwatch_protocol::{EventKind, Pattern};
 
+use super::registry::EventSet;
 use crate::{LogEvent, Principal};
 
 /// Patterns and types of events, and who wants them. The one judge of whether an event is sent, live
@@ -64,10 +65,10 @@ impl Selection {
             && self.visible.iter().any(|pattern| pattern.matches(event.repository()))
     }
 
-    /// Those of these events, at most 64, whose kind is wanted: a bit for each.
-    pub(super) fn kinds_of(&self, events: &[LogEvent]) -> u64 {
+    /// Those of these events whose kind is wanted.
+    pub(super) fn kinds_of(&self, events: &[LogEvent]) -> EventSet {
         if self.kinds.is_none() {
-            return u64::MAX;
+            return EventSet::MAX;
         }
         let wanted = events.iter().enumerate().filter(|(_, event)| self.wants_kind(event));
         wanted.fold(0, |set, (at, _)| set | 1 << at)
