@@ -46,6 +46,8 @@ const SLICE: usize = 128;
 /// Passes under load are so far apart. A write costs 3.5 µs and each further message in it 0.1 µs, so
 /// it pays to wait for more; an event that comes alone goes at once.
 const PACE: Duration = Duration::from_millis(1);
+/// Turns of everybody else that bring nothing before a pass begins.
+const QUIET_TURNS: usize = 2;
 /// Those who want the same come behind each other, so a few are enough. More would be memory for
 /// many who each want what nobody else does.
 const KEPT: usize = 16;
@@ -87,6 +89,18 @@ pub(super) async fn run(hub: Hub, mut fan_out: FanOut) {
         if passed.elapsed() < PACE {
             tokio::time::sleep_until(passed + PACE).await;
         }
+        gather(&hub, fan_out.taken).await;
+    }
+}
+
+/// Lets those publish who are about to: a turn costs a microsecond, and saves a write to each
+/// connection if it brings something. Without a timer: what comes alone hardly waits.
+async fn gather(hub: &Hub, taken: Seq) {
+    let (mut head, mut quiet) = (hub.head(), 0);
+    while quiet < QUIET_TURNS && head < taken + BATCH as Seq {
+        tokio::task::yield_now().await;
+        let before = std::mem::replace(&mut head, hub.head());
+        quiet = if head == before { quiet + 1 } else { 0 };
     }
 }
 
