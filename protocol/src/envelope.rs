@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::message::{ErrorData, ErrorMessage, Unknown};
-use crate::task::TaskEventData;
+use crate::task::{TaskEvent, TaskEventData};
 use crate::{
     ClientMessage, Cursor, ErrorCode, EventKind, InvalidName, Pattern, ServerMessage, Subscribe,
     Timestamp, Unsubscribe,
@@ -110,6 +110,14 @@ impl<M> Envelope<M> {
 }
 
 const NO_DATA: Option<()> = None;
+
+impl Envelope<&TaskEvent> {
+    /// The text that goes on the wire, around the JSON of the event's task.
+    #[must_use]
+    pub fn encode_around(&self, task: &RawValue) -> String {
+        self.write(self.message.kind().as_str(), Some(self.message.data(task)), None)
+    }
+}
 
 impl ServerFrame {
     /// The text that goes on the wire.

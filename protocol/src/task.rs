@@ -1,5 +1,6 @@
 //! Tasks, and what happens to them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -154,36 +155,30 @@ impl TaskEvent {
     /// A task was made.
     #[must_use]
     pub fn created(task: Task, changed_by: impl Into<String>) -> Self {
-        Self::about(
-            &task,
-            task.version,
-            changed_by.into(),
-            TaskChange::Created { task: Box::new(task.clone()) },
-        )
+        let version = task.version;
+        Self::about(version, changed_by.into(), TaskChange::Created { task: Box::new(task) })
     }
 
     /// A task changed from `before` to `after`.
     #[must_use]
     pub fn updated(before: &Task, after: Task, changed_by: impl Into<String>) -> Self {
         let changes = after.changes_since(before);
-        let change = TaskChange::Updated { task: Box::new(after.clone()), changes };
-        Self::about(&after, after.version, changed_by.into(), change)
+        let version = after.version;
+        let change = TaskChange::Updated { task: Box::new(after), changes };
+        Self::about(version, changed_by.into(), change)
     }
 
     /// A task is gone. The event's version is the one after `previous`.
     #[must_use]
     pub fn deleted(previous: Task, changed_by: impl Into<String>) -> Self {
         let version = previous.version + 1;
-        Self::about(
-            &previous,
-            version,
-            changed_by.into(),
-            TaskChange::Deleted { previous: Box::new(previous.clone()) },
-        )
+        let change = TaskChange::Deleted { previous: Box::new(previous) };
+        Self::about(version, changed_by.into(), change)
     }
 
-    fn about(task: &Task, version: u64, changed_by: String, change: TaskChange) -> Self {
-        Self { task_id: task.id, repository: task.repository.clone(), version, changed_by, change }
+    fn about(version: u64, changed_by: String, change: TaskChange) -> Self {
+        let (task_id, repository) = (change.task().id, change.task().repository.clone());
+        Self { task_id, repository, version, changed_by, change }
     }
 
     /// The event's `type`.
@@ -199,9 +194,24 @@ impl TaskEvent {
     /// The task after the change, or as it last was.
     #[must_use]
     pub fn task(&self) -> &Task {
-        match &self.change {
-            TaskChange::Created { task } | TaskChange::Updated { task, .. } => task,
-            TaskChange::Deleted { previous } => previous,
+        self.change.task()
+    }
+
+    /// The same without the rest of the event.
+    #[must_use]
+    pub fn into_task(self) -> Task {
+        match self.change {
+            TaskChange::Created { task } | TaskChange::Updated { task, .. } => *task,
+            TaskChange::Deleted { previous } => *previous,
+        }
+    }
+}
+
+impl TaskChange {
+    fn task(&self) -> &Task {
+        match self {
+            Self::Created { task } | Self::Updated { task, .. } => task,
+            Self::Deleted { previous } => previous,
         }
     }
 }
@@ -228,26 +238,26 @@ impl Task {
 
 /// `data` of a task event as it stands on the wire; which fields are there depends on the type.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct TaskEventData<T> {
+pub(crate) struct TaskEventData<'a, T> {
     task_id: Uuid,
     repository: RepositoryName,
     version: u64,
-    changed_by: String,
+    changed_by: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<T>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    changes: Option<BTreeMap<String, FieldChange>>,
+    changes: Option<Cow<'a, BTreeMap<String, FieldChange>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<T>,
 }
 
-impl TaskEventData<Box<Task>> {
+impl TaskEventData<'_, Box<Task>> {
     pub(crate) fn into_event(self, kind: &EventKind) -> Result<TaskEvent, &'static str> {
         let change = match kind {
             EventKind::Created => TaskChange::Created { task: self.task.ok_or("task is missing")? },
             EventKind::Updated => TaskChange::Updated {
                 task: self.task.ok_or("task is missing")?,
-                changes: self.changes.unwrap_or_default(),
+                changes: self.changes.unwrap_or_default().into_owned(),
             },
             EventKind::Deleted => {
                 TaskChange::Deleted { previous: self.previous.ok_or("previous is missing")? }
@@ -258,29 +268,37 @@ impl TaskEventData<Box<Task>> {
             task_id: self.task_id,
             repository: self.repository,
             version: self.version,
-            changed_by: self.changed_by,
+            changed_by: self.changed_by.into_owned(),
             change,
         })
     }
 }
 
-impl Serialize for TaskEvent {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl TaskEvent {
+    /// The `data` with the task in some form.
+    pub(crate) fn data<T>(&self, state: T) -> TaskEventData<'_, T> {
         let (task, changes, previous) = match &self.change {
-            TaskChange::Created { task } => (Some(&**task), None, None),
-            TaskChange::Updated { task, changes } => (Some(&**task), Some(changes.clone()), None),
-            TaskChange::Deleted { previous } => (None, None, Some(&**previous)),
+            TaskChange::Created { .. } => (Some(state), None, None),
+            TaskChange::Updated { changes, .. } => {
+                (Some(state), Some(Cow::Borrowed(changes)), None)
+            }
+            TaskChange::Deleted { .. } => (None, None, Some(state)),
         };
         TaskEventData {
             task_id: self.task_id,
             repository: self.repository.clone(),
             version: self.version,
-            changed_by: self.changed_by.clone(),
+            changed_by: Cow::Borrowed(&self.changed_by),
             task,
             changes,
             previous,
         }
-        .serialize(serializer)
+    }
+}
+
+impl Serialize for TaskEvent {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.data(self.task()).serialize(serializer)
     }
 }
 

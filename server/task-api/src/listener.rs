@@ -6,6 +6,7 @@ mod room;
 mod tests;
 mod tls;
 
+use std::future::{Ready, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,13 +15,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::extract::Request;
 use axum::extract::connect_info::Connected;
-use axum::http::StatusCode;
-use axum::middleware::{self, AddExtension, Next};
+use axum::http::{Request, StatusCode};
+use axum::middleware::AddExtension;
 use axum::response::{IntoResponse, Response};
 use axum_server::accept::Accept;
 use axum_server::{AddrListener, Address, Handle, Server};
+use futures_util::future::Either;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use socket2::SockRef;
@@ -67,7 +68,6 @@ pub(crate) async fn serve(
     handle: Handle<Peer>,
     limits: HttpLimits,
 ) -> io::Result<()> {
-    let router = router.layer(middleware::from_fn(check_uri));
     let room = Room::new(&limits);
     let server = Server::<Peer>::from_listener(Incoming { listener, room })
         .handle(handle)
@@ -107,16 +107,6 @@ where
     http.http2().max_concurrent_streams(0);
     *server.http_builder() = http;
     server.serve(router.into_make_service_with_connect_info::<SocketAddr>()).await
-}
-
-/// hyper takes any URI that the head has room for.
-async fn check_uri(request: Request, next: Next) -> Response {
-    let bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
-    if bytes <= MAX_URI_BYTES {
-        return next.run(request).await;
-    }
-    let detail = "a path with its query has at most 8 KiB";
-    Problem::new(StatusCode::URI_TOO_LONG, ErrorCode::TooLarge, detail).into_response()
 }
 
 /// Where a connection comes from.
@@ -177,10 +167,10 @@ struct Plain;
 impl<S> Accept<Arrival, S> for Plain {
     type Stream = TcpStream;
     type Service = Held<S>;
-    type Future = std::future::Ready<io::Result<(TcpStream, Held<S>)>>;
+    type Future = Ready<io::Result<(TcpStream, Held<S>)>>;
 
     fn accept(&self, (stream, place): Arrival, service: S) -> Self::Future {
-        std::future::ready(Ok((stream, Held { service, _place: Arc::new(place) })))
+        ready(Ok((stream, Held { service, _place: Arc::new(place) })))
     }
 }
 
@@ -192,16 +182,26 @@ pub(crate) struct Held<S> {
     _place: Arc<Place>,
 }
 
-impl<S: Service<R>, R> Service<R> for Held<S> {
-    type Response = S::Response;
+impl<S, B> Service<Request<B>> for Held<S>
+where
+    S: Service<Request<B>, Response = Response>,
+{
+    type Response = Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Either<S::Future, Ready<Result<Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(cx)
     }
 
-    fn call(&mut self, request: R) -> S::Future {
-        self.service.call(request)
+    /// hyper takes any URI that the head has room for.
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+        if bytes <= MAX_URI_BYTES {
+            return Either::Left(self.service.call(request));
+        }
+        let detail = "a path with its query has at most 8 KiB";
+        let refused = Problem::new(StatusCode::URI_TOO_LONG, ErrorCode::TooLarge, detail);
+        Either::Right(ready(Ok(refused.into_response())))
     }
 }

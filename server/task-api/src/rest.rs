@@ -52,9 +52,9 @@ pub(crate) fn router(
     let guarded = OpenApiRouter::default()
         .merge(tasks)
         .merge(mcp.routes().with_state(()).into())
-        .layer(Extension(body))
         .merge(metrics)
-        .layer(middleware::from_fn_with_state(authenticator, authenticate));
+        // Two in one: each layer of a router costs a request a few allocations.
+        .layer((middleware::from_fn_with_state(authenticator, authenticate), Extension(body)));
     let (routes, described) = OpenApiRouter::with_openapi(openapi::hub())
         .merge(guarded)
         .routes(routes!(health))
@@ -65,8 +65,7 @@ pub(crate) fn router(
         .merge(taskwatch_server::routes(hub))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn(catch_panics))
-        .layer(middleware::from_fn_with_state(access, guard))
+        .layer((middleware::from_fn_with_state(access, guard), middleware::from_fn(catch_panics)))
 }
 
 /// Says that the server is there

@@ -86,7 +86,7 @@ impl TaskService {
     ) -> Result<Vec<Changed>, BatchError> {
         let changes = self.store.change(caller, changes, once).await?;
         for Changed { task, cursor } in &changes {
-            let Task { id, repository, title, .. } = task;
+            let Task { id, repository, title, .. } = &**task;
             tracing::trace!(%cursor, %id, %repository, ?title, "answers a change");
         }
         Ok(changes)

@@ -1,8 +1,10 @@
 //! The store: tasks and the log of their events in one SQLite file. All SQL is below here.
 
 mod answers;
+mod changed;
 mod list;
 mod reader;
+mod requests;
 mod retention;
 mod rows;
 mod schema;
@@ -14,9 +16,8 @@ mod writer;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -36,11 +37,12 @@ use crate::idempotency::Once;
 use crate::list::ListQuery;
 use crate::settings::Retention;
 use reader::Readers;
-use writer::{Job, Order, Request};
+use requests::{Job, Order, Request};
 
+pub(crate) use changed::{Changed, EncodedTask};
 pub(crate) use list::TaskPage;
 pub(crate) use reader::History;
-pub(crate) use writer::{Changed, Writer};
+pub(crate) use writer::Writer;
 
 const DATABASE: &str = "taskwatch.db";
 const JOURNAL: &str = "taskwatch.db-wal";
@@ -161,13 +163,18 @@ struct Shared {
     long_journal: Notify,
 }
 
-/// The open store. A clone is the same store.
+/// The open store. A clone is the same store; routes make many for one request, so it is one pointer.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
+    open: Arc<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
     shared: Arc<Shared>,
-    readers: Arc<Readers>,
+    readers: Readers,
     /// For snapshots, which take long: what is short does not wait behind them.
-    long_readers: Arc<Readers>,
+    long_readers: Readers,
     requests: mpsc::Sender<Request>,
     room: Arc<Semaphore>,
 }
@@ -209,10 +216,10 @@ impl Store {
             long_journal: Notify::new(),
         });
         let (sender, requests) = mpsc::channel();
-        let store = Self {
+        let open = Open {
             shared: Arc::clone(&shared),
-            readers: Arc::new(Readers::open(&path)?),
-            long_readers: Arc::new(Readers::open(&path)?),
+            readers: Readers::open(&path)?,
+            long_readers: Readers::open(&path)?,
             requests: sender,
             room: Arc::new(Semaphore::new(WAITING)),
         };
@@ -225,10 +232,11 @@ impl Store {
             retention,
             clock,
             patience: writer::IDLE,
+            last_commit: 0,
             long_journal: LONG_JOURNAL,
             lock,
         };
-        Ok((store, writer))
+        Ok((Self { open: Arc::new(open) }, writer))
     }
 
     /// Makes changes that the caller may make, or none of them. They are durable, and published one
@@ -241,26 +249,29 @@ impl Store {
         changes: Vec<Change>,
         once: Option<Once>,
     ) -> Result<Vec<Changed>, BatchError> {
-        let acquired = Arc::clone(&self.room).acquire_owned().await;
+        let acquired = Arc::clone(&self.open.room).acquire_owned().await;
         let room = acquired.map_err(|_| ChangeError::Unavailable)?;
         let (reply, answer) = oneshot::channel();
         let job = Job { caller, changes, once, reply, room };
-        self.requests.send(Request::Change(Box::new(job))).map_err(|_| ChangeError::Unavailable)?;
+        self.open
+            .requests
+            .send(Request::Change(Box::new(job)))
+            .map_err(|_| ChangeError::Unavailable)?;
         // A writer that closed before it came to this job has dropped it.
         answer.await.unwrap_or(Err(ChangeError::Unavailable.into()))
     }
 
     /// A task, if there is one.
     pub(crate) async fn get(&self, id: Uuid) -> Result<Option<Task>, Unavailable> {
-        self.readers.read(move |tx| schema::load_task(tx, id)).await
+        self.open.readers.read(move |tx| schema::load_task(tx, id)).await
     }
 
     /// Some tasks, and the position of which they are.
     pub(crate) async fn list(&self, query: ListQuery) -> Result<TaskPage, Unavailable> {
         // Before the tasks are read: what is published later is told by events.
         let head = self.head();
-        let page = self.readers.read(move |tx| list::list(tx, &query, head)).await?;
-        Ok(page.into_page(&self.shared.incarnations))
+        let page = self.open.readers.read(move |tx| list::list(tx, &query, head)).await?;
+        Ok(page.into_page(&self.open.shared.incarnations))
     }
 
     /// The names of repositories that have tasks, of those that match, from behind one on.
@@ -270,7 +281,7 @@ impl Store {
         after: Option<RepositoryName>,
         limit: usize,
     ) -> Result<Vec<RepositoryName>, Unavailable> {
-        self.readers.read(move |tx| reader::repositories(tx, &patterns, after, limit)).await
+        self.open.readers.read(move |tx| reader::repositories(tx, &patterns, after, limit)).await
     }
 
     /// Events of a task behind a position, if the principal may read any, or the task.
@@ -281,21 +292,21 @@ impl Store {
         after: Seq,
         limit: usize,
     ) -> Result<Option<History>, Unavailable> {
-        self.readers.read(move |tx| reader::history(tx, &principal, id, after, limit)).await
+        self.open.readers.read(move |tx| reader::history(tx, &principal, id, after, limit)).await
     }
 
     /// Runs until the store is closed, and empties the journal whenever it is long. SQLite does so by
     /// itself, but only at a moment without readers; many who read in turn leave none.
     pub(crate) async fn keep_journal_short(&self) {
         loop {
-            self.shared.long_journal.notified().await;
+            self.open.shared.long_journal.notified().await;
             let (Some(_pause), Some(_long_pause)) =
-                (self.readers.pause().await, self.long_readers.pause().await)
+                (self.open.readers.pause().await, self.open.long_readers.pause().await)
             else {
                 return;
             };
             let (done, emptied) = oneshot::channel();
-            if self.requests.send(Request::Order(Order::EmptyJournal(done))).is_err() {
+            if self.open.requests.send(Request::Order(Order::EmptyJournal(done))).is_err() {
                 return;
             }
             let _ = emptied.await;
@@ -304,11 +315,11 @@ impl Store {
 
     /// Makes the changes that wait, then closes the file. Later calls are refused.
     pub(crate) async fn close(&self) {
-        self.readers.close().await;
-        self.long_readers.close().await;
-        self.shared.long_journal.notify_one();
+        self.open.readers.close().await;
+        self.open.long_readers.close().await;
+        self.open.shared.long_journal.notify_one();
         let (done, closed) = oneshot::channel();
-        if self.requests.send(Request::Order(Order::Close(done))).is_ok() {
+        if self.open.requests.send(Request::Order(Order::Close(done))).is_ok() {
             let _ = closed.await;
         }
     }
@@ -352,29 +363,30 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 
 impl EventLog for Store {
     fn head(&self) -> Seq {
-        self.shared.head.load(Ordering::Acquire)
+        self.open.shared.head.load(Ordering::Acquire)
     }
 
     fn cursor(&self, seq: Seq) -> Cursor {
-        self.shared.incarnations.cursor(seq)
+        self.open.shared.incarnations.cursor(seq)
     }
 
     fn validate(&self, cursor: &Cursor) -> Result<Seq, ResetReason> {
-        let floor = self.shared.floor.load(Ordering::Acquire);
-        self.shared.incarnations.validate(cursor, self.head(), floor)
+        let floor = self.open.shared.floor.load(Ordering::Acquire);
+        self.open.shared.incarnations.validate(cursor, self.head(), floor)
     }
 
     fn read(&self, after: Seq, upto: Seq, limit: PageLimit) -> ReadFuture<'_> {
         Box::pin(async move {
-            let read = self.readers.read(move |tx| reader::events(tx, after, upto, limit)).await;
+            let read =
+                self.open.readers.read(move |tx| reader::events(tx, after, upto, limit)).await;
             read.unwrap_or_else(|error| Err(ReadError::Unavailable(error.to_string())))
         })
     }
 
     fn snapshot(&self, repositories: &[Pattern], mut into: SnapshotSink) -> SnapshotFuture<'_> {
-        let (repositories, shared) = (repositories.to_vec(), Arc::clone(&self.shared));
+        let (repositories, shared) = (repositories.to_vec(), Arc::clone(&self.open.shared));
         Box::pin(async move {
-            let read = self.long_readers.read(move |tx| {
+            let read = self.open.long_readers.read(move |tx| {
                 let head = reader::snapshot(tx, &repositories, &mut |task| into.push(task))?;
                 let head = head.map(|seq| seq + u64::from(mutant::active(Mutant::StaleSnapshot)));
                 Ok(head.and_then(|head| into.finish(head, shared.incarnations.cursor(head))))

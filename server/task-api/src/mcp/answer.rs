@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::change::InvalidTask;
 use crate::list::InvalidQuery;
-use crate::store::{ChangeError, Unavailable};
+use crate::store::{ChangeError, EncodedTask, Unavailable};
 
 /// A task that was looked up.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -43,7 +43,7 @@ pub(super) struct Made {
     /// The task as it is now; absent if it is gone, or may be changed but not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Task")]
-    pub(super) task: Option<Task>,
+    pub(super) task: Option<EncodedTask>,
     /// The position behind the change.
     pub(super) cursor: Cursor,
 }
@@ -52,7 +52,8 @@ pub(super) struct Made {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct MadeTogether {
     /// For each operation the task after it; null for one that was deleted, or may not be read.
-    pub(super) tasks: Vec<Option<Task>>,
+    #[schemars(with = "Vec<Option<Task>>")]
+    pub(super) tasks: Vec<Option<EncodedTask>>,
     /// The position behind the last change.
     pub(super) cursor: Cursor,
 }

@@ -11,13 +11,15 @@ use taskwatch_server::{Principal, Problem};
 use super::{TASK_CURSOR, api, header, request};
 use crate::change::{Batch, Operation};
 use crate::service::TaskService;
+use crate::store::EncodedTask;
 
 /// What became of the operations of a batch.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct BatchAnswer {
     /// For each operation the task after it; null for one that was deleted, or that the caller may
     /// not read.
-    tasks: Vec<Option<Task>>,
+    #[schemars(with = "Vec<Option<Task>>")]
+    tasks: Vec<Option<EncodedTask>>,
 }
 
 /// Makes several changes, or none
@@ -69,7 +71,7 @@ impl Told {
     }
 
     /// What somebody is shown.
-    pub(crate) fn of(self, task: Task, principal: &Principal) -> Option<Task> {
+    pub(crate) fn of(self, task: EncodedTask, principal: &Principal) -> Option<EncodedTask> {
         let shown = match self {
             Self::Always => true,
             Self::ToReaders => principal.may_read(&task.repository),

@@ -2,9 +2,9 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::header::{ETAG, LOCATION};
+use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use taskwatch_server::{Principal, Problem};
 
@@ -131,12 +131,11 @@ struct Answer(Changed);
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        (changed_headers(&self.0), Json(self.0.task)).into_response()
+        let content_type = [(CONTENT_TYPE, HeaderValue::from_static(request::JSON))];
+        (changed_headers(&self.0), content_type, self.0.task.into_json()).into_response()
     }
 }
 
-fn changed_headers(
-    Changed { task, cursor }: &Changed,
-) -> [(axum::http::HeaderName, axum::http::HeaderValue); 2] {
+fn changed_headers(Changed { task, cursor }: &Changed) -> [(HeaderName, HeaderValue); 2] {
     [(ETAG, etag(task)), (TASK_CURSOR, header(cursor.as_str()))]
 }

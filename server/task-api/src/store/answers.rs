@@ -3,9 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use taskwatch_protocol::Timestamp;
 
+use super::changed::Changed;
 use super::retention::STEP;
 use super::schema;
-use super::writer::Changed;
 use crate::idempotency::{Fingerprint, Kept, Once, kept_since};
 
 /// What the key of a request was used for last.

@@ -1,13 +1,13 @@
 //! The rows of one change: the task, its event, and the answer that is kept.
 
-use rusqlite::{Connection, Savepoint};
-use taskwatch_protocol::{
-    EventKind, Seq, ServerFrame, ServerMessage, TaskChange, TaskEvent, Timestamp,
-};
+use rusqlite::Connection;
+use serde_json::value::RawValue;
+use taskwatch_protocol::{Envelope, EventKind, Seq, Task, TaskChange, TaskEvent, Timestamp};
 use taskwatch_server::LogEvent;
 
+use super::changed::{Changed, EncodedTask};
+use super::requests::Job;
 use super::schema::LogState;
-use super::writer::{Changed, Job};
 use super::{BatchError, ChangeError, Shared, answers, schema};
 use crate::change::{self, Caller, Change, Decision, Refusal};
 
@@ -60,8 +60,10 @@ impl From<rusqlite::Error> for WriteError {
 }
 
 /// Makes the changes of a job, unless they were made before; then the answers are those of then.
+///
+/// Each change is refused, if it is, before its rows are written.
 pub(super) fn write_once(
-    savepoint: &Savepoint<'_>,
+    conn: &Connection,
     job: &Job,
     now: Timestamp,
     state: LogState,
@@ -70,7 +72,7 @@ pub(super) fn write_once(
     let mut written = Written { changes: vec![], events: vec![], state, bytes: 0 };
     if let Some(once) = &job.once {
         // Before the changes are looked at: an If-Match may have failed by now, a task may be gone.
-        if let Some(changes) = once.recall(answers::load(savepoint, once)?, now)? {
+        if let Some(changes) = once.recall(answers::load(conn, once)?, now)? {
             for (index, Changed { task, .. }) in changes.iter().enumerate() {
                 change::may_write(&job.caller.principal, &task.repository)
                     .map_err(|refusal| WriteError::from(refusal).of(index))?;
@@ -79,18 +81,18 @@ pub(super) fn write_once(
         }
     }
     for (index, change) in job.changes.iter().enumerate() {
-        write_change(savepoint, &job.caller, change, now, &mut written, shared)
+        write_change(conn, &job.caller, change, now, &mut written, shared)
             .map_err(|error| error.of(index))?;
     }
     if let Some(once) = &job.once {
-        answers::save(savepoint, once, now, &written.changes)?;
+        answers::save(conn, once, now, &written.changes)?;
     }
     Ok(written)
 }
 
 /// Appends the event of one change to the log and applies it to the tasks.
 fn write_change(
-    savepoint: &Savepoint<'_>,
+    conn: &Connection,
     caller: &Caller,
     change: &Change,
     now: Timestamp,
@@ -98,22 +100,25 @@ fn write_change(
     shared: &Shared,
 ) -> Result<(), WriteError> {
     let Written { changes, events, state, bytes } = written;
-    let before = schema::load_task(savepoint, change.id())?;
+    let before = match change {
+        // Its id was drawn for it.
+        Change::Create { .. } => None,
+        Change::Update { id, .. } | Change::Delete { id, .. } => schema::load_task(conn, *id)?,
+    };
     let event = match change.decide(caller, before, now)? {
         Decision::Unchanged(task) => {
             let cursor = shared.incarnations.cursor(state.head);
             *bytes += task.title.len() + task.description.len();
-            changes.push(Changed { task, cursor });
+            let json = json(&task)?;
+            changes.push(Changed { task: EncodedTask::new(task, json), cursor });
             return Ok(());
         }
         Decision::Event(event) => event,
     };
-    *state = LogState { head: state.head + 1, last_ts: now, ..*state };
-    let cursor = shared.incarnations.cursor(state.head);
-    let (kind, repository, task) = (event.kind(), event.repository.clone(), event.task().clone());
-    apply(savepoint, &event, state.head)?;
-    let frame = ServerFrame::new(ServerMessage::Task(event)).at(now).cursor(cursor.clone());
-    let envelope = frame.encode();
+    let (seq, kind) = (state.head + 1, event.kind());
+    let cursor = shared.incarnations.cursor(seq);
+    let json = json(event.task())?;
+    let envelope = Envelope::new(&event).at(now).cursor(cursor.clone()).encode_around(&json);
     // A deletion may be longer by the digits of its cursor: a task can always be deleted.
     if envelope.len() > MAX_EVENT_BYTES && kind != EventKind::Deleted {
         return Err(ChangeError::TooLarge { bytes: envelope.len() }.into());
@@ -122,22 +127,28 @@ fn write_change(
     if *bytes > MAX_JOB_BYTES {
         return Err(ChangeError::BatchTooLarge.into());
     }
-    savepoint
-        .prepare_cached(
-            "INSERT INTO event (seq, repository, kind, ts, task_id, envelope) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute((
-            state.head,
-            repository.as_str(),
-            kind.as_str(),
-            now.unix_millis(),
-            change.id().as_bytes(),
-            &envelope,
-        ))?;
-    events.push(LogEvent::new(state.head, repository, kind, &envelope));
-    changes.push(Changed { task, cursor });
+    *state = LogState { head: seq, last_ts: now, ..*state };
+    apply(conn, &event, seq)?;
+    conn.prepare_cached(
+        "INSERT INTO event (seq, repository, kind, ts, task_id, envelope) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute((
+        seq,
+        event.repository.as_str(),
+        kind.as_str(),
+        now.unix_millis(),
+        event.task_id.as_bytes(),
+        &envelope,
+    ))?;
+    events.push(LogEvent::new(seq, event.repository.clone(), kind, &envelope));
+    changes.push(Changed { task: EncodedTask::new(event.into_task(), json), cursor });
     Ok(())
+}
+
+fn json(task: &Task) -> rusqlite::Result<Box<RawValue>> {
+    serde_json::value::to_raw_value(task)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
 /// The tasks as they are after an event.

@@ -188,7 +188,7 @@ async fn what_is_published_is_what_is_stored_and_durable() {
         assert_eq!(stored.as_bytes(), event.envelope());
         bench.published.borrow_mut().push(event);
     });
-    let task = waiting.await.unwrap().task;
+    let task = Task::clone(&waiting.await.unwrap().task);
     let (frame, event) = event(&bench.published.borrow()[0]);
     assert_eq!(frame.cursor, Some(bench.store.cursor(1)));
     assert_eq!(frame.timestamp, Some(task.created_at));
@@ -251,7 +251,7 @@ async fn a_caller_who_hangs_up_loses_nothing() {
     bench.turn();
     assert_eq!(bench.seqs(), [1]);
     assert_eq!(bench.read(0).await.unwrap(), [1]);
-    assert_eq!(bench.store.room.available_permits(), WAITING);
+    assert_eq!(bench.store.open.room.available_permits(), WAITING);
 }
 
 #[tokio::test]
@@ -482,7 +482,7 @@ async fn the_journal_stays_short_though_somebody_always_reads() {
             let read = |tx: &rusqlite::Transaction<'_>| {
                 (0..200).try_for_each(|_| schema::load_state(tx).map(drop))
             };
-            while store.long_readers.read(read).await.is_ok() {}
+            while store.open.long_readers.read(read).await.is_ok() {}
         });
     }
     let text = "x".repeat(60_000);

@@ -10,59 +10,31 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use rusqlite::{Connection, DropBehavior, ErrorCode, TransactionBehavior};
-use serde::{Deserialize, Serialize};
-use taskwatch_protocol::{Cursor, Task};
 use taskwatch_server::LogEvent;
 use taskwatch_server::mutant::{self, Mutant};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
+use super::requests::{self, Job, Order, Request};
 use super::rows::{self, WriteError, Written};
 use super::schema::{self, LogState};
 use super::{BatchError, ChangeError, Clock, JOURNAL, Shared, answers, retention, session};
-use crate::change::{Caller, Change};
-use crate::idempotency::Once;
+use crate::change::Change;
 use crate::settings::Retention;
 
-/// From so many changes on nothing more is taken into a commit.
-const COMMIT: usize = 256;
 /// How long nothing is asked before old events are looked for.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
-/// A change that was made, or that was made already.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Changed {
-    /// The task after the change, or as it last was.
-    pub(crate) task: Task,
-    /// The position behind the change: whoever has read up to it has seen the change.
-    pub(crate) cursor: Cursor,
-}
+/// What became of each job.
+type Outcomes = Vec<Result<Written, BatchError>>;
 
-/// What the writer is asked.
-#[derive(Debug)]
-pub(super) enum Request {
-    Change(Box<Job>),
-    Order(Order),
-}
-
-/// What is no change. The changes before it are made first.
-#[derive(Debug)]
-pub(super) enum Order {
-    /// Nobody reads now.
-    EmptyJournal(oneshot::Sender<()>),
-    Close(oneshot::Sender<()>),
-}
-
-/// Changes with whom to tell. The caller may be gone by then; they are made all the same.
-#[derive(Debug)]
-pub(super) struct Job {
-    /// Who wants them.
-    pub(super) caller: Caller,
-    /// All of them are made, in this order and with nothing in between, or none is.
-    pub(super) changes: Vec<Change>,
-    pub(super) once: Option<Once>,
-    pub(super) reply: oneshot::Sender<Result<Vec<Changed>, BatchError>>,
-    /// The room this job takes among those that wait.
-    pub(super) room: OwnedSemaphorePermit,
+/// Which jobs can be undone alone.
+///
+/// A savepoint takes longer than the rows of a change, since SQLite keeps a copy of every page that
+/// is touched after it. A job of one change does without: it is refused before its first row.
+#[derive(Clone, Copy, PartialEq)]
+enum Savepoints {
+    OfBatches,
+    OfAll,
 }
 
 /// The thread's state. Nothing else writes to the file.
@@ -76,6 +48,8 @@ pub(crate) struct Writer {
     pub(super) clock: Clock,
     /// How long the next turn waits for a change before it looks for old events.
     pub(super) patience: Duration,
+    /// Jobs in the last commit.
+    pub(super) last_commit: usize,
     /// Bytes of a journal that is long.
     pub(super) long_journal: u64,
     /// Held while the thread lives.
@@ -141,21 +115,8 @@ impl Writer {
         };
         let idle = first.is_none();
         if let Some(first) = first {
-            let mut changes = first.changes.len();
-            let mut jobs = vec![first];
-            let mut order = None;
-            while changes < COMMIT
-                && order.is_none()
-                && let Ok(request) = self.requests.try_recv()
-            {
-                match request {
-                    Request::Change(job) => {
-                        changes += job.changes.len();
-                        jobs.push(*job);
-                    }
-                    Request::Order(given) => order = Some(given),
-                }
-            }
+            let (jobs, order) = requests::gather(first, &self.requests, self.last_commit);
+            self.last_commit = jobs.len();
             self.commit(jobs, publish);
             if let Some(order) = order {
                 return self.obey(order);
@@ -223,35 +184,49 @@ impl Writer {
         }
     }
 
-    fn write(
+    fn write(&mut self, jobs: &[Job]) -> rusqlite::Result<(LogState, Outcomes)> {
+        match self.attempt(jobs, Savepoints::OfBatches) {
+            // Nothing of it stays. The next attempt finds out who is to blame, and undoes that alone.
+            Err(error) if concerns_one_change(&error) => self.attempt(jobs, Savepoints::OfAll),
+            written => written,
+        }
+    }
+
+    fn attempt(
         &mut self,
         jobs: &[Job],
-    ) -> rusqlite::Result<(LogState, Vec<Result<Written, BatchError>>)> {
+        savepoints: Savepoints,
+    ) -> rusqlite::Result<(LogState, Outcomes)> {
         let mut state = self.state;
         let mut outcomes = Vec::with_capacity(jobs.len());
         // A transaction that begins by reading could not wait for a lock when it comes to write.
         let mut tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for job in jobs {
-            let mut savepoint = tx.savepoint()?;
             let now = (self.clock)().max(state.last_ts);
-            match rows::write_once(&savepoint, job, now, state, &self.shared) {
-                Ok(written) => {
-                    savepoint.commit()?;
-                    state = written.state;
-                    outcomes.push(Ok(written));
+            let outcome = if job.changes.len() > 1 || savepoints == Savepoints::OfAll {
+                let mut savepoint = tx.savepoint()?;
+                match rows::write_once(&savepoint, job, now, state, &self.shared) {
+                    Ok(written) => {
+                        savepoint.commit()?;
+                        Ok(written)
+                    }
+                    Err(error) => {
+                        let refusal = refusal(error, job)?;
+                        savepoint.rollback()?;
+                        Err(refusal)
+                    }
                 }
-                Err(WriteError::Refused(refusal)) => {
-                    savepoint.rollback()?;
-                    outcomes.push(Err(refusal));
+            } else {
+                match rows::write_once(&tx, job, now, state, &self.shared) {
+                    Ok(written) => Ok(written),
+                    Err(WriteError::Refused(refusal)) => Err(refusal),
+                    Err(WriteError::Sql { error, .. }) => return Err(error),
                 }
-                Err(WriteError::Sql { error, index }) if concerns_one_change(&error) => {
-                    let task = index.and_then(|index| job.changes.get(index)).map(Change::id);
-                    tracing::error!(%error, ?task, "a change cannot be stored");
-                    savepoint.rollback()?;
-                    outcomes.push(Err(BatchError { index, error: ChangeError::Internal }));
-                }
-                Err(WriteError::Sql { error, .. }) => return Err(error),
+            };
+            if let Ok(written) = &outcome {
+                state = written.state;
             }
+            outcomes.push(outcome);
         }
         if state != self.state {
             schema::save_state(&tx, state)?;
@@ -312,6 +287,19 @@ impl Writer {
         } else {
             end_process(&format!("the store failed: {error}"));
         }
+    }
+}
+
+/// What the caller of a job is told that was not made, unless the error is not the job's alone.
+fn refusal(error: WriteError, job: &Job) -> rusqlite::Result<BatchError> {
+    match error {
+        WriteError::Refused(refusal) => Ok(refusal),
+        WriteError::Sql { error, index } if concerns_one_change(&error) => {
+            let task = index.and_then(|index| job.changes.get(index)).map(Change::id);
+            tracing::error!(%error, ?task, "a change cannot be stored");
+            Ok(BatchError { index, error: ChangeError::Internal })
+        }
+        WriteError::Sql { error, .. } => Err(error),
     }
 }
 

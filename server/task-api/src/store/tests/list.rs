@@ -163,7 +163,8 @@ impl Bench {
         for (at, task) in (0..).zip(tasks) {
             bench.set_clock(at / 2);
             let create = Operation::Create { task }.into_change();
-            known.push((bench.make(vec![create]).remove(0).unwrap().task, bench.store.head()));
+            let made = bench.make(vec![create]).remove(0).unwrap();
+            known.push((Task::clone(&made.task), bench.store.head()));
         }
         for &which in patched {
             let Some((id, before)) = known.get(which).map(|(task, _)| (task.id, task.clone()))
@@ -172,7 +173,8 @@ impl Bench {
             };
             bench.set_clock(8);
             let change = retitle(id, &format!("{} again", before.title), None);
-            known[which] = (bench.make(vec![change]).remove(0).unwrap().task, bench.store.head());
+            let changed = bench.make(vec![change]).remove(0).unwrap();
+            known[which] = (Task::clone(&changed.task), bench.store.head());
         }
         (bench, known)
     }
