@@ -167,6 +167,10 @@ impl Driver {
     /// Tells the caller; false if there is none any more.
     fn hand_over(&mut self) -> bool {
         let Caller { is_full, is_gone } = self.feed.take(&mut self.news);
+        if self.burst < 4 * FRAME {
+            // Not much comes: an idle stream has no use for the room.
+            self.news = Vec::new();
+        }
         if is_full && !self.machine.is_full() {
             self.handle(Input::Full);
         }
