@@ -22,9 +22,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// the caller and at what else there is. Then what they say is handed over, and the caller has a turn,
 /// also where one thread does everything.
 ///
-/// Some twenty events. With fewer, two threads wake each other more often than it is worth; with more, the
-/// memory of one is no longer at hand when the next needs it.
-const BURST: usize = 32 * 1024;
+/// Some forty events: with fewer, two threads wake each other more often than it is worth.
+const BURST: usize = 64 * 1024;
 /// What a frame counts for beside its text.
 const FRAME: usize = 1024;
 /// For one frame, all the way into the kernel.
