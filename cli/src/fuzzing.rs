@@ -10,7 +10,7 @@ use taskwatch_client::{Transport, Update, WatchError};
 
 use crate::escape::{LogLines, Visible};
 use crate::exit::Failure;
-use crate::output::{self, TextFormat};
+use crate::output::{self, LocalTimes, TextFormat};
 use crate::paint::Paint;
 use crate::status::Status;
 
@@ -26,7 +26,9 @@ pub fn json_line(envelope: &str) -> String {
 
 pub fn event_line(event: &TaskEvent, at: Option<Timestamp>) -> String {
     let now = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-    TextFormat::new(Paint(false), &[Pattern::All]).line(event, at, false, &now)
+    let mut times = LocalTimes::new(now);
+    let format = TextFormat::new(Paint(false), &[Pattern::All]);
+    format.line(event, times.show(at), false).to_string()
 }
 
 /// What the log makes of one line.

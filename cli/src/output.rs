@@ -1,12 +1,11 @@
 //! What goes to stdout: an event or a task as one line. Pure: no clock, no terminal.
 
-use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
+use std::fmt::{self, Display, Formatter, Write, from_fn};
 
 use jiff::Zoned;
 use serde_json::Value;
 use taskwatch_client::protocol::{
-    FieldChange, Pattern, RepositoryName, ResetReason, Task, TaskChange, TaskEvent, Timestamp,
+    Changes, Pattern, RepositoryName, ResetReason, Task, TaskChange, TaskEvent, Timestamp,
 };
 
 use crate::escape::{JsonLine, Visible};
@@ -54,72 +53,74 @@ impl TextFormat {
         Self { paint, repository }
     }
 
-    /// The line, without its end. `now` says which day is today, and where.
-    #[must_use]
-    pub(crate) fn line(
-        &self,
-        event: &TaskEvent,
-        at: Option<Timestamp>,
-        replayed: bool,
-        now: &Zoned,
-    ) -> String {
-        let task = event.task();
+    /// The line, without its end. `time` says when it happened.
+    pub(crate) fn line(&self, event: &TaskEvent, time: &str, replayed: bool) -> impl Display {
         let (style, verb) = match event.change {
             TaskChange::Created { .. } => (GOOD, "+ created"),
             TaskChange::Updated { .. } => (NOTE, "~ updated"),
             TaskChange::Deleted { .. } => (BAD, "− deleted"),
         };
-        let mut parts = vec![self.faint(local_time(at, now)), self.paint.text(style, verb)];
-        parts.extend(self.repository.map(|width| column(&event.repository, width)));
-        parts.push(title(&task.title));
-        let details = match &event.change {
-            TaskChange::Created { task } => fields(task),
-            TaskChange::Updated { changes, .. } => self.changes(changes),
-            TaskChange::Deleted { previous } => {
-                format!("{} {}", self.faint("was"), word(previous.status.as_str()))
+        from_fn(move |f| {
+            write!(f, "{}  {}", self.faint(time), self.paint.text(style, verb))?;
+            write!(f, "{}  {}", self.column(&event.repository), title(&event.task().title))?;
+            match &event.change {
+                TaskChange::Created { task } => write!(f, "  {}", fields(task))?,
+                TaskChange::Updated { changes, .. } if changes.is_empty() => {}
+                TaskChange::Updated { changes, .. } => write!(f, "  {}", self.changes(changes))?,
+                TaskChange::Deleted { previous } => {
+                    write!(f, "  {} {}", self.faint("was"), word(previous.status.as_str()))?;
+                }
             }
-        };
-        parts.extend(Some(details).filter(|details| !details.is_empty()));
-        parts.push(format!("{} {}", self.faint("by"), shortened(&event.changed_by, VALUE_CHARS)));
-        parts.extend(replayed.then(|| self.faint("(replayed)")));
-        parts.join("  ")
+            write!(f, "  {} {}", self.faint("by"), shortened(&event.changed_by, VALUE_CHARS))?;
+            if replayed { write!(f, "  {}", self.faint("(replayed)")) } else { Ok(()) }
+        })
     }
 
-    /// Tasks as they are, a line for each, by repository; `None` if there is none. The time is that of
-    /// the last change.
-    #[must_use]
-    pub(crate) fn present(&self, tasks: &[Task], now: &Zoned) -> Option<String> {
+    /// Tasks as they are, a line for each, by repository. The time is that of the last change.
+    pub(crate) fn present(&self, tasks: &[Task], times: &mut LocalTimes, lines: &mut String) {
         let mut tasks: Vec<&Task> = tasks.iter().collect();
         tasks.sort_by(|a, b| (&a.repository, a.id).cmp(&(&b.repository, b.id)));
-        let lines = tasks.into_iter().map(|task| {
-            let time = self.faint(local_time(Some(task.updated_at), now));
-            let mut parts = vec![time, self.faint("= present")];
-            parts.extend(self.repository.map(|width| column(&task.repository, width)));
-            parts.extend([title(&task.title), fields(task)]);
-            parts.join("  ")
-        });
-        let lines: Vec<_> = lines.collect();
-        (!lines.is_empty()).then(|| lines.join("\n"))
+        for task in tasks {
+            let time = self.faint(times.show(Some(task.updated_at)));
+            let (present, repository) = (self.faint("= present"), self.column(&task.repository));
+            let (title, fields) = (title(&task.title), fields(task));
+            // Writing to a string does not fail.
+            let _ = writeln!(lines, "{time}  {present}{repository}  {title}  {fields}");
+        }
     }
 
     /// What changed: `status pending → in_progress, assignee – → ana`.
-    fn changes(&self, changes: &BTreeMap<String, FieldChange>) -> String {
-        let mut changes: Vec<_> = changes.iter().collect();
-        // The status is what most people wait for.
-        changes.sort_by_key(|(field, _)| *field != "status");
-        let shown = changes.into_iter().map(|(field, change)| match (&change.from, &change.to) {
-            (None, None) => labelled(field, self.faint(LEFT_OUT)),
-            (from, to) => {
-                let side = |side: &Option<Value>| {
-                    side.as_ref().map_or_else(|| self.faint(LEFT_OUT), value)
+    fn changes(&self, changes: &Changes) -> impl Display {
+        from_fn(move |f| {
+            // The status is what most people wait for.
+            let status = changes.iter().filter(|(field, _)| *field == "status");
+            let others = changes.iter().filter(|(field, _)| *field != "status");
+            let shown = status.chain(others).map(|(field, change)| {
+                let side = |side: &'_ Option<Value>| match side {
+                    Some(side) => value(side),
+                    None => self.faint(LEFT_OUT).to_string(),
                 };
-                labelled(field, format_args!("{} → {}", side(from), side(to)))
-            }
-        });
-        shown.collect::<Vec<_>>().join(", ")
+                match (&change.from, &change.to) {
+                    (None, None) => labelled(field, self.faint(LEFT_OUT)).to_string(),
+                    (from, to) => {
+                        labelled(field, format_args!("{} → {}", side(from), side(to))).to_string()
+                    }
+                }
+            });
+            listed(f, shown)
+        })
     }
 
-    fn faint(&self, text: impl Display) -> String {
+    /// The name of the repository, where several are watched. Its alphabet holds nothing that needs
+    /// escaping.
+    fn column(&self, repository: &RepositoryName) -> impl Display {
+        from_fn(move |f| match self.repository {
+            Some(width) => write!(f, "  {repository:<width$}"),
+            None => Ok(()),
+        })
+    }
+
+    fn faint(&self, text: impl Display) -> impl Display {
         self.paint.text(FAINT, text)
     }
 }
@@ -136,78 +137,110 @@ pub(crate) fn json_gap(reason: &ResetReason, lines: &mut String) {
     json_line(&format!(r#"{{"type":"gap","data":{{"reason":{reason}}}}}"#), lines);
 }
 
-/// The time of day, with the date if it was another day. An event that does not say when it
-/// happened, happened when it came.
-fn local_time(at: Option<Timestamp>, now: &Zoned) -> String {
-    let at = at
-        .and_then(|at| jiff::Timestamp::from_millisecond(at.unix_millis()).ok())
-        .map_or_else(|| now.clone(), |at| at.to_zoned(now.time_zone().clone()));
+/// The times of what is printed together. Most of it happened within the same second, and to find out
+/// the time of day took as long as all the rest of a line.
+#[derive(Debug)]
+pub(crate) struct LocalTimes {
+    now: Zoned,
+    /// The second that was shown last, and how.
+    last: Option<(i64, String)>,
+}
+
+impl LocalTimes {
+    /// `now` says which day is today, and where.
+    pub(crate) fn new(now: Zoned) -> Self {
+        Self { now, last: None }
+    }
+
+    /// The time of day, with the date if it was another day. An event that does not say when it
+    /// happened, happened when it came.
+    pub(crate) fn show(&mut self, at: Option<Timestamp>) -> &str {
+        let at = at.and_then(|at| jiff::Timestamp::from_millisecond(at.unix_millis()).ok());
+        let at = at.unwrap_or_else(|| self.now.timestamp());
+        let second = at.as_millisecond().div_euclid(1_000);
+        let last = self.last.take().filter(|(last, _)| *last == second);
+        let (_, text) = self.last.insert(last.unwrap_or_else(|| (second, of_day(at, &self.now))));
+        text
+    }
+}
+
+fn of_day(at: jiff::Timestamp, now: &Zoned) -> String {
+    let at = at.to_zoned(now.time_zone().clone());
     let format = if at.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
     at.strftime(format).to_string()
 }
 
-/// A repository's name, whose alphabet holds nothing that needs escaping.
-fn column(repository: &RepositoryName, width: usize) -> String {
-    format!("{repository:<width$}")
-}
-
-fn title(text: &str) -> String {
-    if text.is_empty() { "(no title)".to_owned() } else { shortened(text, TITLE_CHARS) }
+fn title(text: &str) -> impl Display {
+    from_fn(move |f| match text {
+        "" => f.write_str("(no title)"),
+        text => shortened(text, TITLE_CHARS).fmt(f),
+    })
 }
 
 /// What is worth saying of a whole task: `status pending, assignee ana`.
-fn fields(task: &Task) -> String {
-    let mut fields = vec![
-        labelled("status", word(task.status.as_str())),
-        labelled("priority", word(task.priority.as_str())),
-    ];
-    fields.extend(task.assignee.as_deref().map(|who| labelled("assignee", word(who))));
-    if !task.tags.is_empty() {
-        fields.push(labelled("tags", list(&task.tags, |tag| word(tag))));
-    }
-    fields.join(", ")
+fn fields(task: &Task) -> impl Display {
+    from_fn(move |f| {
+        let (status, priority) = (word(task.status.as_str()), word(task.priority.as_str()));
+        write!(f, "{}, {}", labelled("status", status), labelled("priority", priority))?;
+        if let Some(who) = &task.assignee {
+            write!(f, ", {}", labelled("assignee", word(who)))?;
+        }
+        if task.tags.is_empty() {
+            return Ok(());
+        }
+        write!(f, ", {}", labelled("tags", list(&task.tags, |tag| word(tag))))
+    })
 }
 
 /// A field's name, which comes from the server too, and what is said of it.
-fn labelled(field: &str, text: impl Display) -> String {
-    format!("{} {text}", shortened(field, VALUE_CHARS))
+fn labelled(field: &str, text: impl Display) -> impl Display {
+    from_fn(move |f| write!(f, "{} {text}", shortened(field, VALUE_CHARS)))
 }
 
 fn value(value: &Value) -> String {
     match value {
         Value::Null => NOTHING.to_owned(),
-        Value::String(text) => word(text),
-        Value::Array(items) => list(items, self::value),
-        other => shortened(&other.to_string(), VALUE_CHARS),
+        Value::String(text) => word(text).to_string(),
+        Value::Array(items) => list(items, self::value).to_string(),
+        other => shortened(&other.to_string(), VALUE_CHARS).to_string(),
     }
 }
 
-fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
-    let mut shown: Vec<_> = items.iter().take(LIST_ITEMS).map(show).collect();
-    if items.len() > LIST_ITEMS {
-        shown.push("…".to_owned());
-    }
-    format!("[{}]", shown.join(", "))
+fn list<'a, T, D: Display>(items: &'a [T], show: impl Fn(&'a T) -> D) -> impl Display {
+    from_fn(move |f| {
+        f.write_char('[')?;
+        listed(f, items.iter().take(LIST_ITEMS).map(&show))?;
+        f.write_str(if items.len() > LIST_ITEMS { ", …]" } else { "]" })
+    })
+}
+
+fn listed(f: &mut Formatter<'_>, items: impl Iterator<Item = impl Display>) -> fmt::Result {
+    items.enumerate().try_for_each(|(place, item)| match place {
+        0 => write!(f, "{item}"),
+        _ => write!(f, ", {item}"),
+    })
 }
 
 /// A text among others: in quotes unless it is one word, so that it cannot pass for more.
-fn word(text: &str) -> String {
+fn word(text: &str) -> impl Display {
     let plain = |c: char| c.is_alphanumeric() || "_-./@:+~#".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        shortened(text, VALUE_CHARS)
-    } else {
-        format!("\"{}\"", shortened(text, VALUE_CHARS).replace('"', "\\\""))
-    }
+    from_fn(move |f| {
+        if !text.is_empty() && text.chars().all(plain) {
+            return shortened(text, VALUE_CHARS).fmt(f);
+        }
+        let text = shortened(text, VALUE_CHARS).to_string();
+        write!(f, "\"{}\"", text.replace('"', "\\\""))
+    })
 }
 
 /// The first characters of a text from the server, made harmless.
 ///
 /// Cut before it is escaped, so that no escape is cut in two.
-fn shortened(text: &str, chars: usize) -> String {
-    match text.char_indices().nth(chars) {
-        None => Visible(text).to_string(),
-        Some((end, _)) => format!("{}…", Visible(&text[..end])),
-    }
+fn shortened(text: &str, chars: usize) -> impl Display {
+    from_fn(move |f| match text.char_indices().nth(chars).filter(|_| text.len() > chars) {
+        None => Visible(text).fmt(f),
+        Some((end, _)) => write!(f, "{}…", Visible(&text[..end])),
+    })
 }
 
 #[cfg(test)]
@@ -256,13 +289,23 @@ mod tests {
         event("updated", json!({"task": task("Fix login"), "changes": changes}))
     }
 
+    fn time(at: Option<Timestamp>) -> String {
+        LocalTimes::new(now()).show(at).to_owned()
+    }
+
+    fn present(tasks: &[Task]) -> String {
+        let mut lines = String::new();
+        format(&["*"]).present(tasks, &mut LocalTimes::new(now()), &mut lines);
+        lines
+    }
+
     fn format(watched: &[&str]) -> TextFormat {
         let watched: Vec<_> = watched.iter().map(|name| name.parse().unwrap()).collect();
         TextFormat::new(Paint(false), &watched)
     }
 
     fn line(event: &TaskEvent) -> String {
-        format(&["acme/api"]).line(event, at(), false, &now())
+        format(&["acme/api"]).line(event, &time(at()), false).to_string()
     }
 
     #[test]
@@ -298,14 +341,14 @@ mod tests {
             serde_json::from_value(json!("0192f0c1-2b3c-7def-8a9b-0c1d2e3f4a5c")).unwrap();
         let rest = "priority high, assignee ana, tags [login, \"needs review\"]";
         assert_eq!(
-            format(&["*"]).present(&tasks, &now()).unwrap().lines().collect::<Vec<_>>(),
+            present(&tasks).lines().collect::<Vec<_>>(),
             [
                 format!("14:03:22  = present  acme/api  Fix acme/api  status pending, {rest}"),
                 format!("14:03:22  = present  acme/web  Fix acme/web  status pending, {rest}"),
                 format!("14:03:22  = present  acme/web  Fix acme/web  status completed, {rest}"),
             ]
         );
-        assert_eq!(format(&["*"]).present(&[], &now()), None);
+        assert_eq!(present(&[]), "");
     }
 
     #[test]
@@ -371,7 +414,7 @@ mod tests {
             (vec!["*"], "− deleted  acme/api  Fix login"),
             (vec!["acme/*", "github.com/acme/website"], "− deleted  acme/api  Fix login"),
         ] {
-            let line = format(&watched).line(&event, at(), false, &now());
+            let line = format(&watched).line(&event, &time(at()), false).to_string();
             assert!(line.contains(shown), "{watched:?}: {line}");
         }
     }
@@ -381,7 +424,7 @@ mod tests {
         let event = event("deleted", json!({"previous": task("")}));
         let yesterday = Some("2026-11-21T09:00:00Z".parse().unwrap());
         assert_eq!(
-            format(&["acme/api"]).line(&event, yesterday, true, &now()),
+            format(&["acme/api"]).line(&event, &time(yesterday), true).to_string(),
             "2026-11-21 09:00:00  − deleted  (no title)  was pending  by ana  (replayed)",
         );
     }
@@ -390,8 +433,9 @@ mod tests {
     fn times_are_local() {
         let madrid = TimeZone::fixed(jiff::tz::offset(1));
         let now = now().with_time_zone(madrid);
-        assert_eq!(local_time(at(), &now), "2026-11-22 15:03:22");
-        assert_eq!(local_time(None, &now), "00:30:00");
+        let mut times = LocalTimes::new(now);
+        assert_eq!(times.show(at()), "2026-11-22 15:03:22");
+        assert_eq!(times.show(None), "00:30:00");
     }
 
     #[test]
@@ -399,7 +443,7 @@ mod tests {
         let coloured = TextFormat::new(Paint(true), &["acme/api".parse().unwrap()]);
         let event = updated(json!({"status": {"from": "pending", "to": "completed"}}));
         assert_eq!(
-            coloured.line(&event, at(), false, &now()),
+            coloured.line(&event, &time(at()), false).to_string(),
             "\u{1b}[2m14:03:22\u{1b}[0m  \u{1b}[33m~ updated\u{1b}[0m  Fix login  \
              status pending → completed  \u{1b}[2mby\u{1b}[0m ana",
         );
@@ -421,6 +465,21 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_time_is_shown_as_if_it_were_the_only_one(
+            millis in prop::collection::vec(-90_000_000..90_000_000_i64, 1..9),
+            steps in prop::collection::vec(-1_500..1_500_i64, 1..9),
+        ) {
+            let now_millis = now().timestamp().as_millisecond();
+            let mut times = LocalTimes::new(now());
+            for (far, near) in millis.into_iter().zip(steps) {
+                for at in [far, far + near, far] {
+                    let at = Some(Timestamp::from_unix_millis(now_millis + at));
+                    prop_assert_eq!(times.show(at), time(at));
+                }
+            }
+        }
+
+        #[test]
         fn no_text_of_a_task_reaches_the_terminal_raw(text in ".{0,100}|[\u{0}-\u{9f}\u{200b}-\u{206f}]{0,100}") {
             let mut task = task(&text);
             task["status"] = json!(&text);
@@ -439,7 +498,8 @@ mod tests {
                 prop_assert!(!line.contains(is_hazardous), "{line:?}");
             }
             let task = serde_json::from_value(task).unwrap();
-            let line = format(&["*"]).present(&[task], &now()).unwrap();
+            let lines = present(&[task]);
+            let line = lines.strip_suffix('\n').unwrap();
             prop_assert!(!line.contains(is_hazardous), "{line:?}");
         }
     }

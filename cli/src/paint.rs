@@ -1,6 +1,6 @@
 //! Colours, for the watcher's own words only: text from a server is never styled.
 
-use std::fmt::Display;
+use std::fmt::{Display, from_fn};
 
 use anstyle::{AnsiColor, Style};
 
@@ -19,9 +19,8 @@ pub(crate) struct Paint(pub(crate) bool);
 
 impl Paint {
     /// The text in that style.
-    #[must_use]
-    pub(crate) fn text(self, style: Style, text: impl Display) -> String {
+    pub(crate) fn text(self, style: Style, text: impl Display) -> impl Display {
         let style = if self.0 { style } else { Style::new() };
-        format!("{style}{text}{style:#}")
+        from_fn(move |f| write!(f, "{style}{text}{style:#}"))
     }
 }

@@ -129,7 +129,7 @@ impl Status {
     }
 
     fn good(&self, text: &str) -> String {
-        self.paint.text(GOOD, text)
+        self.paint.text(GOOD, text).to_string()
     }
 
     fn warning(&self, text: &str) -> String {

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Write;
 use std::io;
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::args::{self, Args};
 use crate::exit::{End, Failure};
-use crate::output::{self, TextFormat};
+use crate::output::{self, LocalTimes, TextFormat};
 use crate::status::Status;
 use crate::token::{TOKEN_VARIABLE, with_token};
 
@@ -71,8 +72,8 @@ pub(crate) fn open(args: &Args) -> Result<Updates, Failure> {
 /// were printed, `out` is closed, or the stream ends.
 ///
 /// What is there already is printed in one piece, up to a limit: a write for each line took over
-/// ten times as long as all the rest. Nothing more is asked for before the piece is written, so that a slow reader
-/// slows the stream and not the memory, and nothing is waited for while a line is kept back.
+/// ten times as long as all the rest. While a piece is written the next one is put together, and no more, so that
+/// a slow reader slows the stream and not the memory. No line is kept back for any other reason.
 ///
 /// # Errors
 /// Whenever it ends otherwise than it was asked to.
@@ -101,23 +102,39 @@ async fn watch_until_closed(
     mut err: impl AsyncWrite + Unpin,
 ) -> Result<End, Failure> {
     let mut printed = 0;
-    let mut lines = String::new();
+    let (mut lines, mut times) = (String::new(), LocalTimes::new(Zoned::now()));
+    // Whether a piece may still be on its way.
+    let mut is_printing = false;
     loop {
         let update = match poll_immediate(updates.next()).await {
             Some(update) => update,
-            None => {
-                print(&mut out, &mut lines).await.map_err(Failure::Output)?;
-                updates.next().await
-            }
+            None if is_printing || !lines.is_empty() => tokio::select! {
+                biased;
+                free = out.flush() => {
+                    free.map_err(Failure::Output)?;
+                    is_printing = !lines.is_empty();
+                    write(&mut out, &mut lines).await.map_err(Failure::Output)?;
+                    continue;
+                }
+                update = updates.next() => update,
+            },
+            None => updates.next().await,
         };
         let Some(update) = update else { break };
-        printer.lines(&update, &mut lines);
+        if lines.is_empty() {
+            times = LocalTimes::new(Zoned::now());
+        }
+        printer.lines(&update, &mut times, &mut lines);
         let told = update.as_ref().ok().and_then(|update| status.line(update));
         printed += u64::from(matches!(update, Ok(Update::Event(_))));
         let is_over = update.is_err() || count.is_some_and(|count| printed >= count.get());
         // Who sees both outputs sees them in the order in which things happened.
-        if is_over || told.is_some() || lines.len() >= PIECE {
+        if is_over || told.is_some() {
             print(&mut out, &mut lines).await.map_err(Failure::Output)?;
+        } else if lines.len() >= PIECE {
+            // Waits for the piece before this one.
+            write(&mut out, &mut lines).await.map_err(Failure::Output)?;
+            is_printing = true;
         }
         update?;
         if let Some(mut line) = told {
@@ -152,30 +169,37 @@ pub(crate) async fn close(updates: Updates) {
     let _ = timeout(CLOSE_LIMIT, closed).await;
 }
 
-/// Writes lines at once, whether to a terminal, a file or a pipe.
+/// Writes lines at once, whether to a terminal, a file or a pipe, and waits until they are there.
 async fn print(to: &mut (impl AsyncWrite + Unpin), lines: &mut String) -> io::Result<()> {
-    if lines.is_empty() {
-        return Ok(());
-    }
-    to.write_all(lines.as_bytes()).await?;
-    lines.clear();
-    lines.shrink_to(PIECE);
+    write(to, lines).await?;
     to.flush().await
 }
 
+/// Hands lines over. Stdout is written to beside everything else, one piece after the other.
+async fn write(to: &mut (impl AsyncWrite + Unpin), lines: &mut String) -> io::Result<()> {
+    to.write_all(lines.as_bytes()).await?;
+    lines.clear();
+    lines.shrink_to(PIECE);
+    Ok(())
+}
+
 impl Printer {
-    /// Adds what an update puts on stdout, if anything.
-    fn lines(self, update: &Result<Update, WatchError>, lines: &mut String) {
+    /// Adds what an update puts on stdout, if anything. `times` are those of what is printed with it.
+    fn lines(
+        self,
+        update: &Result<Update, WatchError>,
+        times: &mut LocalTimes,
+        lines: &mut String,
+    ) {
         match (self, update) {
             (Self::Text(format), Ok(Update::Event(event))) => {
-                let line = format.line(event, event.timestamp, event.replayed, &Zoned::now());
-                lines.extend([&line, "\n"]);
+                let line = format.line(event, times.show(event.timestamp), event.replayed);
+                // Writing to a string does not fail.
+                let _ = writeln!(lines, "{line}");
             }
             (Self::Json, Ok(Update::Event(event))) => output::json_line(event.envelope(), lines),
             (Self::Text(format), Ok(Update::Snapshot(snapshot))) => {
-                if let Some(present) = format.present(&snapshot.tasks, &Zoned::now()) {
-                    lines.extend([&present, "\n"]);
-                }
+                format.present(&snapshot.tasks, times, lines);
             }
             (Self::Json, Ok(Update::Snapshot(snapshot))) => {
                 snapshot.envelopes().for_each(|envelope| output::json_line(envelope, lines));

@@ -28,7 +28,7 @@ pub(crate) use self::http1::{Connection, EVENTS, LINES};
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::refusal::Refusal;
 pub(crate) use self::tls::config as tls_config;
-use crate::link::{Io, Link, Requests, WebSocket};
+use crate::link::{Ahead, Io, Link, Requests, WebSocket};
 use crate::token::Tokens;
 use crate::transport::{Route, Transport};
 use crate::{Token, TokenError, WatchError};
@@ -40,7 +40,7 @@ const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
 const UPGRADE_LIMIT: Duration = Duration::from_secs(5);
 /// Four times the largest event a server makes.
 const MAX_MESSAGE: usize = 1024 * 1024;
-/// Most of what an idle stream costs. One of 16 KiB is not read faster.
+/// Most of what an idle stream costs. What waits beyond it is read at once by [`Ahead`].
 const READ_BUFFER: usize = 4 * 1024;
 /// Subscriptions are all that is ever written; a frame of 128 longest names has 33 KiB.
 const MAX_WRITE_BUFFER: usize = 512 * 1024;
@@ -125,7 +125,7 @@ impl Dialer {
             headers.insert(AUTHORIZATION, tokens.get().await?.header());
         }
         let io = self.connect().await?;
-        let upgrade = client_async_with_config(request, io, Some(self.limits()));
+        let upgrade = client_async_with_config(request, Ahead::new(io), Some(self.limits()));
         let limit = if route.has_fallback() { UPGRADE_LIMIT } else { Duration::MAX };
         // From here on it is not the network that fails, but who answers.
         let (blocked, error) = match timeout(limit, upgrade).await {

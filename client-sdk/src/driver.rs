@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 
 use crate::dial::{DialError, Dialer};
-use crate::feed::Feed;
+use crate::feed::{Caller, Feed, News};
 use crate::link::{Link, Received};
 use crate::machine::{Action, Generation, Input, LinkInput, Machine, Now, Wish};
 use crate::transport::Route;
@@ -18,9 +18,14 @@ use crate::{Token, TokenError, WatchError};
 
 /// The machine sees the clocks at least this often, so that it notices when the computer slept.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
-/// So many frames that have come already are handled in a row, without a look at what else there is.
-/// Then the caller has a turn, also where one thread does everything.
-const BURST: usize = 64;
+/// So many bytes of frames that have come already are handled in a row, without a look at the clocks, at
+/// the caller and at what else there is. Then what they say is handed over, and the caller has a turn,
+/// also where one thread does everything.
+///
+/// Some forty events: with fewer, two threads wake each other more often than it is worth.
+const BURST: usize = 64 * 1024;
+/// What a frame counts for beside its text.
+const FRAME: usize = 1024;
 /// For one frame, all the way into the kernel.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -41,23 +46,30 @@ pub(crate) fn run(
     first: Wish,
 ) -> impl Future<Output = ()> + Send {
     // Made before the first poll: also a task that never runs tells its stream.
-    let mut driver = Driver { machine, dialer, feed, line: Line::Down, asking: None };
+    let (line, now) = (Line::Down, clocks());
+    let mut driver =
+        Driver { machine, dialer, feed, line, asking: None, now, burst: 0, news: Vec::new() };
     async move {
         driver.handle(Input::Wish(first));
-        let mut burst = 0;
         while driver.perform().await {
-            if burst < BURST && driver.ready().await {
-                burst += 1;
+            if driver.burst < BURST && driver.ready().await {
                 continue;
             }
-            if burst == BURST {
+            if !driver.hand_over() {
+                break;
+            }
+            if driver.burst >= BURST {
                 yield_now().await;
             }
-            burst = 0;
             driver.step().await;
         }
         driver.leave().await;
     }
+}
+
+fn clocks() -> Now {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    Now { steady: Instant::now(), wall: SystemTime::now() }
 }
 
 struct Driver {
@@ -67,13 +79,20 @@ struct Driver {
     line: Line,
     /// For a token while the connection goes on.
     asking: Option<(Generation, Asking)>,
+    /// When the last step was made: all that had come by then is handled at this time.
+    now: Now,
+    /// What was handled since.
+    burst: usize,
+    /// What it says to the caller, who is not told yet.
+    news: Vec<News>,
 }
 
 impl Driver {
     fn handle(&mut self, input: Input) {
-        #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-        let now = Now { steady: Instant::now(), wall: SystemTime::now() };
-        self.machine.handle(now, input);
+        if let Input::Link(_, LinkInput::Text(text)) = &input {
+            self.burst += FRAME + text.len();
+        }
+        self.machine.handle(self.now, input);
     }
 
     /// Tells the machine of what has come already; false if nothing has.
@@ -90,16 +109,19 @@ impl Driver {
 
     /// Waits for one thing to happen, and tells the machine.
     async fn step(&mut self) {
-        #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-        let latest = Instant::now() + LONGEST_SLEEP;
+        let latest = self.now.steady + LONGEST_SLEEP;
         let wake = self.machine.deadline().map_or(latest, |deadline| deadline.min(latest));
         let input = tokio::select! {
-            () = self.feed.changed() => return self.caller_changed(),
-            input = self.line.next(), if self.machine.is_reading() => input,
-            input = answer(&mut self.asking) => input,
-            () = sleep_until(wake.into()) => Input::Tick,
+            () = self.feed.changed() => None,
+            input = self.line.next(), if self.machine.is_reading() => Some(input),
+            input = answer(&mut self.asking) => Some(input),
+            () = sleep_until(wake.into()) => Some(Input::Tick),
         };
-        self.handle(input);
+        (self.now, self.burst) = (clocks(), 0);
+        match input {
+            Some(input) => self.handle(input),
+            None => self.caller_changed(),
+        }
     }
 
     fn caller_changed(&mut self) {
@@ -126,26 +148,41 @@ impl Driver {
                     let asking = Box::pin(async move { dialer.token().await });
                     self.asking = Some((generation, asking));
                 }
-                Action::Yield(update, position) => self.feed.push(update, position),
-                Action::Bookmark(cursor) => self.feed.bookmark(cursor),
-                Action::Ready => self.feed.ready(),
+                Action::Yield(update, position) => self.news.push(News::Update(update, position)),
+                Action::Bookmark(cursor) => self.news.push(News::Bookmark(cursor)),
+                Action::Ready => self.news.push(News::Ready),
                 Action::Drop => self.line = Line::Down,
                 Action::Leave => self.leave().await,
                 Action::Stop(error) => {
+                    self.hand_over();
                     self.feed.end(error);
                     return false;
                 }
             }
         }
-        if !self.machine.is_full() && self.feed.is_full() {
+        true
+    }
+
+    /// Tells the caller; false if there is none any more.
+    fn hand_over(&mut self) -> bool {
+        let Caller { is_full, is_gone } = self.feed.take(&mut self.news);
+        if self.burst < 4 * FRAME {
+            // Not much comes: an idle stream has no use for the room.
+            self.news = Vec::new();
+        }
+        if is_full && !self.machine.is_full() {
             self.handle(Input::Full);
         }
-        !self.feed.is_abandoned()
+        !is_gone
     }
 
     async fn send(&mut self, frame: &ClientFrame) {
+        // It may take its time.
+        self.hand_over();
         let Line::Up(generation, link) = &mut self.line else { return };
-        let problem = match timeout(WRITE_LIMIT, link.send(frame)).await {
+        let sent = timeout(WRITE_LIMIT, link.send(frame)).await;
+        self.now = clocks();
+        let problem = match sent {
             Ok(Ok(())) => return,
             Ok(Err(problem)) => problem,
             Err(_) => format!("the server took nothing for {WRITE_LIMIT:?}"),
@@ -156,6 +193,7 @@ impl Driver {
 
     /// Closes the link as the protocol has it, as far as the peer takes part.
     async fn leave(&mut self) {
+        self.hand_over();
         if let Line::Up(_, link) = std::mem::replace(&mut self.line, Line::Down) {
             link.close(CloseCode::Bye).await;
         }

@@ -27,6 +27,26 @@ struct State {
     reader: Option<Waker>,
 }
 
+/// What the driver has for the caller.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// An update, with the position that holds once it was yielded.
+    Update(Update, Option<Cursor>),
+    /// Everything that matches up to here was told.
+    Bookmark(Cursor),
+    /// The first acknowledgement has come.
+    Ready,
+}
+
+/// How the caller stands with the driver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    /// It has more to read than should be kept for it.
+    pub(crate) is_full: bool,
+    /// It does not read any more.
+    pub(crate) is_gone: bool,
+}
+
 /// How the stream ends once the buffer is empty.
 #[derive(Debug)]
 struct End {
@@ -53,38 +73,44 @@ impl Feed {
     }
 
     /// Changes something the caller may be waiting for.
-    fn tell(&self, change: impl FnOnce(&mut State)) {
-        let reader = {
+    fn tell<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let (told, reader) = {
             let mut state = self.state();
-            change(&mut state);
-            state.reader.take()
+            (change(&mut state), state.reader.take())
         };
         if let Some(reader) = reader {
             reader.wake();
         }
+        told
     }
 }
 
 /// The driver's side.
 impl Feed {
-    pub(crate) fn push(&self, update: Update, position: Option<Cursor>) {
+    /// Takes what the driver has for the caller, and all of it at once: each lock and each waking is
+    /// shared with another thread.
+    pub(crate) fn take(&self, news: &mut Vec<News>) -> Caller {
+        let caller =
+            |state: &State| Caller { is_full: state.buffer.is_full(), is_gone: state.is_abandoned };
+        if news.is_empty() {
+            return caller(&self.state());
+        }
         self.tell(|state| {
-            state.buffer.push(update, position);
+            for news in news.drain(..) {
+                match news {
+                    News::Update(update, position) => state.buffer.push(update, position),
+                    News::Bookmark(cursor) => state.buffer.bookmark(cursor),
+                    News::Ready => state.is_ready = true,
+                }
+            }
             // The driver does not know of these yet.
             for wish in &state.wishes {
                 if let Wish::Remove(gone) = wish {
                     state.buffer.forget(gone);
                 }
             }
-        });
-    }
-
-    pub(crate) fn bookmark(&self, cursor: Cursor) {
-        self.tell(|state| state.buffer.bookmark(cursor));
-    }
-
-    pub(crate) fn ready(&self) {
-        self.tell(|state| state.is_ready = true);
+            caller(state)
+        })
     }
 
     /// Ends the stream. The first end counts.
@@ -92,10 +118,6 @@ impl Feed {
         self.tell(|state| {
             state.end.get_or_insert(End { error, is_told: false });
         });
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.state().buffer.is_full()
     }
 
     pub(crate) fn is_half_empty(&self) -> bool {
@@ -109,10 +131,6 @@ impl Feed {
 
     pub(crate) fn take_wishes(&self) -> Vec<Wish> {
         std::mem::take(&mut self.state().wishes)
-    }
-
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.state().is_abandoned
     }
 
     /// Waits until the caller wished something, made room or left.

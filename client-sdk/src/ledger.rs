@@ -1,8 +1,12 @@
 //! Which events have been received, and how far that has been proven.
 
+mod texts;
+
 use std::collections::HashSet;
 
 use taskwatch_protocol::Cursor;
+
+use self::texts::Texts;
 
 /// Frames lost on the way: the server has written another number of events than were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,15 +23,12 @@ pub(crate) struct Ledger {
     /// The newest position at which the server's count and ours agreed.
     verified: Option<Cursor>,
     /// Events behind `verified` that were handed on: should it come to that, a replay skips them (I2).
-    unverified: HashSet<Cursor>,
+    unverified: Texts,
     /// Events handed on before a rewind that its replay has not come to yet.
     ahead: HashSet<Cursor>,
     /// Task events read from this connection, repeated ones included.
     delivered: u64,
 }
-
-/// Unproven events for which there is always room.
-const ROOM: usize = 64;
 
 impl Ledger {
     pub(crate) fn since(cursor: Option<Cursor>) -> Self {
@@ -53,7 +54,7 @@ impl Ledger {
         self.delivered += 1;
         // Mostly nothing is ahead, and then the cursor need not be hashed for it.
         let was_ahead = !self.ahead.is_empty() && self.ahead.remove(cursor);
-        let is_new = self.unverified.insert(cursor.clone());
+        let is_new = self.unverified.insert(cursor.as_str());
         let is_here = self.received.as_ref() == Some(cursor);
         self.received = Some(cursor.clone());
         is_new && !was_ahead && !is_here
@@ -88,8 +89,6 @@ impl Ledger {
         if written.is_some() {
             self.verified.clone_from(&self.received);
             self.unverified.clear();
-            // An idle stream has no use for the room that a burst took.
-            self.unverified.shrink_to(ROOM);
         }
         Ok(())
     }
@@ -97,7 +96,8 @@ impl Ledger {
     /// Goes back to where nothing was missing.
     pub(crate) fn rewind(&mut self) {
         self.received.clone_from(&self.verified);
-        self.ahead.extend(self.unverified.drain());
+        self.ahead.extend(self.unverified.iter().map(Cursor::new));
+        self.unverified.clear();
     }
 }
 

@@ -1,5 +1,6 @@
 //! One connection: its frames, and its end.
 
+mod ahead;
 mod decoder;
 mod http;
 mod series;
@@ -10,6 +11,7 @@ use taskwatch_protocol::{ClientFrame, CloseCode, CloseReason};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::Message;
 
+pub(crate) use self::ahead::Ahead;
 pub(crate) use self::http::Requests;
 pub(crate) use self::websocket::WebSocket;
 use crate::dial::DialError;

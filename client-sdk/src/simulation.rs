@@ -8,7 +8,7 @@ use taskwatch_protocol::{CloseCode, CloseReason, Cursor, Pattern};
 
 use crate::backoff::Delays;
 use crate::dial::DialError;
-use crate::feed::Feed;
+use crate::feed::{Feed, News};
 use crate::machine::{Action, Generation, Input, LinkInput, Machine, Now, Plan, Wish};
 use crate::transport::Route;
 use crate::{OnGap, Tasks, Transport, Update, WatchError};
@@ -169,6 +169,10 @@ impl Stream {
         }
     }
 
+    fn tell(&self, news: News) {
+        self.feed.take(&mut vec![news]);
+    }
+
     fn perform(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
@@ -176,9 +180,9 @@ impl Stream {
                 Action::Send(frame) => self.outgoing.push(Outgoing::Text(frame.encode())),
                 // Only who has tokens is told to ask for one.
                 Action::AskToken(_) => {}
-                Action::Yield(update, position) => self.feed.push(update, position),
-                Action::Bookmark(cursor) => self.feed.bookmark(cursor),
-                Action::Ready => self.feed.ready(),
+                Action::Yield(update, position) => self.tell(News::Update(update, position)),
+                Action::Bookmark(cursor) => self.tell(News::Bookmark(cursor)),
+                Action::Ready => self.tell(News::Ready),
                 Action::Drop => self.outgoing.push(Outgoing::Drop),
                 Action::Leave => self.outgoing.push(Outgoing::Leave),
                 Action::Stop(error) => {

@@ -1,5 +1,7 @@
 //! The envelope that every message travels in, to text and back.
 
+mod event;
+
 use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
@@ -146,6 +148,14 @@ impl ServerFrame {
     /// # Errors
     /// If the text is not an envelope, or its `data` does not fit its `type`.
     pub fn decode(text: &str) -> Result<Self, DecodeError> {
+        if let Some(event) = event::read(text) {
+            return Ok(event);
+        }
+        Self::decode_any(text)
+    }
+
+    /// In two steps: what stands around `data`, then `data` by its type.
+    fn decode_any(text: &str) -> Result<Self, DecodeError> {
         let wire: Wire<'_, &RawValue> = parse(text)?;
         let message = match &*wire.kind {
             "task.created" | "task.updated" | "task.deleted" => {

@@ -9,6 +9,7 @@
 //! A reader ignores what it does not know: an unknown `type` decodes to `Unknown`, unknown fields
 //! are skipped, and unknown words (statuses, codes, reasons) are kept as text.
 
+mod changes;
 mod close;
 mod cursor;
 mod envelope;
@@ -24,6 +25,7 @@ mod timestamp;
 mod version;
 mod word;
 
+pub use changes::{Changes, FieldChange, MAX_CHANGE_VALUE_BYTES};
 pub use close::{Advice, CloseCode, CloseReason};
 pub use cursor::{Cursor, Incarnation, MalformedCursor, Position, Seq};
 pub use envelope::{ClientFrame, DecodeError, Envelope, MAX_DEPTH, ServerFrame};
@@ -34,9 +36,7 @@ pub use message::{
     Unsubscribed, Welcome,
 };
 pub use repository::{InvalidName, Pattern, RepositoryName};
-pub use task::{
-    EventKind, FieldChange, MAX_CHANGE_VALUE_BYTES, Priority, Status, Task, TaskChange, TaskEvent,
-};
+pub use task::{EventKind, Priority, Status, Task, TaskChange, TaskEvent};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use version::{PROTOCOL_VERSION, SUBPROTOCOL, VERSION_HEADER, major_version};
 

@@ -52,16 +52,18 @@ impl RepositoryName {
 }
 
 fn check(name: &str) -> Result<(), InvalidName> {
-    let first = name.chars().next().ok_or(InvalidName::Empty)?;
+    let first = *name.as_bytes().first().ok_or(InvalidName::Empty)?;
     if name.len() > MAX_BYTES {
         return Err(InvalidName::TooLong);
     }
-    if name.contains('*') {
-        return Err(InvalidName::MisplacedStar);
-    }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || PUNCTUATION.contains(c);
-    if let Some(bad) = name.chars().find(|&c| !allowed(c)) {
-        return Err(InvalidName::BadCharacter(bad));
+    let is_allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || PUNCTUATION.as_bytes().contains(&byte);
+    if let Some(bad) = name.bytes().position(|byte| !is_allowed(byte)) {
+        // All before it is ASCII, so a character begins here.
+        return Err(match name[bad..].chars().next() {
+            Some(bad) if !name.contains('*') => InvalidName::BadCharacter(bad),
+            _ => InvalidName::MisplacedStar,
+        });
     }
     if !first.is_ascii_alphanumeric() {
         return Err(InvalidName::BadStart);

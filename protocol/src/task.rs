@@ -1,14 +1,13 @@
 //! Tasks, and what happens to them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::word::words;
-use crate::{RepositoryName, Timestamp};
+use crate::{Changes, FieldChange, RepositoryName, Timestamp};
 
 words! {
     /// Where a task stands.
@@ -79,41 +78,6 @@ pub struct Task {
     pub version: u64,
 }
 
-/// A value over this many bytes of JSON is left out of `changes`.
-pub const MAX_CHANGE_VALUE_BYTES: usize = 256;
-
-/// One field's value before and after.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct FieldChange {
-    /// Before; absent if it was left out for its size.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub from: Option<Value>,
-    /// After; absent if it was left out for its size.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub to: Option<Value>,
-    /// Whether one of the two was left out.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub truncated: bool,
-}
-
-/// A JSON `null` is a value here, not an absence.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
-}
-
-impl FieldChange {
-    /// The change, without values over [`MAX_CHANGE_VALUE_BYTES`].
-    #[must_use]
-    pub fn new(from: Value, to: Value) -> Self {
-        let fits =
-            |value: Value| (value.to_string().len() <= MAX_CHANGE_VALUE_BYTES).then_some(value);
-        let (from, to) = (fits(from), fits(to));
-        let truncated = from.is_none() || to.is_none();
-        Self { from, to, truncated }
-    }
-}
-
 /// Something that happened to a task: the `data` of a task event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskEvent {
@@ -142,7 +106,7 @@ pub enum TaskChange {
         /// The task after the change.
         task: Box<Task>,
         /// The fields that changed, except `updated_at` and `version`, which always do.
-        changes: BTreeMap<String, FieldChange>,
+        changes: Changes,
     },
     /// It is gone.
     Deleted {
@@ -219,11 +183,11 @@ impl TaskChange {
 impl Task {
     /// The fields in which this task differs from `before`, except `updated_at` and `version`.
     #[must_use]
-    pub fn changes_since(&self, before: &Self) -> BTreeMap<String, FieldChange> {
-        let mut changes = BTreeMap::new();
+    pub fn changes_since(&self, before: &Self) -> Changes {
+        let mut changes = Changes::default();
         let mut note = |field: &str, from: Value, to: Value| {
             if from != to {
-                changes.insert(field.to_owned(), FieldChange::new(from, to));
+                changes.insert(field, FieldChange::new(from, to));
             }
         };
         note("title", before.title.as_str().into(), self.title.as_str().into());
@@ -246,7 +210,7 @@ pub(crate) struct TaskEventData<'a, T> {
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<T>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    changes: Option<Cow<'a, BTreeMap<String, FieldChange>>>,
+    changes: Option<Cow<'a, Changes>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<T>,
 }
@@ -349,12 +313,6 @@ mod tests {
         let after = Task { description: "x".repeat(255), ..before.clone() };
         let change = &after.changes_since(&before)["description"];
         assert_eq!(serde_json::to_value(change).unwrap(), json!({"from": "", "truncated": true}));
-    }
-
-    #[test]
-    fn null_is_a_value_and_absence_is_not() {
-        let change: FieldChange = serde_json::from_value(json!({"from": null})).unwrap();
-        assert_eq!((change.from, change.to), (Some(Value::Null), None));
     }
 
     #[test]

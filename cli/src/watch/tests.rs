@@ -1,13 +1,15 @@
 //! The loop over made-up streams, and over the SDK's against a scripted server.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 
 use clap::Parser;
 use futures_util::{FutureExt, SinkExt, stream};
 use serde_json::{Value, json};
 use taskwatch_client::{CloseCode, ResetReason};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
@@ -120,14 +122,7 @@ impl AsyncWrite for Pieces {
 async fn what_is_there_is_printed_in_pieces_and_nothing_is_kept_back() {
     let title = "x".repeat(1_000);
     let events: Vec<_> = (1..=150).map(|seq| event(seq, &title)).collect();
-    let script = Connection { answer: answer("live"), follows: vec![events.clone()] };
-    let url = server(vec![script]).await;
-    let client = Client::builder(url).build().unwrap();
-    let is_event = |update: &Result<Update, WatchError>| {
-        std::future::ready(matches!(update, Ok(Update::Event(_))))
-    };
-    let updates = client.subscribe(["foo"]).unwrap().updates().filter(is_event);
-    let updates: Vec<_> = updates.take(events.len()).collect().await;
+    let updates = received(&events).await;
 
     // More will come, but nothing has yet.
     let updates = stream::iter(updates).chain(stream::pending());
@@ -141,6 +136,67 @@ async fn what_is_there_is_printed_in_pieces_and_nothing_is_kept_back() {
     let longest = PIECE + events[149].len() + 1;
     assert!(full.iter().all(|size| (PIECE..=longest).contains(size)), "{sizes:?}");
     assert!(full.len() >= 2 && *rest < PIECE, "{sizes:?}");
+}
+
+/// These events, as the SDK has them from a server.
+async fn received(events: &[String]) -> Vec<Result<Update, WatchError>> {
+    let script = Connection { answer: answer("live"), follows: vec![events.to_vec()] };
+    let client = Client::builder(server(vec![script]).await).build().unwrap();
+    let is_event = |update: &Result<Update, WatchError>| {
+        std::future::ready(matches!(update, Ok(Update::Event(_))))
+    };
+    let updates = client.subscribe(["foo"]).unwrap().updates().filter(is_event);
+    updates.take(events.len()).collect().await
+}
+
+/// An output that takes one piece, and the next one when that has gone.
+#[derive(Clone, Default)]
+struct Slow(Arc<Mutex<(Vec<String>, bool)>>);
+
+impl AsyncWrite for Slow {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        piece: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_free());
+        let (pieces, is_busy) = &mut *self.0.lock().unwrap();
+        pieces.push(String::from_utf8(piece.to_vec()).unwrap());
+        *is_busy = true;
+        Poll::Ready(Ok(piece.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_free().map(Ok)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Slow {
+    fn poll_free(&self) -> Poll<()> {
+        if self.0.lock().unwrap().1 { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+#[tokio::test]
+async fn while_a_piece_is_on_its_way_the_next_one_is_put_together() {
+    let events: Vec<_> = (1..=3).map(|seq| event(seq, "a title")).collect();
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let updates = stream::poll_fn(move |cx| receiver.poll_recv(cx));
+    let (mut status, out) = (Status::new(Paint(false), false, "http://x"), Slow::default());
+    let mut watching =
+        pin!(watch(updates, Printer::Json, &mut status, None, out.clone(), Vec::new()));
+    for update in received(&events).await {
+        sender.send(update).unwrap();
+        assert!(poll_immediate(watching.as_mut()).await.is_none());
+        assert_eq!(out.0.lock().unwrap().0, [format!("{}\n", events[0])]);
+    }
+    out.0.lock().unwrap().1 = false;
+    assert!(poll_immediate(watching.as_mut()).await.is_none());
+    assert_eq!(out.0.lock().unwrap().0[1..], [format!("{}\n{}\n", events[1], events[2])]);
 }
 
 /// What a scripted server does on one connection.

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Io, Received};
+use super::{Ahead, Received};
 
 /// For closing politely; after it the connection is dropped.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
@@ -19,10 +19,10 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 const SCRAP: usize = 4 * 1024;
 
 /// An upgraded connection.
-pub(crate) struct WebSocket(WebSocketStream<Box<dyn Io>>);
+pub(crate) struct WebSocket(WebSocketStream<Ahead>);
 
 impl WebSocket {
-    pub(crate) fn new(socket: WebSocketStream<Box<dyn Io>>) -> Self {
+    pub(crate) fn new(socket: WebSocketStream<Ahead>) -> Self {
         Self(socket)
     }
 

@@ -124,9 +124,12 @@ fn decided(before: &Task, event: &TaskEvent, body: &[u8]) {
             let differ: Vec<_> =
                 before.iter().filter(|(field, value)| after[*field] != **value).collect();
             assert!(!differ.is_empty());
-            assert!(differ.iter().map(|(field, _)| *field).eq(changes.keys()), "{changes:?}");
+            assert!(
+                differ.iter().map(|(field, _)| field.as_str()).eq(changes.keys()),
+                "{changes:?}"
+            );
             for (field, from) in differ {
-                let change = &changes[field];
+                let change = &changes[field.as_str()];
                 assert!(change.from.as_ref().is_none_or(|told| told == from));
                 assert!(change.to.as_ref().is_none_or(|told| *told == after[field]));
                 let is_whole = change.from.is_some() && change.to.is_some();
