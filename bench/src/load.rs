@@ -33,30 +33,40 @@ fn measure(args: &Args, row: Row) -> Result<Row, Failure> {
     let server = Processes::below(args.server_pid);
     let rss_before = server.resident();
     let mut client = Client::new(args)?;
-    client.open(args)?;
+    match args.mode {
+        Mode::Resume => client.fall_behind(args)?,
+        _ => client.open(args)?,
+    }
     client.wait(Duration::from_millis(if args.mode == Mode::Idle { 2000 } else { 500 }))?;
     // Once more: a server may have started others since.
     let server = Processes::below(args.server_pid);
     let rss_subscribed = server.resident();
     client.wait(Duration::from_secs_f64(args.stay))?;
     let rss_stayed = server.resident();
-    if args.mode != Mode::Idle {
+    if matches!(args.mode, Mode::Flood | Mode::Rate | Mode::Commit) {
+        client.connect_publishers(args)?;
+    }
+    if matches!(args.mode, Mode::Flood | Mode::Rate) {
         client.first_messages(args)?;
     }
 
     client.subscribers.latency.reset();
     let before =
         (client.subscribers.counts, client.published(), server.cpu(), Processes::own().cpu());
+    let syncs = crate::process::syncs(args.syncs.as_deref());
     let machine = crate::process::machine();
     let begun = Instant::now();
     match args.mode {
         Mode::Flood => client.flood(args)?,
         Mode::Rate => client.pace(args)?,
+        Mode::Commit => client.commit(args)?,
+        Mode::Resume => client.come_back(args)?,
         Mode::Idle => {}
     }
     let seconds = begun.elapsed().as_secs_f64();
     let after =
         (client.subscribers.counts, client.published(), server.cpu(), Processes::own().cpu());
+    let syncs = crate::process::syncs(args.syncs.as_deref()) - syncs;
     let busy = crate::process::machine() - machine;
     let latency = client.subscribers.latency.clone();
 
@@ -83,6 +93,7 @@ fn measure(args: &Args, row: Row) -> Result<Row, Failure> {
         user_us_per_delivery: per(cpu.user * 1e6, deliveries),
         system_us_per_delivery: per(cpu.system * 1e6, deliveries),
         cpu_us_per_publish: per(cpu.all() * 1e6, publishes),
+        syncs_per_publish: per(syncs as f64, publishes),
         server_cores: cpu.all() / seconds,
         client_cores: own.all() / seconds,
         other_cores: (busy - cpu.all() - own.all()).max(0.0) / seconds,

@@ -1,12 +1,14 @@
 //! How fast the hub is, beside other servers and the limit of the machine. `bench/run` puts the parts together, and
 //! `docs/benchmarks.md` says what is measured and what came out.
 
+mod bare;
 mod broadcast;
 mod floor;
 mod frame;
 mod hub;
 mod load;
 mod process;
+mod reading;
 mod report;
 mod row;
 mod stamp;
@@ -29,6 +31,12 @@ enum Command {
     Hub(hub::Args),
     /// A hub as it is commonly made of axum's WebSocket and tokio's broadcast channel
     Broadcast(broadcast::Args),
+    /// Inserts the rows of changes into a file of taskwatchd's
+    Bare(bare::Args),
+    /// Runs a program that reads events, and prints what it did as one line of JSON
+    Read(reading::Args),
+    /// A program that reads events
+    Reader(reading::ReaderArgs),
     /// Tables and plots of the lines that `load` printed
     Report(report::Args),
 }
@@ -39,6 +47,9 @@ fn main() -> ExitCode {
         Command::Floor(args) => floor::run(&args),
         Command::Hub(args) => hub::run(&args),
         Command::Broadcast(args) => broadcast::run(&args),
+        Command::Bare(args) => bare::run(&args),
+        Command::Read(args) => reading::run(&args),
+        Command::Reader(args) => reading::run_reader(&args),
         Command::Report(args) => report::run(&args),
     };
     match done {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::ops::Sub;
+use std::path::Path;
 
 /// Ticks in a second of the times in `/proc`, on every platform Linux has.
 const TICKS: f64 = 100.0;
@@ -76,6 +77,11 @@ impl Processes {
     }
 }
 
+/// What the processes took that this one has started, and which have ended.
+pub(crate) fn ended_children() -> Cpu {
+    stat(std::process::id()).map(|stat| stat.ended_children).unwrap_or_default()
+}
+
 /// Seconds that the cores of the machine have worked, for whom ever.
 pub(crate) fn machine() -> f64 {
     fs::read_to_string("/proc/stat").ok().and_then(|text| busy(&text)).unwrap_or(0.0)
@@ -88,9 +94,21 @@ fn busy(stat: &str) -> Option<f64> {
     Some((ticks.iter().sum::<f64>() - ticks.iter().skip(3).take(2).sum::<f64>()) / TICKS)
 }
 
+/// The syncs in what strace has written so far.
+pub(crate) fn syncs(trace: Option<&Path>) -> u64 {
+    trace.and_then(|trace| fs::read_to_string(trace).ok()).map_or(0, |text| count_syncs(&text))
+}
+
+/// One that was going on when another thread did something has two lines, the second of which only
+/// names it.
+fn count_syncs(trace: &str) -> u64 {
+    trace.lines().filter(|line| line.contains("sync(")).count() as u64
+}
+
 struct Stat {
     parent: u32,
     cpu: Cpu,
+    ended_children: Cpu,
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -101,9 +119,9 @@ fn stat(pid: u32) -> Option<Stat> {
 fn parse_stat(text: &str) -> Option<Stat> {
     let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
     let parent = fields.nth(1)?.parse().ok()?;
-    let user: f64 = fields.nth(9)?.parse().ok()?;
-    let system: f64 = fields.next()?.parse().ok()?;
-    Some(Stat { parent, cpu: Cpu { user: user / TICKS, system: system / TICKS } })
+    let mut times = fields.skip(9).map_while(|field| Some(field.parse::<f64>().ok()? / TICKS));
+    let mut cpu = || Some(Cpu { user: times.next()?, system: times.next()? });
+    Some(Stat { parent, cpu: cpu()?, ended_children: cpu()? })
 }
 
 fn resident(status: &str) -> Option<u64> {
@@ -120,6 +138,7 @@ mod tests {
         let stat =
             parse_stat("77 (a) b) c) S 5 77 77 0 -1 4194304 1 2 3 4 250 130 9 9 20 0 1").unwrap();
         assert_eq!((stat.parent, stat.cpu), (5, Cpu { user: 2.5, system: 1.3 }));
+        assert_eq!(stat.ended_children, Cpu { user: 0.09, system: 0.09 });
     }
 
     #[test]
@@ -131,6 +150,13 @@ mod tests {
     fn resident_memory_is_read() {
         assert_eq!(resident("Name:\tx\nVmRSS:\t    12 kB\n"), Some(12 * 1024));
         assert!(Processes::own().resident() > 0);
+    }
+
+    #[test]
+    fn a_sync_is_counted_once_however_many_lines_it_has() {
+        let trace = "7 fdatasync(12) = 0\n8 fsync(9 <unfinished ...>\n7 fdatasync(12) = 0\n\
+                     8 <... fsync resumed>) = 0\n7 +++ exited with 0 +++\n";
+        assert_eq!(count_syncs(trace), 3);
     }
 
     #[test]

@@ -100,7 +100,8 @@ fn document(runs: &[Run], results: &Results) -> String {
     let notes =
         runs.iter().filter(|run| !run.note.is_empty()).map(|run| format!("{}\n\n", run.note));
     out += &distinct(circumstances.chain(notes)).concat();
-    let loaded = results.0.iter().filter(|row| row.error.is_none() && row.publishes > 0);
+    let loaded =
+        results.0.iter().filter(|row| row.error.is_none() && row.publishes + row.deliveries > 0);
     if let Some(others) = Spread::of(loaded.map(|row| row.other_cores).collect()) {
         out += &format!(
             "Other work took {} cores meanwhile, in the median; at most {}.\n\n",

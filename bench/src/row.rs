@@ -21,6 +21,8 @@ pub(crate) struct Row {
     pub(crate) user_us_per_delivery: f64,
     pub(crate) system_us_per_delivery: f64,
     pub(crate) cpu_us_per_publish: f64,
+    /// Where strace counts them.
+    pub(crate) syncs_per_publish: f64,
     pub(crate) server_cores: f64,
     /// Near 1 the client was the limit, and not the server.
     pub(crate) client_cores: f64,
@@ -31,6 +33,8 @@ pub(crate) struct Row {
     pub(crate) p999_ms: f64,
     pub(crate) bytes_per_delivery: f64,
     pub(crate) deliveries_per_read: f64,
+    /// Of one turn of a micro-benchmark, in the median.
+    pub(crate) nanoseconds: f64,
     /// Messages that a subscriber which was there to the end did not get, summed over all.
     pub(crate) lost: u64,
     pub(crate) repeated: u64,

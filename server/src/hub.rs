@@ -4,6 +4,8 @@ mod admission;
 mod batch;
 mod cache;
 mod fanout;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) mod listeners;
 mod pages;
 mod queue;
 mod registry;

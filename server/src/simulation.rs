@@ -26,6 +26,7 @@ pub use self::disk::{Change, Content, Disk};
 pub use self::seeds::{Held, Seeds};
 pub use self::truth::{Entry, Filter, Truth};
 use crate::clock::Now;
+pub use crate::hub::listeners::{Listener, Listeners};
 use crate::hub::{FanOut, Order, Stop};
 #[cfg(test)]
 use crate::session::Terms;

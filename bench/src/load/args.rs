@@ -1,6 +1,7 @@
 //! What to do to which server.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::publisher::{Target, Way};
 use crate::stamp::Stamp;
@@ -13,6 +14,10 @@ pub(super) enum Mode {
     Rate,
     /// Nothing is published: memory
     Idle,
+    /// As fast as the answers come, to nobody
+    Commit,
+    /// All subscribers go on, at the same time, from where so much has been published since
+    Resume,
 }
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +63,15 @@ pub(crate) struct Args {
     /// Bytes of a published body
     #[arg(long, default_value_t = 512)]
     pub(super) size: usize,
+    /// Messages that everybody has missed who resumes
+    #[arg(long, default_value_t = 1000)]
+    pub(super) behind: u64,
+    /// Text message of who resumes; `{cursor}` is where from
+    #[arg(long)]
+    pub(super) resume: Vec<String>,
+    /// What stands before a cursor in the answer to a subscription
+    #[arg(long)]
+    pub(super) cursor: Option<String>,
     /// More connections, which listen to what nobody publishes
     #[arg(long, default_value_t = 0)]
     pub(super) bystanders: usize,
@@ -72,6 +86,9 @@ pub(crate) struct Args {
     /// Seconds to stay idle, after which memory is measured again
     #[arg(long, default_value_t = 0.0)]
     pub(super) stay: f64,
+    /// What strace writes of the server's syncs
+    #[arg(long)]
+    pub(super) syncs: Option<PathBuf>,
     /// The server's process
     #[arg(long)]
     pub(super) server_pid: Option<u32>,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use mio::{Events, Poll};
 
-use super::args::{Args, body};
+use super::args::{Args, Mode, body};
 use super::publisher::{Message, Publishers};
 use super::subscribers::{Speech, Subscribers};
 use super::window::Window;
@@ -22,6 +22,8 @@ const OPENING: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// In a flood, without one delivery for so long, what is under way is lost.
 const STALL: Duration = Duration::from_secs(1);
+/// After so long without one delivery those who resume will not get the rest.
+const PATIENCE_FOR_ONE: Duration = Duration::from_secs(5);
 
 /// Everything that is open while a server is measured.
 pub(super) struct Client {
@@ -57,7 +59,10 @@ impl Client {
             init: args.init.clone(),
             replies: replies.collect::<Result<_, Failure>>()?,
             spanning: args.spanning,
+            cursor: args.cursor.clone(),
         };
+        // Who resumes needs one before who saw where from.
+        let witness = usize::from(args.mode == Mode::Resume);
         // Up to a minute, within a hundredth.
         let latency = Histogram::new_with_bounds(1_000, 60_000_000_000, 2)?;
         Ok(Self {
@@ -68,13 +73,17 @@ impl Client {
             window: Window::new(topics.len(), args.window),
             subscribers: Subscribers::new(addr(args.port), topics, start, latency),
             publishers: None,
-            first_publisher: args.subscribers + args.bystanders,
+            first_publisher: witness + args.subscribers + args.bystanders,
             messages,
             start,
         })
     }
 
+    /// Messages that were published; of those nobody listens to, those that were answered.
     pub(super) fn published(&self) -> u64 {
+        if self.subscribers.len() == 0 {
+            return self.publishers.as_ref().map_or(0, |publishers| publishers.accepted);
+        }
         (0..self.messages.len()).map(|topic| self.window.published(topic)).sum()
     }
 
@@ -150,8 +159,7 @@ impl Client {
         }
     }
 
-    /// One message of each topic shows that all are subscribed.
-    pub(super) fn first_messages(&mut self, args: &Args) -> Result<(), Failure> {
+    pub(super) fn connect_publishers(&mut self, args: &Args) -> Result<(), Failure> {
         let target = args.target();
         let publishers = Publishers::connect(
             &target,
@@ -161,13 +169,23 @@ impl Client {
         )?;
         self.publishers = Some(publishers);
         let deadline = Instant::now() + PATIENCE;
-        let mut left = self.messages.len() as u64;
         while !self.publishers.as_ref().is_some_and(Publishers::are_ready) {
             if Instant::now() > deadline {
                 return Err("the publishers do not connect".into());
             }
             self.turn(Duration::from_millis(10))?;
         }
+        Ok(())
+    }
+
+    /// One message of each topic shows that all are subscribed.
+    pub(super) fn first_messages(&mut self, args: &Args) -> Result<(), Failure> {
+        self.deliver(self.messages.len() as u64, args)
+    }
+
+    /// Publishes so many messages, and waits until everybody has them.
+    fn deliver(&mut self, mut left: u64, args: &Args) -> Result<(), Failure> {
+        let deadline = Instant::now() + PATIENCE;
         while left > 0 || self.window.under_way() > 0 {
             left -= self.publish(left, args.window.max(1))?;
             self.turn(Duration::from_millis(1))?;
@@ -239,5 +257,48 @@ impl Client {
             let idle = next.min(end).saturating_duration_since(Instant::now());
             self.turn(idle.clamp(Duration::from_millis(1), Duration::from_millis(100)))?;
         }
+    }
+    /// Every connection has a message under way, whoever listens.
+    pub(super) fn commit(&mut self, args: &Args) -> io::Result<()> {
+        let end = Instant::now() + Duration::from_secs_f64(args.seconds);
+        let mut number = 0;
+        while Instant::now() < end {
+            if let Some(publishers) = &mut self.publishers {
+                while publishers.may_publish() {
+                    publishers.publish(&mut self.messages[0], Stamp { nanos: 0, number })?;
+                    number += 1;
+                }
+            }
+            self.turn(Duration::from_millis(5))?;
+        }
+        Ok(())
+    }
+
+    /// One subscriber sees from where on the others, who are connected then, have missed everything.
+    pub(super) fn fall_behind(&mut self, args: &Args) -> Result<(), Failure> {
+        self.connect(1, 1)?;
+        self.connect_publishers(args)?;
+        self.deliver(args.behind, args)?;
+        if self.subscribers.cursor.is_none() {
+            return Err("no cursor came before the first message".into());
+        }
+        self.speech.init.clear();
+        self.connect(args.subscribers, 1)
+    }
+
+    /// All but the first ask for what they have missed, and get it.
+    pub(super) fn come_back(&mut self, args: &Args) -> io::Result<()> {
+        for at in 1..self.subscribers.len() {
+            self.subscribers.say(at, &args.resume, &mut self.window);
+        }
+        let all = self.subscribers.counts.deliveries + args.behind * args.subscribers as u64;
+        let mut last = (self.subscribers.counts.deliveries, Instant::now());
+        while last.0 < all && last.1.elapsed() < PATIENCE_FOR_ONE {
+            self.turn(Duration::from_millis(100))?;
+            if self.subscribers.counts.deliveries != last.0 {
+                last = (self.subscribers.counts.deliveries, Instant::now());
+            }
+        }
+        Ok(())
     }
 }

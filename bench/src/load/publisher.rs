@@ -76,6 +76,8 @@ pub(crate) struct Publishers {
     way: Way,
     connections: Vec<Connection>,
     free: Vec<usize>,
+    /// Answers that are none.
+    pub(crate) accepted: u64,
     /// Answers that are errors.
     pub(crate) refused: u64,
     pub(crate) first_refusal: Option<u16>,
@@ -106,7 +108,14 @@ impl Publishers {
             };
             connections.push(Connection { stream, ready: false, out, input: vec![] });
         }
-        Ok(Self { way: target.way, connections, free: vec![], refused: 0, first_refusal: None })
+        Ok(Self {
+            way: target.way,
+            connections,
+            free: vec![],
+            accepted: 0,
+            refused: 0,
+            first_refusal: None,
+        })
     }
 
     pub(crate) fn are_ready(&self) -> bool {
@@ -168,7 +177,9 @@ impl Publishers {
                 {
                     connection.input.drain(..len);
                     self.free.push(at);
-                    if !(200..300).contains(&status) {
+                    if (200..300).contains(&status) {
+                        self.accepted += 1;
+                    } else {
                         self.refused += 1;
                         self.first_refusal.get_or_insert(status);
                     }

@@ -23,6 +23,8 @@ pub(crate) struct Speech {
     pub(crate) replies: Vec<(String, String)>,
     /// Whether a message of the server may go on in the next frame, or share one.
     pub(crate) spanning: bool,
+    /// What stands before a cursor.
+    pub(crate) cursor: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,6 +70,8 @@ pub(crate) struct Subscribers {
     pub(crate) counts: Counts,
     /// Nanoseconds from publish to delivery.
     pub(crate) latency: Histogram<u64>,
+    /// The first that came, if one is looked for.
+    pub(crate) cursor: Option<String>,
     pub(crate) first_fault: Option<String>,
 }
 
@@ -86,6 +90,7 @@ impl Subscribers {
             start,
             counts: Counts::default(),
             latency,
+            cursor: None,
             first_fault: None,
         }
     }
@@ -217,14 +222,19 @@ impl Subscribers {
         if let Some(topic) = one.topic {
             window.join(topic);
         }
-        let mut out = vec![];
-        for init in &speech.init {
-            frame::masked(frame::TEXT, self.fill(init, at).as_bytes(), &mut out);
-        }
         match kept {
-            Ok(()) => self.send(at, &out, window),
+            Ok(()) => self.say(at, &speech.init, window),
             Err(error) => self.close(at, &error.to_string(), window),
         }
+    }
+
+    /// Sends these messages in one write.
+    pub(crate) fn say(&mut self, at: usize, messages: &[String], window: &mut Window) {
+        let mut out = vec![];
+        for message in messages {
+            frame::masked(frame::TEXT, self.fill(message, at).as_bytes(), &mut out);
+        }
+        self.send(at, &out, window);
     }
 
     fn message(
@@ -248,6 +258,9 @@ impl Subscribers {
         } else if let Some((stamp, _)) = self.scanner.first(payload) {
             count(stamp);
             return;
+        }
+        if let (None, Some(before)) = (&self.cursor, &speech.cursor) {
+            self.cursor = text_behind(payload, before);
         }
         // What is answered is shorter than what is delivered.
         if payload.len() < 8 * LEN
@@ -290,6 +303,28 @@ impl Subscribers {
 
     fn fill(&self, template: &str, at: usize) -> String {
         let topic = self.all[at].topic.map_or("", |topic| self.topics[topic].as_str());
-        template.replace("{topic}", topic).replace("{i}", &at.to_string())
+        let cursor = self.cursor.as_deref().unwrap_or_default();
+        let filled = template.replace("{topic}", topic).replace("{cursor}", cursor);
+        filled.replace("{i}", &at.to_string())
+    }
+}
+
+/// What stands behind `before`, up to the next quotation mark.
+fn text_behind(message: &[u8], before: &str) -> Option<String> {
+    let start = memchr::memmem::find(message, before.as_bytes())? + before.len();
+    let len = memchr::memchr(b'"', &message[start..])?;
+    String::from_utf8(message[start..start + len].to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_stands_behind_its_name() {
+        let message = br#"{"type":"subscribed","cursor":"c1-ff-7","data":{"head":"c1-ff-9"}}"#;
+        assert_eq!(text_behind(message, r#""cursor":""#).as_deref(), Some("c1-ff-7"));
+        assert_eq!(text_behind(message, r#""since":""#), None);
+        assert_eq!(text_behind(&message[..30], r#""cursor":""#), None);
     }
 }

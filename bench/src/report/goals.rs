@@ -8,6 +8,10 @@ enum Against {
     Peer(&'static str),
     /// The fastest of all that are neither ours nor a floor.
     BestPeer,
+    /// The same of ours in another shape.
+    Own(&'static str),
+    /// Nothing: the figure itself is judged.
+    Nothing,
 }
 
 /// A figure of ours, divided by that of another, is to be at least or at most so much.
@@ -21,63 +25,84 @@ struct Goal {
     most: Option<f64>,
 }
 
-const OURS: [&str; 2] = ["hub", "taskwatchd"];
+const SERVERS: [&str; 2] = ["hub", "taskwatchd"];
+const CLIENTS: [&str; 3] = ["sdk", "taskwatch-json", "taskwatch"];
 
-const fn least(shape: &'static str, against: Against, factor: f64) -> Goal {
-    let metric: Metric = |row| row.deliveries_per_s;
-    Goal { shape, what: "deliveries/s", metric, against, least: Some(factor), most: None }
+pub(super) fn is_ours(peer: &str) -> bool {
+    SERVERS.contains(&peer) || CLIENTS.contains(&peer)
+}
+
+const RATE: Metric = |row| row.deliveries_per_s;
+const CPU: Metric = |row| row.cpu_us_per_delivery;
+
+const fn least(
+    shape: &'static str,
+    what: &'static str,
+    metric: Metric,
+    against: Against,
+    factor: f64,
+) -> Goal {
+    Goal { shape, what, metric, against, least: Some(factor), most: None }
 }
 
 const fn most(
     shape: &'static str,
     what: &'static str,
     metric: Metric,
-    against: &'static str,
+    against: Against,
     factor: f64,
 ) -> Goal {
-    Goal { shape, what, metric, against: Against::Peer(against), least: None, most: Some(factor) }
+    Goal { shape, what, metric, against, least: None, most: Some(factor) }
 }
 
-const CPU: Metric = |row| row.cpu_us_per_delivery;
+use Against::{BestPeer, Nothing, Own, Peer};
 
-const GOALS: [Goal; 11] = [
-    least("flood", Against::BestPeer, 5.0),
-    most("flood", "CPU per delivery", CPU, "floor-16", 1.2),
-    least("flood4", Against::Peer("uws"), 1.3),
-    most("flood4", "CPU per delivery", CPU, "floor-4", 1.4),
-    most("rate", "CPU per delivery", CPU, "uws", 1.0),
-    most("rate", "CPU per delivery", CPU, "floor-1", 1.35),
-    most("rate", "p99", |row| row.p99_ms, "uws", 1.05),
-    least("topics", Against::Peer("uws"), 1.4),
-    most("topics", "CPU per delivery", CPU, "floor-1", 1.3),
-    most("idle", "bytes per connection, subscribed", |row| row.rss_per_connection, "uws", 1.0),
+const OF_SERVERS: [Goal; 14] = [
+    least("flood", "deliveries/s", RATE, BestPeer, 5.0),
+    most("flood", "CPU per delivery", CPU, Peer("floor-16"), 1.2),
+    least("flood4", "deliveries/s", RATE, Peer("uws"), 1.3),
+    most("flood4", "CPU per delivery", CPU, Peer("floor-4"), 1.4),
+    most("rate", "CPU per delivery", CPU, Peer("uws"), 1.0),
+    most("rate", "CPU per delivery", CPU, Peer("floor-1"), 1.35),
+    most("rate", "p99", |row| row.p99_ms, Peer("uws"), 1.05),
+    least("topics", "deliveries/s", RATE, Peer("uws"), 1.4),
+    most("topics", "CPU per delivery", CPU, Peer("floor-1"), 1.3),
+    most(
+        "idle",
+        "bytes per connection, subscribed",
+        |row| row.rss_per_connection,
+        Peer("uws"),
+        1.0,
+    ),
     most(
         "idle",
         "bytes per connection, after two heartbeats",
         |row| row.rss_per_connection_stayed,
-        "uws",
+        Peer("uws"),
         1.0,
     ),
+    least("commit", "changes/s", |row| row.publishes_per_s, Peer("bare"), 0.5),
+    most("syncs", "syncs per change", |row| row.syncs_per_publish, Nothing, 1.0 / 16.0),
+    least("resume", "deliveries/s", RATE, Own("flood"), 0.5),
+];
+
+const OF_CLIENTS: [Goal; 2] = [
+    least("sdk", "events/s", RATE, Peer("tungstenite"), 0.7),
+    least("watcher", "events/s", RATE, Peer("wscat"), 5.0),
 ];
 
 pub(super) fn table(results: &Results) -> String {
-    let mut out =
-        "| shape | figure | goal | hub | taskwatchd |\n|---|---|---|---|---|\n".to_owned();
-    let start = out.len();
-    for goal in &GOALS {
-        let cells = OURS.map(|ours| goal.ratio(results, ours).map(|ratio| goal.judge(ratio)));
-        row(&mut out, goal.shape, goal.what, &goal.text(), cells);
-    }
+    let mut rows = rows(results, SERVERS, &OF_SERVERS);
     let faultless = |shape: &'static str| {
-        OURS.map(|ours| {
+        SERVERS.map(|ours| {
             let faults: Vec<_> = results.rows(shape, ours).map(crate::row::Row::fault).collect();
             let bad = faults.iter().flatten().next().cloned();
             (!faults.is_empty())
                 .then(|| bad.map_or("met".to_owned(), |fault| format!("**missed**: {fault}")))
         })
     };
-    row(&mut out, "deep", "lost, closed", "none", faultless("deep"));
-    let growth = OURS.map(|ours| {
+    row(&mut rows, "deep", "lost, closed", "none", faultless("deep"));
+    let growth = SERVERS.map(|ours| {
         let shapes = results.shapes("growth-");
         let all: Vec<f64> =
             shapes.iter().filter_map(|shape| results.median(shape, ours, CPU)).collect();
@@ -85,20 +110,43 @@ pub(super) fn table(results: &Results) -> String {
             all.iter().fold((f64::MAX, 0.0_f64), |(min, max), cpu| (min.min(*cpu), max.max(*cpu)));
         (all.len() > 1 && min > 0.0).then(|| verdict(max / min, max / min <= 1.5))
     });
-    row(&mut out, "growth", "CPU per delivery, most / least", "≤ 1.50", growth);
-    let crowd = OURS.map(|ours| {
+    row(&mut rows, "growth", "CPU per delivery, most / least", "≤ 1.50", growth);
+    let crowd = SERVERS.map(|ours| {
         let with = results.median("crowd-100000", ours, |row| row.cpu_us_per_publish)?;
         let without = results.median("crowd-0", ours, |row| row.cpu_us_per_publish)?;
         (without > 0.0).then(|| verdict(with / without, with / without <= 1.2))
     });
-    row(&mut out, "crowd", "CPU per publish, with / without", "≤ 1.20", crowd);
-    if out.len() == start { String::new() } else { format!("{out}\n") }
+    row(&mut rows, "crowd", "CPU per publish, with / without", "≤ 1.20", crowd);
+    headed(&SERVERS, rows) + &headed(&CLIENTS, self::rows(results, CLIENTS, &OF_CLIENTS))
 }
 
-fn row(out: &mut String, shape: &str, what: &str, goal: &str, cells: [Option<String>; 2]) {
+fn headed(ours: &[&str], rows: String) -> String {
+    if rows.is_empty() {
+        return rows;
+    }
+    let lines = "|---".repeat(3 + ours.len());
+    format!("| shape | figure | goal | {} |\n{lines}|\n{rows}\n", ours.join(" | "))
+}
+
+fn rows<const N: usize>(results: &Results, ours: [&str; N], goals: &[Goal]) -> String {
+    let mut out = String::new();
+    for goal in goals {
+        let cells = ours.map(|ours| goal.ratio(results, ours).map(|ratio| goal.judge(ratio)));
+        row(&mut out, goal.shape, goal.what, &goal.text(), cells);
+    }
+    out
+}
+
+fn row<const N: usize>(
+    out: &mut String,
+    shape: &str,
+    what: &str,
+    goal: &str,
+    cells: [Option<String>; N],
+) {
     if cells.iter().any(Option::is_some) {
-        let [hub, daemon] = cells.map(|cell| cell.unwrap_or_else(|| "–".to_owned()));
-        *out += &format!("| {shape} | {what} | {goal} | {hub} | {daemon} |\n");
+        let cells = cells.map(|cell| cell.unwrap_or_else(|| "–".to_owned()));
+        *out += &format!("| {shape} | {what} | {goal} | {} |\n", cells.join(" | "));
     }
 }
 
@@ -114,12 +162,13 @@ impl Goal {
             Against::Peer(peer) => results.median(self.shape, peer, self.metric)?,
             Against::BestPeer => {
                 let peers = results.peers(self.shape).into_iter();
-                let peers =
-                    peers.filter(|peer| !OURS.contains(peer) && !peer.starts_with("floor-"));
+                let peers = peers.filter(|peer| !is_ours(peer) && !peer.starts_with("floor-"));
                 peers
                     .filter_map(|peer| results.median(self.shape, peer, self.metric))
                     .max_by(f64::total_cmp)?
             }
+            Against::Own(shape) => results.median(shape, ours, self.metric)?,
+            Against::Nothing => 1.0,
         };
         (other > 0.0).then_some(figure / other)
     }
@@ -134,11 +183,13 @@ impl Goal {
 
     fn text(&self) -> String {
         let against = match self.against {
-            Against::Peer(peer) => peer,
-            Against::BestPeer => "best peer",
+            Against::Peer(peer) => format!(" × {peer}"),
+            Against::BestPeer => " × best peer".to_owned(),
+            Against::Own(shape) => format!(" × own {shape}"),
+            Against::Nothing => String::new(),
         };
-        let least = self.least.map(|least| format!("≥ {} × {against}", number(least)));
-        let most = self.most.map(|most| format!("≤ {} × {against}", number(most)));
+        let least = self.least.map(|least| format!("≥ {}{against}", number(least)));
+        let most = self.most.map(|most| format!("≤ {}{against}", number(most)));
         least.or(most).unwrap_or_default()
     }
 }
@@ -172,6 +223,34 @@ mod tests {
                 "| flood | CPU per delivery | ≤ 1.20 × floor-16 | 1.25 **missed** | – |",
                 "| deep | lost, closed | none | met | **missed**: 3 lost |",
             ]
+        );
+    }
+
+    #[test]
+    fn what_is_ours_is_compared_with_itself_or_with_nothing() {
+        let results = Results(vec![
+            row("flood", "hub", 900.0, 1.0),
+            row("resume", "hub", 450.0, 1.0),
+            Row { syncs_per_publish: 0.07, ..row("syncs", "taskwatchd", 0.0, 0.0) },
+        ]);
+        let table = table(&results);
+        assert!(
+            table.contains("| resume | deliveries/s | ≥ 0.50 × own flood | 0.50 met | – |"),
+            "{table}"
+        );
+        let syncs = "| syncs | syncs per change | ≤ 0.062 | – | 0.070 **missed** |";
+        assert!(table.contains(syncs), "{table}");
+        assert!(!table.contains("sdk"), "nothing was measured of the clients");
+    }
+
+    #[test]
+    fn clients_have_a_table_of_their_own() {
+        let results =
+            Results(vec![row("sdk", "tungstenite", 100.0, 1.0), row("sdk", "sdk", 80.0, 1.0)]);
+        assert_eq!(
+            table(&results),
+            "| shape | figure | goal | sdk | taskwatch-json | taskwatch |\n|---|---|---|---|---|---|\n\
+             | sdk | events/s | ≥ 0.70 × tungstenite | 0.80 met | – | – |\n\n"
         );
     }
 

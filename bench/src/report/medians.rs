@@ -84,6 +84,8 @@ impl Results {
 /// Three digits or so, and thousands apart.
 pub(super) fn number(value: f64) -> String {
     let digits = match value.abs() {
+        // Two that mean something, as in a sync for many changes.
+        0.001..0.1 => 3,
         ..10.0 => 2,
         ..100.0 => 1,
         _ => 0,
@@ -120,8 +122,8 @@ mod tests {
 
     #[test]
     fn numbers_have_as_many_digits_as_mean_something() {
-        let all = [0.276, 17.04, 286.4, 1000.0, 3_646_921.0, -1234.0, -123.0];
-        let text = ["0.28", "17.0", "286", "1,000", "3,646,921", "-1,234", "-123"];
+        let all = [0.0, 0.0213, 0.276, 17.04, 286.4, 1000.0, 3_646_921.0, -1234.0, -123.0];
+        let text = ["0.00", "0.021", "0.28", "17.0", "286", "1,000", "3,646,921", "-1,234", "-123"];
         assert_eq!(all.map(number), text);
     }
 

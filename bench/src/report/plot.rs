@@ -1,5 +1,6 @@
 //! One picture of each shape: a bar for each peer.
 
+use super::goals::is_ours;
 use super::medians::{Metric, Results, number};
 use super::tables::{SHAPES, Shape};
 
@@ -29,7 +30,7 @@ fn bars(results: &Results, shape: &Shape, metric: Metric) -> Vec<Bar> {
         for peer in results.peers(name) {
             let Some(value) = results.median(name, peer, metric) else { continue };
             let label = if size.is_empty() { peer.to_owned() } else { format!("{peer}, {size}") };
-            bars.push(Bar { label, value, is_ours: matches!(peer, "hub" | "taskwatchd") });
+            bars.push(Bar { label, value, is_ours: is_ours(peer) });
         }
     }
     if shape.name == "growth" || shape.name == "crowd" {

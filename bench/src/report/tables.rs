@@ -19,6 +19,16 @@ const RATE: Metric = |row| row.deliveries_per_s;
 const CPU: Metric = |row| row.cpu_us_per_delivery;
 const PUBLISH: Metric = |row| row.cpu_us_per_publish;
 const SUBSCRIBED: Metric = |row| row.rss_per_connection;
+const CHANGES: Metric = |row| row.publishes_per_s;
+const SYNCS: Metric = |row| row.syncs_per_publish;
+
+const READING: &[(&str, Metric)] = &[
+    ("events/s", RATE),
+    ("CPU µs/event", CPU),
+    ("of it user", |row| row.user_us_per_delivery),
+    // Near 1 the server was the limit, and not the reader.
+    ("server cores", |row| row.server_cores),
+];
 
 const FLOW: &[(&str, Metric)] = &[
     ("deliveries/s", RATE),
@@ -29,7 +39,7 @@ const FLOW: &[(&str, Metric)] = &[
     ("client cores", |row| row.client_cores),
 ];
 
-pub(super) const SHAPES: [Shape; 8] = [
+pub(super) const SHAPES: [Shape; 15] = [
     Shape {
         name: "flood",
         start: "flood",
@@ -107,7 +117,91 @@ pub(super) const SHAPES: [Shape; 8] = [
         about: "10 subscribers, 64 messages under way, beside 1,000 connections with 100 subscriptions each to repositories of \
                 which nothing is told, and without them.",
         plotted: ("CPU µs per publish", PUBLISH),
-        columns: &[("publishes/s", |row| row.publishes_per_s), ("CPU µs/publish", PUBLISH)],
+        columns: &[("publishes/s", CHANGES), ("CPU µs/publish", PUBLISH)],
+        ratios: &[],
+    },
+    Shape {
+        name: "commit",
+        start: "commit",
+        about: "64 REST writers, each with one change under way, nobody listens. `bare` is a loop that inserts the same rows into \
+                the same file, 64 changes in a transaction. Both sync each commit to disk.",
+        plotted: ("changes a second", CHANGES),
+        columns: &[
+            ("changes/s", CHANGES),
+            ("CPU µs/change", PUBLISH),
+            ("server cores", |row| row.server_cores),
+            ("client cores", |row| row.client_cores),
+        ],
+        ratios: &[("× bare", "bare", CHANGES), ("CPU × bare", "bare", PUBLISH)],
+    },
+    Shape {
+        name: "syncs",
+        start: "syncs",
+        about: "The same once more, with strace, which counts each fsync and fdatasync, those of checkpoints too, and stops the \
+                server at nothing else.",
+        plotted: ("syncs for each change", SYNCS),
+        columns: &[
+            ("changes/s", CHANGES),
+            ("syncs/change", SYNCS),
+            ("changes/sync", |row| 1.0 / row.syncs_per_publish),
+        ],
+        ratios: &[],
+    },
+    Shape {
+        name: "resume",
+        start: "resume",
+        about: "2,000 clients are connected, and all at once ask for the 1,000 events they have missed: from the first request to \
+                the last event.",
+        plotted: ("deliveries a second", RATE),
+        columns: &[
+            ("deliveries/s", RATE),
+            ("CPU µs/delivery", CPU),
+            ("of it user", |row| row.user_us_per_delivery),
+            ("seconds", |row| row.seconds),
+            ("server cores", |row| row.server_cores),
+            ("client cores", |row| row.client_cores),
+        ],
+        ratios: &[],
+    },
+    Shape {
+        name: "sdk",
+        start: "sdk",
+        about: "A server writes prepared events of 0.6 KB, some twenty in each write, as fast as one reader on one core takes them: \
+                the SDK's stream, and tokio-tungstenite as it comes, with each frame parsed into the types of the protocol. CPU is \
+                that of the reader, from its start to its end.",
+        plotted: ("events a second", RATE),
+        columns: READING,
+        ratios: &[
+            ("× tungstenite", "tungstenite", RATE),
+            ("CPU × tungstenite", "tungstenite", CPU),
+        ],
+    },
+    Shape {
+        name: "watcher",
+        start: "watcher",
+        about: "The same events, a line of each in a file: the watcher, the watcher with `-o json`, and `wscat`, which does not \
+                look into what it prints.",
+        plotted: ("events a second", RATE),
+        columns: READING,
+        ratios: &[("× wscat", "wscat", RATE), ("CPU × wscat", "wscat", CPU)],
+    },
+    Shape {
+        name: "streams",
+        start: "streams-",
+        about: "1,000 streams of the SDK on one thread, which wait: after no event, and after 2,000 events each.",
+        plotted: ("bytes per stream", SUBSCRIBED),
+        columns: &[("bytes/stream", SUBSCRIBED)],
+        ratios: &[],
+    },
+    Shape {
+        name: "micro",
+        start: "micro",
+        about: "What the parts take on the way of an event of 0.9 KB, one at a time (`cargo bench -p taskwatch-bench`): it becomes a \
+                frame; the recipients of one event, or of 64, are listed, so many of so many subscriptions; somebody with so many patterns enters the \
+                registry and leaves it, beside 1,000 others; a connection answers a message; the SDK's machine makes 64 events of \
+                64 frames.",
+        plotted: ("nanoseconds", |row| row.nanoseconds),
+        columns: &[("ns", |row| row.nanoseconds)],
         ratios: &[],
     },
 ];

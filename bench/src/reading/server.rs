@@ -1,7 +1,7 @@
-//! A server that writes prepared events as fast as its client takes them.
+//! A server that writes prepared events as fast as its clients take them.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -12,22 +12,22 @@ use taskwatch_client::protocol::Timestamp;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 use uuid::Uuid;
 
+use crate::Failure;
+use crate::frame;
+
+/// A reader that chose this id is closed when everything was sent to it: for those that would stay.
+const CLOSE: &str = "close";
+pub(super) const SUBSCRIBE: &str = r#"{"type":"subscribe","id":"1","data":{"repositories":["*"]}}"#;
 /// Written at once: some twenty events, in several segments.
 const CHUNK: usize = 16 * 1024;
 /// There may be thousands of connections, with a thread each.
 const STACK: usize = 128 * 1024;
 
-pub(crate) struct Server {
-    pub(crate) address: SocketAddr,
-    runs: Receiver<Run>,
-}
+#[derive(Debug)]
+pub(super) struct Server(Receiver<Duration>);
 
-/// From the subscription of a connection to its end.
-pub(crate) struct Run {
-    pub(crate) elapsed: Duration,
-}
-
-/// Frames of WebSocket that go out in one write, and how many.
+/// Frames that go out in one write, and how many.
+#[derive(Debug)]
 struct Chunk {
     bytes: Vec<u8>,
     events: usize,
@@ -35,49 +35,48 @@ struct Chunk {
 
 impl Server {
     /// Has so many events for each client.
-    pub(crate) fn start(events: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+    pub(super) fn start(port: u16, events: usize) -> Result<Self, Failure> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let (sender, runs) = channel();
-        let chunks = Arc::new(chunks(events));
+        let chunks: Arc<[Chunk]> = chunks(events).into();
         thread::spawn(move || {
-            for tcp in listener.incoming() {
+            for tcp in listener.incoming().flatten() {
                 let (sender, chunks) = (sender.clone(), Arc::clone(&chunks));
-                let serving = move || serve(tcp.unwrap(), &chunks, &sender);
-                thread::Builder::new().stack_size(STACK).spawn(serving).unwrap();
+                // How a connection ended is nobody's business.
+                let serving = move || drop(serve(tcp, &chunks, &sender));
+                drop(thread::Builder::new().stack_size(STACK).spawn(serving));
             }
         });
-        Self { address, runs }
+        Ok(Self(runs))
     }
 
-    /// What the last connection took, which has ended.
-    pub(crate) fn last_run(&self) -> Run {
-        self.runs.recv_timeout(Duration::from_secs(10)).unwrap()
+    /// From the subscription of the last connection, which has ended, to its end.
+    pub(super) fn last_run(&self) -> Result<Duration, Failure> {
+        Ok(self.0.recv_timeout(Duration::from_secs(10))?)
     }
 }
 
-/// How a connection ended is nobody's business.
-fn serve(tcp: TcpStream, chunks: &[Chunk], runs: &Sender<Run>) {
-    tcp.set_nodelay(true).unwrap();
-    let mut out = tcp.try_clone().unwrap();
-    let Ok(mut socket) = tungstenite::accept(tcp) else { return };
+fn serve(tcp: TcpStream, chunks: &[Chunk], runs: &Sender<Duration>) -> Result<(), Failure> {
+    tcp.set_nodelay(true)?;
+    let mut out = tcp.try_clone()?;
+    let mut socket = tungstenite::accept(tcp).map_err(|error| error.to_string())?;
     let limits = json!({
         "max_message_bytes": 524_288, "max_patterns_per_message": 128, "max_patterns": 128,
     });
     let welcome = json!({"type": "welcome", "data": {
-        "protocol": 1, "server": "speed", "connection_id": Uuid::nil(), "heartbeat_ms": 60_000,
+        "protocol": 1, "server": "bench", "connection_id": Uuid::nil(), "heartbeat_ms": 60_000,
         "limits": limits,
     }});
-    socket.send(welcome.to_string().into()).unwrap();
-    let Some(subscribe) = request(&mut socket) else { return };
+    socket.send(welcome.to_string().into())?;
+    let Some(subscribe) = request(&mut socket) else { return Ok(()) };
     let data = json!({"accepted": ["*"], "denied": [], "mode": "live", "head": cursor(0)});
     let subscribed =
         json!({"type": "subscribed", "id": subscribe["id"], "cursor": cursor(0), "data": data});
-    socket.send(subscribed.to_string().into()).unwrap();
-    let begun = now();
+    socket.send(subscribed.to_string().into())?;
+    let begun = Instant::now();
     if chunks.is_empty() {
         while request(&mut socket).is_some() {}
-        return;
+        return Ok(());
     }
     // From here on one thread reads and another writes.
     let (sender, pings) = channel();
@@ -86,7 +85,7 @@ fn serve(tcp: TcpStream, chunks: &[Chunk], runs: &Sender<Run>) {
             drop(sender.send(frame));
         }
     };
-    let reading = thread::Builder::new().stack_size(STACK).spawn(reading).unwrap();
+    let reading = thread::Builder::new().stack_size(STACK).spawn(reading)?;
     let mut delivered = 0;
     for chunk in chunks {
         for ping in pings.try_iter() {
@@ -97,19 +96,14 @@ fn serve(tcp: TcpStream, chunks: &[Chunk], runs: &Sender<Run>) {
         }
         delivered += chunk.events;
     }
-    if subscribe["id"] == "close" {
-        drop(out.write_all(&[0x88, 2, 0x03, 0xe8]));
+    if subscribe["id"] == CLOSE {
+        drop(out.write_all(&[0x80 | frame::CLOSE, 2, 0x03, 0xe8]));
     }
     for ping in pings {
         drop(out.write_all(&pong(&ping, delivered)));
     }
-    reading.join().unwrap();
-    drop(runs.send(Run { elapsed: begun.elapsed() }));
-}
-
-#[expect(clippy::disallowed_methods, reason = "it measures")]
-fn now() -> Instant {
-    Instant::now()
+    drop(reading.join());
+    Ok(runs.send(begun.elapsed())?)
 }
 
 /// The next frame of the client; `None` at the end.
@@ -172,17 +166,32 @@ fn event(seq: usize) -> Value {
     json!({"type": kind, "timestamp": at, "cursor": cursor(seq), "data": data})
 }
 
-/// A text of 126 bytes to 64 KiB as a frame of a server, and a shorter one too.
 fn frame(message: &Value) -> Vec<u8> {
-    let text = message.to_string();
-    let mut frame = vec![0x81];
-    match u8::try_from(text.len()) {
-        Ok(len @ ..=125) => frame.push(len),
-        _ => {
-            frame.push(126);
-            frame.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+    let mut out = vec![];
+    frame::unmasked(frame::TEXT, message.to_string().as_bytes(), &mut out);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use taskwatch_client::protocol::{ServerFrame, ServerMessage};
+
+    use super::*;
+
+    #[test]
+    fn chunks_are_events_as_the_protocol_has_them() {
+        let chunks = chunks(100);
+        assert!(chunks.iter().all(|chunk| chunk.bytes.len() <= CHUNK && chunk.events > 1));
+        let bytes: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.bytes).collect();
+        let (mut rest, mut read) = (&bytes[..], 0);
+        while let Some(frame) = frame::Frame::parse(rest) {
+            rest = &rest[frame.len..];
+            read += 1;
+            let text = std::str::from_utf8(frame.payload).unwrap();
+            let decoded = ServerFrame::decode(text).unwrap();
+            assert!(matches!(decoded.message, ServerMessage::Task(_)), "{text}");
+            assert_eq!(decoded.cursor.unwrap().as_str(), cursor(read));
         }
+        assert_eq!((read, rest.len()), (100, 0));
     }
-    frame.extend(text.as_bytes());
-    frame
 }

@@ -1,0 +1,109 @@
+//! Programs that read events, and what reading takes them: each runs for itself, beside a server in this program.
+
+mod readers;
+mod server;
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+pub(crate) use self::readers::{Args as ReaderArgs, run as run_reader};
+use self::server::Server;
+use crate::process::{self, Processes};
+use crate::row::Row;
+use crate::{Failure, print};
+
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+enum Counts {
+    /// The program knows how many events it has
+    Events,
+    /// It prints a line for each event
+    Lines,
+    /// It reads them with many streams, which then wait, and prints what each takes
+    Streams,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[arg(value_enum)]
+    counts: Counts,
+    /// Port to serve on, on 127.0.0.1
+    #[arg(long)]
+    port: u16,
+    /// Events for each connection
+    #[arg(long)]
+    events: usize,
+    /// Where the program's output goes
+    #[arg(long)]
+    output: PathBuf,
+    #[arg(long, default_value = "")]
+    peer: String,
+    #[arg(long, default_value = "")]
+    shape: String,
+    #[arg(long, default_value_t = 1)]
+    round: u32,
+    /// The program that reads, with its arguments
+    #[arg(last = true, required = true)]
+    program: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let named = Row {
+        peer: args.peer.clone(),
+        shape: args.shape.clone(),
+        round: args.round,
+        ..Row::default()
+    };
+    let row = measure(args, &named)
+        .unwrap_or_else(|error| Row { error: Some(error.to_string()), ..named });
+    print(&serde_json::to_string(&row)?);
+    row.error.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn measure(args: &Args, named: &Row) -> Result<Row, Failure> {
+    let server = Server::start(args.port, args.events)?;
+    let before = (process::ended_children(), Processes::own().cpu(), process::machine());
+    let (program, arguments) = args.program.split_first().ok_or("no program")?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(File::create(&args.output)?)
+        .spawn()
+        .map_err(|error| format!("{program}: {error}"))?;
+    // wscat leaves when its input ends.
+    let input = child.stdin.take();
+    let status = child.wait()?;
+    drop(input);
+    if !status.success() {
+        return Err(format!("{program}: {status}").into());
+    }
+    let output = fs::read(&args.output)?;
+    if args.counts == Counts::Streams {
+        let each: f64 = String::from_utf8(output)?.trim().parse()?;
+        return Ok(Row { rss_per_connection: each, ..named.clone() });
+    }
+    let seconds = server.last_run()?.as_secs_f64();
+    let cpu = process::ended_children() - before.0;
+    let own = Processes::own().cpu() - before.1;
+    let busy = process::machine() - before.2;
+    let events = args.events as u64;
+    let lines = match args.counts {
+        // wscat prints the two answers before them too.
+        Counts::Lines => memchr::memchr_iter(b'\n', &output).count() as u64,
+        _ => events,
+    };
+    Ok(Row {
+        seconds,
+        deliveries: events,
+        deliveries_per_s: events as f64 / seconds,
+        cpu_us_per_delivery: cpu.all() * 1e6 / events.max(1) as f64,
+        user_us_per_delivery: cpu.user * 1e6 / events.max(1) as f64,
+        system_us_per_delivery: cpu.system * 1e6 / events.max(1) as f64,
+        server_cores: own.all() / seconds,
+        client_cores: cpu.all() / seconds,
+        other_cores: (busy - cpu.all() - own.all()).max(0.0) / seconds,
+        lost: events.saturating_sub(lines),
+        repeated: lines.saturating_sub(events + 2),
+        ..named.clone()
+    })
+}
