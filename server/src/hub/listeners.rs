@@ -32,7 +32,7 @@ impl Listeners {
     pub fn join(&mut self, patterns: &[Pattern]) -> Listener {
         let mut selection = Selection::of(Principal::anonymous());
         selection.add(patterns);
-        let queue = Arc::new(SendQueue::new(256, 256 << 10));
+        let queue = Arc::new(SendQueue::default());
         let member = Arc::new(self.registry.enter(0, queue, Arc::new(selection)));
         self.registry.join(&member, self.head);
         Listener(member)
@@ -43,10 +43,9 @@ impl Listeners {
         self.registry.exit(&listener.0);
     }
 
-    /// Lists who is to get which of the events, at most 64, and says how many deliveries that are.
+    /// Lists who is to get which of the events, at most 128, and says how many deliveries that are.
     pub fn recipients(&mut self, events: &[LogEvent]) -> usize {
         self.head = events.last().map_or(self.head, LogEvent::seq);
-        self.recipients.clear();
         self.registry.recipients(events, &mut self.recipients);
         self.recipients.iter().map(|wanted| wanted.events.count_ones() as usize).sum()
     }

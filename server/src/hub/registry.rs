@@ -204,7 +204,7 @@ impl Registry {
             let by_prefix = slashes.filter_map(|prefix| self.prefix.get(prefix));
             by_prefix.chain(self.exact.get(name)).for_each(|members| add(members, set));
         }
-        add(&self.all, EventSet::MAX);
+        add(&self.all, EventSet::MAX >> (EventSet::BITS as usize - events.len()));
         for Wanted { member, events: wanted } in list {
             member.listed.store(0, Ordering::Relaxed);
             *wanted &= member.selection.kinds_of(events);
