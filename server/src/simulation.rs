@@ -65,13 +65,8 @@ impl Clock {
 impl Server {
     pub fn start(log: Arc<dyn EventLog>, config: HubConfig) -> Self {
         let (hub, fan_outs) = Hub::new(log, config, WORKERS);
-        let runtime = Builder::new_current_thread().build().expect("a runtime");
-        Self {
-            hub,
-            fan_outs,
-            clock: Clock { beginning: Instant::now() },
-            runtime: Arc::new(runtime),
-        }
+        let runtime = Arc::new(Builder::new_current_thread().build().expect("a runtime"));
+        Self { hub, fan_outs, clock: Clock { beginning: Instant::now() }, runtime }
     }
 
     pub fn publish(&self, event: LogEvent) {
