@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// An event is many small pieces.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     taskwatch_cli::run(std::env::args_os())
 }

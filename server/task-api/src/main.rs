@@ -11,6 +11,10 @@ use taskwatch_task_api::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// Holds thousands of idle connections in little memory, and serves requests of many small pieces.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The settings contradict each other, as clap's own refusals.
 const USAGE: u8 = 2;
 
