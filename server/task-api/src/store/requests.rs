@@ -12,8 +12,8 @@ use crate::idempotency::Once;
 
 /// From so many changes on nothing more is taken into a commit.
 const COMMIT: usize = 256;
-/// So many jobs in one commit come from callers who will ask again.
-const MANY: usize = 8;
+/// So many jobs in one commit come from several callers, who will ask again.
+const MANY: usize = 2;
 
 /// What the writer is asked.
 #[derive(Debug)]
