@@ -96,8 +96,8 @@ pub(super) async fn run(hub: Hub, mut fan_out: FanOut) {
 /// Lets those publish who are about to: a turn costs a microsecond, and saves a write to each
 /// connection if it brings something. Without a timer: what comes alone hardly waits.
 async fn gather(hub: &Hub, taken: Seq) {
-    let (mut head, mut quiet) = (hub.head(), 0);
-    while quiet < QUIET_TURNS && head < taken + BATCH as Seq {
+    let (mut head, mut quiet, began) = (hub.head(), 0, Instant::now());
+    while quiet < QUIET_TURNS && head < taken + BATCH as Seq && began.elapsed() < PACE {
         tokio::task::yield_now().await;
         let before = std::mem::replace(&mut head, hub.head());
         quiet = if head == before { quiet + 1 } else { 0 };
