@@ -17,8 +17,8 @@ use crate::socket::Frame;
 /// The response of a stream keeps the connection of HTTP with its buffers.
 const fn most(way: Way) -> f64 {
     match way {
-        Way::Ws => 12.0 * 1024.0,
-        Way::Sse => 32.0 * 1024.0,
+        Way::Ws => 4.0 * 1024.0,
+        Way::Sse => 24.0 * 1024.0,
     }
 }
 
