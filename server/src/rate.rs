@@ -37,16 +37,19 @@ pub(crate) struct Refill {
     per_second: f64,
 }
 
+/// Instead of no refill at all, which would take for ever: one in eleven days.
+const SLOWEST: f64 = 1e-6;
+
 impl From<Rate> for Refill {
     fn from(Rate { per_second, burst }: Rate) -> Self {
-        Self { burst: f64::from(burst), per_second: f64::from(per_second) }
+        Self { burst: f64::from(burst), per_second: f64::from(per_second).max(SLOWEST) }
     }
 }
 
 impl Refill {
     /// So many at once, and so many in each minute after that.
     pub(crate) fn per_minute(count: u32) -> Self {
-        Self { burst: f64::from(count), per_second: f64::from(count) / 60.0 }
+        Self { burst: f64::from(count), per_second: (f64::from(count) / 60.0).max(SLOWEST) }
     }
 }
 
@@ -114,6 +117,18 @@ mod tests {
         let mut bucket = TokenBucket::new(t0);
         assert!(bucket.take(t0 + SECOND, rate, 1));
         assert!(!bucket.take(t0, rate, 1));
+    }
+
+    #[test]
+    fn without_a_rate_the_burst_is_all_there_is() {
+        let t0 = Instant::now();
+        let rate = Rate { per_second: 0, burst: 2 }.into();
+        let mut bucket = TokenBucket::new(t0);
+        assert!((0..2).all(|_| bucket.take(t0, rate, 1)));
+        assert!(!bucket.take(t0 + 3_600 * SECOND, rate, 1));
+        let rate = Rate { per_second: 0, burst: u32::MAX }.into();
+        assert!(bucket.take(t0, rate, u32::MAX as usize - 2));
+        assert!(!bucket.take(t0, Refill::per_minute(0), 1));
     }
 
     #[test]

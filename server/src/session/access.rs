@@ -49,16 +49,18 @@ enum Purpose {
 }
 
 impl Access {
-    /// `None` if it will not change: whoever needs no token will need none later.
+    /// `None` if nothing can come of it: whoever needs no token will need none later.
     pub(super) fn of(
         token: Option<Token>,
         principal: &Principal,
         every: Duration,
         now: Now,
     ) -> Option<Box<Self>> {
-        (token.is_some() || !principal.is_anonymous()).then(|| {
-            let again = Some(now.instant + every);
-            Box::new(Self { token, expires: Expiry::of(principal, now), again, ..Self::default() })
+        let can_change = token.is_some() || !principal.is_anonymous();
+        let expires = Expiry::of(principal, now);
+        (can_change || expires.is_some()).then(|| {
+            let again = can_change.then_some(now.instant + every);
+            Box::new(Self { token, expires, again, ..Self::default() })
         })
     }
 

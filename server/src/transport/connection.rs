@@ -19,7 +19,8 @@ use crate::session::{Delivery, End, Fetched, Identification, Next, Session, Step
 use crate::{AuthError, Hub, Principal};
 
 /// A peer whose answers pile up to so much is not read from until it takes them.
-pub(crate) const MAX_UNWRITTEN: usize = 64 << 10;
+/// Events alone never do: a batch is smaller, even behind what else one write holds.
+pub(crate) const MAX_UNWRITTEN: usize = 192 << 10;
 /// So many bytes taken count as progress of a slow peer.
 pub(crate) const PROGRESS: usize = 16 << 10;
 

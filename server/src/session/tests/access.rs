@@ -49,6 +49,15 @@ impl Bench {
 }
 
 #[test]
+fn who_is_nobody_in_particular_can_run_out_too() {
+    let now = Bench::new().now;
+    let expires = Some(Timestamp::from_unix_millis(now.wall.unix_millis() + 60_000));
+    let mut bench = Bench::of(Principal::anonymous().expiring(expires), None, now);
+    bench.pass(61);
+    assert_eq!(bench.session.tick(bench.now, &Positions), Step::Close(CloseCode::TokenExpired));
+}
+
+#[test]
 fn a_welcome_says_when_the_token_runs_out() {
     let welcome = |bench: &Bench| {
         let welcome = bench.session.welcome("a", Uuid::nil(), bench.now);
