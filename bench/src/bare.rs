@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior, params_from_iter};
 use uuid::Uuid;
 
 use crate::process::{self, Processes};
-use crate::row::Row;
+use crate::row::{Row, RunName};
 use crate::{Failure, print};
 
 #[derive(Debug, clap::Args)]
@@ -26,12 +26,8 @@ pub(crate) struct Args {
     /// What strace writes of the syncs of this process
     #[arg(long)]
     syncs: Option<PathBuf>,
-    #[arg(long, default_value = "")]
-    peer: String,
-    #[arg(long, default_value = "")]
-    shape: String,
-    #[arg(long, default_value_t = 1)]
-    round: u32,
+    #[command(flatten)]
+    run: RunName,
 }
 
 /// A row like those that are there.
@@ -91,9 +87,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let cpu = Processes::own().cpu() - cpu;
     let syncs = process::syncs(args.syncs.as_deref()) - syncs;
     let row = Row {
-        peer: args.peer.clone(),
-        shape: args.shape.clone(),
-        round: args.round,
         seconds,
         publishes: changes,
         publishes_per_s: changes as f64 / seconds,
@@ -101,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         syncs_per_publish: syncs as f64 / changes.max(1) as f64,
         server_cores: cpu.all() / seconds,
         other_cores: (process::machine() - machine - cpu.all()).max(0.0) / seconds,
-        ..Row::default()
+        ..args.run.row()
     };
     print(&serde_json::to_string(&row)?);
     Ok(())

@@ -16,12 +16,7 @@ use crate::row::Row;
 use crate::{Failure, print};
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let named = || Row {
-        peer: args.peer.clone(),
-        shape: args.shape.clone(),
-        round: args.round,
-        ..Row::default()
-    };
+    let named = || args.run.row();
     let row = measure(args, named());
     let failed = row.as_ref().err().map(ToString::to_string);
     let row = row.unwrap_or_else(|error| Row { error: Some(error.to_string()), ..named() });

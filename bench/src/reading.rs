@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 pub(crate) use self::readers::{Args as ReaderArgs, run as run_reader};
 use self::server::Server;
 use crate::process::{self, Processes};
-use crate::row::Row;
+use crate::row::{Row, RunName};
 use crate::{Failure, print};
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
@@ -36,24 +36,15 @@ pub(crate) struct Args {
     /// Where the program's output goes
     #[arg(long)]
     output: PathBuf,
-    #[arg(long, default_value = "")]
-    peer: String,
-    #[arg(long, default_value = "")]
-    shape: String,
-    #[arg(long, default_value_t = 1)]
-    round: u32,
+    #[command(flatten)]
+    run: RunName,
     /// The program that reads, with its arguments
     #[arg(last = true, required = true)]
     program: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let named = Row {
-        peer: args.peer.clone(),
-        shape: args.shape.clone(),
-        round: args.round,
-        ..Row::default()
-    };
+    let named = args.run.row();
     let row = measure(args, &named)
         .unwrap_or_else(|error| Row { error: Some(error.to_string()), ..named });
     print(&serde_json::to_string(&row)?);

@@ -2,6 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What a row is called.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunName {
+    #[arg(long, default_value = "")]
+    peer: String,
+    #[arg(long, default_value = "")]
+    shape: String,
+    #[arg(long, default_value_t = 1)]
+    round: u32,
+}
+
+impl RunName {
+    /// A row without figures.
+    pub(crate) fn row(&self) -> Row {
+        let (peer, shape) = (self.peer.clone(), self.shape.clone());
+        Row { peer, shape, round: self.round, ..Row::default() }
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(crate) struct Row {

@@ -3,7 +3,7 @@
 //! ```text
 //!  commit ──► Hub::publish      encoded once ──► event cache, wake; returns at once
 //!                  │
-//!             fan-out task      registry: who wants it, by name, prefix or *
+//!             fan-out tasks     registry: who wants it, by name, prefix or *
 //!                  ├──► send queue ──► connection ──► socket        level
 //!                  └──► queue full: cleared; reads cache or log     catching up
 //! ```

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::publisher::{Target, Way};
+use crate::row::RunName;
 use crate::stamp::Stamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
@@ -92,12 +93,8 @@ pub(crate) struct Args {
     /// The server's process
     #[arg(long)]
     pub(super) server_pid: Option<u32>,
-    #[arg(long, default_value = "")]
-    pub(super) peer: String,
-    #[arg(long, default_value = "")]
-    pub(super) shape: String,
-    #[arg(long, default_value_t = 1)]
-    pub(super) round: u32,
+    #[command(flatten)]
+    pub(super) run: RunName,
 }
 
 impl Args {

@@ -14,6 +14,13 @@ enum Against {
     Nothing,
 }
 
+/// How much a figure is to be.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
 /// A figure of ours, divided by that of another, is to be at least or at most so much.
 #[derive(Debug)]
 struct Goal {
@@ -21,8 +28,7 @@ struct Goal {
     what: &'static str,
     metric: Metric,
     against: Against,
-    least: Option<f64>,
-    most: Option<f64>,
+    bound: Bound,
 }
 
 const SERVERS: [&str; 2] = ["hub", "taskwatchd"];
@@ -35,60 +41,51 @@ pub(super) fn is_ours(peer: &str) -> bool {
 const RATE: Metric = |row| row.deliveries_per_s;
 const CPU: Metric = |row| row.cpu_us_per_delivery;
 
-const fn least(
+const fn goal(
     shape: &'static str,
     what: &'static str,
     metric: Metric,
     against: Against,
-    factor: f64,
+    bound: Bound,
 ) -> Goal {
-    Goal { shape, what, metric, against, least: Some(factor), most: None }
-}
-
-const fn most(
-    shape: &'static str,
-    what: &'static str,
-    metric: Metric,
-    against: Against,
-    factor: f64,
-) -> Goal {
-    Goal { shape, what, metric, against, least: None, most: Some(factor) }
+    Goal { shape, what, metric, against, bound }
 }
 
 use Against::{BestPeer, Nothing, Own, Peer};
+use Bound::{AtLeast, AtMost};
 
 const OF_SERVERS: [Goal; 14] = [
-    least("flood", "deliveries/s", RATE, BestPeer, 5.0),
-    most("flood", "CPU per delivery", CPU, Peer("floor-16"), 1.2),
-    least("flood4", "deliveries/s", RATE, Peer("uws"), 1.3),
-    most("flood4", "CPU per delivery", CPU, Peer("floor-4"), 1.4),
-    most("rate", "CPU per delivery", CPU, Peer("uws"), 1.0),
-    most("rate", "CPU per delivery", CPU, Peer("floor-1"), 1.35),
-    most("rate", "p99", |row| row.p99_ms, Peer("uws"), 1.05),
-    least("topics", "deliveries/s", RATE, Peer("uws"), 1.4),
-    most("topics", "CPU per delivery", CPU, Peer("floor-1"), 1.3),
-    most(
+    goal("flood", "deliveries/s", RATE, BestPeer, AtLeast(5.0)),
+    goal("flood", "CPU per delivery", CPU, Peer("floor-16"), AtMost(1.2)),
+    goal("flood4", "deliveries/s", RATE, Peer("uws"), AtLeast(1.3)),
+    goal("flood4", "CPU per delivery", CPU, Peer("floor-4"), AtMost(1.4)),
+    goal("rate", "CPU per delivery", CPU, Peer("uws"), AtMost(1.0)),
+    goal("rate", "CPU per delivery", CPU, Peer("floor-1"), AtMost(1.35)),
+    goal("rate", "p99", |row| row.p99_ms, Peer("uws"), AtMost(1.05)),
+    goal("topics", "deliveries/s", RATE, Peer("uws"), AtLeast(1.4)),
+    goal("topics", "CPU per delivery", CPU, Peer("floor-1"), AtMost(1.3)),
+    goal(
         "idle",
         "bytes per connection, subscribed",
         |row| row.rss_per_connection,
         Peer("uws"),
-        1.0,
+        AtMost(1.0),
     ),
-    most(
+    goal(
         "idle",
         "bytes per connection, after two heartbeats",
         |row| row.rss_per_connection_stayed,
         Peer("uws"),
-        1.0,
+        AtMost(1.0),
     ),
-    least("commit", "changes/s", |row| row.publishes_per_s, Peer("bare"), 0.5),
-    most("syncs", "syncs per change", |row| row.syncs_per_publish, Nothing, 1.0 / 16.0),
-    least("resume", "deliveries/s", RATE, Own("flood"), 0.5),
+    goal("commit", "changes/s", |row| row.publishes_per_s, Peer("bare"), AtLeast(0.5)),
+    goal("syncs", "syncs per change", |row| row.syncs_per_publish, Nothing, AtMost(1.0 / 16.0)),
+    goal("resume", "deliveries/s", RATE, Own("flood"), AtLeast(0.5)),
 ];
 
 const OF_CLIENTS: [Goal; 2] = [
-    least("sdk", "events/s", RATE, Peer("tungstenite"), 0.7),
-    least("watcher", "events/s", RATE, Peer("wscat"), 5.0),
+    goal("sdk", "events/s", RATE, Peer("tungstenite"), AtLeast(0.7)),
+    goal("watcher", "events/s", RATE, Peer("wscat"), AtLeast(5.0)),
 ];
 
 pub(super) fn table(results: &Results) -> String {
@@ -174,11 +171,11 @@ impl Goal {
     }
 
     fn judge(&self, ratio: f64) -> String {
-        verdict(
-            ratio,
-            self.least.is_none_or(|least| ratio >= least)
-                && self.most.is_none_or(|most| ratio <= most),
-        )
+        let is_met = match self.bound {
+            AtLeast(least) => ratio >= least,
+            AtMost(most) => ratio <= most,
+        };
+        verdict(ratio, is_met)
     }
 
     fn text(&self) -> String {
@@ -188,9 +185,10 @@ impl Goal {
             Against::Own(shape) => format!(" × own {shape}"),
             Against::Nothing => String::new(),
         };
-        let least = self.least.map(|least| format!("≥ {}{against}", number(least)));
-        let most = self.most.map(|most| format!("≤ {}{against}", number(most)));
-        least.or(most).unwrap_or_default()
+        match self.bound {
+            AtLeast(least) => format!("≥ {}{against}", number(least)),
+            AtMost(most) => format!("≤ {}{against}", number(most)),
+        }
     }
 }
 

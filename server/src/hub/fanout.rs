@@ -154,7 +154,7 @@ impl FanOut {
 
     /// Begins with the next events, if there are any; false if there are none.
     fn take(&mut self, shared: &Shared, shard: &Shard) -> bool {
-        // Half a queue at the most: one that is empty must not be full before it is delivered.
+        // Half a queue at the most: a batch may wait for a task that is late, and another behind it.
         let events = (shared.config.queue_events / 2).clamp(1, BATCH);
         let bytes = (shared.config.queue_bytes / 2).min(BATCH_BYTES);
         let limit = PageLimit { events, bytes };

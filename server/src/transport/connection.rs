@@ -19,7 +19,7 @@ use crate::session::{Delivery, End, Fetched, Identification, Next, Session, Step
 use crate::{AuthError, Hub, Principal};
 
 /// A peer whose answers pile up to so much is not read from until it takes them.
-/// Events alone never do: a batch is smaller, even behind what else one write holds.
+/// Events do not, unless one alone is as long: a batch has 128 KiB, and less than 32 may wait before it.
 pub(crate) const MAX_UNWRITTEN: usize = 192 << 10;
 /// So many bytes taken count as progress of a slow peer.
 pub(crate) const PROGRESS: usize = 16 << 10;

@@ -32,13 +32,13 @@ pub(crate) struct Serve<W> {
     farewell: Option<Pin<Box<dyn Future<Output = Ended<W>> + Send>>>,
 }
 
-/// A connection between two turns of its task.
+/// A connection, for whoever comes first: its task or the fan-out.
 pub(super) struct Served<W>(Mutex<Slot<W>>);
 
 #[expect(clippy::large_enum_variant, reason = "nearly all are here, and have no box of their own")]
 enum Slot<W> {
     Here(Connection<W>),
-    /// Its task is at it, or it has ended.
+    /// It has ended.
     Away,
     /// What it was like when it failed elsewhere.
     Panicked(Box<dyn Any + Send>),
