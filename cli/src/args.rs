@@ -1,13 +1,16 @@
 //! The command line.
 
+mod connection;
+mod watch;
+
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::num::NonZeroU64;
-use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgAction, Parser, ValueEnum};
-use taskwatch_client::protocol::{Cursor, Pattern};
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+pub(crate) use self::connection::{ConnectionArgs, Transport};
+pub(crate) use self::watch::{Format, OnGap, WatchArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,107 +38,39 @@ Exit codes:
     2  the command line is wrong
     3  refused: the token, the version, the permission, the server's certificate, or the password
        of the proxy
-    4  none of the repositories exists, or none may be read
     5  events were missed that the server no longer keeps, and --on-gap did not say to go on
+    6  none of the repositories exists, or none may be read
   130  interrupted (Ctrl-C)
   143  terminated";
 
 /// Prints what happens to tasks, as it happens.
 #[derive(Debug, Parser)]
-#[command(name = "taskwatch", version, after_long_help = EXAMPLES, max_term_width = 100)]
+#[command(
+    name = "taskwatch",
+    version,
+    after_long_help = EXAMPLES,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub(crate) struct Args {
-    /// A repository to watch: a name, a prefix such as 'github.com/acme/*', or '*' for all. May be
-    /// given several times
-    #[arg(short, long = "repo", value_name = "NAME", required = true)]
-    pub(crate) repositories: Vec<Pattern>,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
 
-    /// The task server
-    // The value is hidden in --help, since a URL may hold what is nobody's business.
-    #[arg(
-        long,
-        env = "TASKWATCH_URL",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:8787"
-    )]
-    pub(crate) url: String,
-
-    /// A file with the token to show; it is read at each connect, so it may be replaced
-    #[arg(long, value_name = "FILE")]
-    pub(crate) token_file: Option<PathBuf>,
-
-    /// Trust the certificates in this PEM file as well as those of the system
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cacert: Option<PathBuf>,
-
-    /// Begin after this position, as found in `cursor` of the JSON output
-    #[arg(long, value_name = "CURSOR", value_parser = NonEmptyStringValueParser::new())]
-    since: Option<String>,
-
-    /// Print the tasks as they are now first. With --since only if the server cannot go on from there
-    #[arg(long)]
-    pub(crate) snapshot: bool,
-
-    /// What to do when events were missed that the server no longer keeps
-    #[arg(long, value_name = "WHAT", default_value = "error")]
-    pub(crate) on_gap: OnGap,
-
-    /// Exit after this many events; the lines of a snapshot do not count
-    #[arg(long, value_name = "N")]
-    pub(crate) count: Option<NonZeroU64>,
-
-    /// Which way events come
-    #[arg(long, value_name = "WAY", default_value = "auto")]
-    pub(crate) transport: Transport,
-
-    /// How to print events
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) output: Format,
-
-    /// When to use colours; `auto` means on a terminal, unless NO_COLOR is set
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    pub(crate) color: Color,
-
-    /// Say nothing about the connection; what is missed or refused is still told
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-
-    /// Log to stderr what the client does; -vv and -vvv say more
-    #[arg(short, long, action = ArgAction::Count)]
-    pub(crate) verbose: u8,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
 }
 
-/// How events are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// One line a person likes to read
-    Text,
-    /// One line of JSON: the event as it came
-    Json,
-}
-
-/// Whether a gap is the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OnGap {
-    /// Exit with code 5
-    Error,
-    /// Tell it and go on with what comes from now on
-    Live,
-    /// Tell it, print the tasks as they are now, and go on
-    Snapshot,
-}
-
-/// Which way events come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Transport {
-    /// WebSocket; where something in between blocks it server-sent events, and where those are held
-    /// back long polling
-    Auto,
-    /// WebSocket only
-    Ws,
-    /// Server-sent events only
-    Sse,
-    /// Long polling only
-    Poll,
+/// What else there is than to watch.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print a script that completes these flags in a shell
+    Completions {
+        /// Whose script
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
 }
 
 /// When to use colours.
@@ -147,14 +82,6 @@ pub(crate) enum Color {
     Always,
     /// Not at all
     Never,
-}
-
-impl Args {
-    /// The position to begin after.
-    #[must_use]
-    pub(crate) fn since(&self) -> Option<Cursor> {
-        self.since.as_deref().map(Cursor::new)
-    }
 }
 
 impl Color {
@@ -180,13 +107,17 @@ impl Color {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use clap::CommandFactory;
     use clap::error::ErrorKind;
+    use taskwatch_client::protocol::{Cursor, Pattern};
 
     use super::*;
 
-    fn parse(words: &str) -> Result<Args, clap::Error> {
-        Args::try_parse_from(std::iter::once("taskwatch").chain(words.split_whitespace()))
+    fn parse(words: &str) -> Result<WatchArgs, clap::Error> {
+        let words = std::iter::once("taskwatch").chain(words.split_whitespace());
+        Args::try_parse_from(words).map(|args| args.watch)
     }
 
     #[test]
@@ -203,7 +134,7 @@ mod tests {
         assert_eq!(args.on_gap, OnGap::Error);
         assert_eq!(args.transport, Transport::Auto);
         assert_eq!(args.since(), None);
-        assert_eq!((args.count, args.quiet, args.verbose), (None, false, 0));
+        assert_eq!((args.count, args.quiet, args.connection.verbose), (None, false, 0));
         assert!(!args.snapshot);
     }
 
@@ -215,15 +146,15 @@ mod tests {
         )
         .unwrap();
         assert_eq!(args.repositories.len(), 3);
-        assert_eq!(args.url, "https://x:1/tasks");
+        assert_eq!(args.connection.url, "https://x:1/tasks");
         assert_eq!(args.since(), Some(Cursor::new("c1-0-7")));
         assert_eq!(args.count, NonZeroU64::new(3));
         assert_eq!((args.output, args.on_gap), (Format::Json, OnGap::Snapshot));
         assert!(args.snapshot);
         assert_eq!(args.transport, Transport::Poll);
-        assert_eq!(args.token_file.as_deref(), Some("/run/token".as_ref()));
-        assert_eq!(args.cacert.as_deref(), Some("ca.pem".as_ref()));
-        assert_eq!((args.quiet, args.verbose), (true, 2));
+        assert_eq!(args.connection.token_file.as_deref(), Some("/run/token".as_ref()));
+        assert_eq!(args.connection.cacert.as_deref(), Some("ca.pem".as_ref()));
+        assert_eq!((args.quiet, args.connection.verbose), (true, 2));
         assert!(!args.color.on(&std::io::stdout()));
     }
 

@@ -6,8 +6,8 @@
 //! | 1 | failure |
 //! | 2 | the command line is wrong; clap's own errors have the same code |
 //! | 3 | refused: the token, the version, the permission, the server's certificate, or the proxy's password |
-//! | 4 | none of the repositories exists, or none may be read |
 //! | 5 | events were missed that the server no longer keeps, and `--on-gap` did not say to go on |
+//! | 6 | none of the repositories exists, or none may be read |
 //! | 130 | interrupted |
 //! | 143 | terminated |
 
@@ -20,7 +20,7 @@ use crate::token::TOKEN_VARIABLE;
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
 const REFUSED: u8 = 3;
-const NOT_FOUND: u8 = 4;
+const NOT_FOUND: u8 = 6;
 const HISTORY_GONE: u8 = 5;
 
 /// An end that somebody asked for.
@@ -177,7 +177,7 @@ mod tests {
             ("version", 3),
             ("version_missing", 3),
             ("host", 3),
-            ("not_found", 4),
+            ("not_found", 6),
             ("invalid_name", 2),
             ("limit_subscriptions", 1),
             ("a_newer_word", 1),
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn the_other_ends_of_a_stream() {
-        assert_eq!(code(WatchError::Denied { denied: Vec::new() }), 4);
+        assert_eq!(code(WatchError::Denied { denied: Vec::new() }), 6);
         for refused in [
             WatchError::Token { reason: String::new() },
             WatchError::Certificate { reason: String::new() },

@@ -3,11 +3,13 @@
 //! A library only so that the demo can run the watcher inside its own process.
 
 mod args;
+mod connection;
 mod exit;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod log;
+mod manual;
 mod output;
 mod paint;
 mod status;
@@ -23,7 +25,7 @@ use clap::Parser;
 use taskwatch_client::protocol::escape;
 use tokio::runtime;
 
-use crate::args::{Args, Format};
+use crate::args::{Args, Command, Format, WatchArgs};
 use crate::exit::{End, Failure};
 use crate::output::TextFormat;
 use crate::paint::Paint;
@@ -35,25 +37,39 @@ use crate::watch::Printer;
 /// Arguments that make no sense end the process, with a message that says why.
 pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>) -> ExitCode {
     let args = Args::parse_from(args);
-    log::start(args.verbose);
-    let mut status = Status::new(Paint(args.color.on(&io::stderr())), args.quiet, &args.url);
-    let code = match run_to_end(&args, &mut status) {
+    let code = match &args.command {
+        Some(command) => run_command(command),
+        None => run_watch(&args.watch),
+    };
+    ExitCode::from(code)
+}
+
+fn run_command(command: &Command) -> u8 {
+    let text = match command {
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Man => manual::page(),
+    };
+    // As with a closed stdout of a watch: whoever has gone has seen enough.
+    let _ = io::stdout().write_all(&text);
+    0
+}
+
+fn run_watch(args: &WatchArgs) -> u8 {
+    log::start(args.connection.verbose);
+    let url = &args.connection.url;
+    let mut status = Status::new(Paint(args.color.on(&io::stderr())), args.quiet, url);
+    match run_to_end(args, &mut status) {
         Ok(end) => end.code(),
         Err(failure) => {
             // Should nobody read it, the exit code still says it.
             let _ = writeln!(io::stderr(), "{}", status.failure(&failure));
             failure.code()
         }
-    };
-    ExitCode::from(code)
+    }
 }
 
-fn run_to_end(args: &Args, status: &mut Status) -> Result<End, Failure> {
-    if let Some(path) = &args.token_file
-        && let Some(mode) = token::open_to_others(path)?
-    {
-        let _ = writeln!(io::stderr(), "{}", status.open_to_others(path, mode));
-    }
+fn run_to_end(args: &WatchArgs, status: &mut Status) -> Result<End, Failure> {
+    connection::check_token_file(&args.connection, status)?;
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
     let end = runtime.block_on(watch(args, status));
@@ -62,7 +78,7 @@ fn run_to_end(args: &Args, status: &mut Status) -> Result<End, Failure> {
     end
 }
 
-async fn watch(args: &Args, status: &mut Status) -> Result<End, Failure> {
+async fn watch(args: &WatchArgs, status: &mut Status) -> Result<End, Failure> {
     let printer = match args.output {
         Format::Json => Printer::Json,
         Format::Text => {

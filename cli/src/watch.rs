@@ -11,16 +11,16 @@ use std::time::Duration;
 use futures_util::future::poll_immediate;
 use futures_util::{Stream, StreamExt};
 use jiff::Zoned;
-use taskwatch_client::{Client, OnGap, TransportChoice, Update, Updates, WatchError};
+use taskwatch_client::{OnGap, TransportChoice, Update, Updates, WatchError};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::args::{self, Args};
+use crate::args::{self, WatchArgs};
+use crate::connection;
 use crate::exit::{End, Failure};
 use crate::output::{self, LocalTimes, TextFormat};
 use crate::status::Status;
-use crate::token::{TOKEN_VARIABLE, with_token};
 
 /// For a polite end; after it the connection is just dropped.
 const CLOSE_LIMIT: Duration = Duration::from_millis(1_500);
@@ -43,7 +43,7 @@ pub(crate) enum Printer {
 ///
 /// # Errors
 /// If they make no sense.
-pub(crate) fn open(args: &Args) -> Result<Updates, Failure> {
+pub(crate) fn open(args: &WatchArgs) -> Result<Updates, Failure> {
     let on_gap = match args.on_gap {
         args::OnGap::Error => OnGap::Error,
         args::OnGap::Live => OnGap::Live,
@@ -56,11 +56,7 @@ pub(crate) fn open(args: &Args) -> Result<Updates, Failure> {
         args::Transport::Poll => TransportChoice::LongPoll,
     };
     let names = args.repositories.iter().map(ToString::to_string);
-    let variable = std::env::var_os(TOKEN_VARIABLE);
-    let mut client = with_token(Client::builder(&args.url), args.token_file.as_deref(), variable)?;
-    if let Some(path) = &args.cacert {
-        client = client.cacert(path);
-    }
+    let client = connection::client(&args.connection)?;
     let mut events = client.transport(transport).build()?.subscribe(names)?;
     if args.snapshot {
         events = events.snapshot();

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use clap::Parser;
 use futures_util::{FutureExt, SinkExt, stream};
 use serde_json::{Value, json};
-use taskwatch_client::{CloseCode, ResetReason};
+use taskwatch_client::{Client, CloseCode, ResetReason};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
@@ -283,9 +283,10 @@ async fn watched_live(
 ) -> (Result<End, Failure>, String, String) {
     let url = server(connections).await;
     let arguments = format!("taskwatch --repo foo --url {url} {arguments}");
-    let args = Args::try_parse_from(arguments.split_whitespace()).unwrap();
+    let args = crate::args::Args::try_parse_from(arguments.split_whitespace()).unwrap();
+    let args = args.watch;
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut status = Status::new(Paint(false), args.quiet, &args.url);
+    let mut status = Status::new(Paint(false), args.quiet, &args.connection.url);
     let printer = if args.output == args::Format::Json { Printer::Json } else { text() };
     let updates = open(&args).unwrap();
     let end = watch(updates, printer, &mut status, args.count, &mut out, &mut err).await;
@@ -444,6 +445,6 @@ async fn nothing_to_watch_is_not_found() {
     let script = Connection { answer: nothing, follows: Vec::new() };
     let (end, out, _) = watched_live(vec![script], "").await;
     let failure = end.unwrap_err();
-    assert_eq!((failure.code(), out.as_str()), (4, ""));
+    assert_eq!((failure.code(), out.as_str()), (6, ""));
     assert!(failure.to_string().contains("foo"), "{failure}");
 }
