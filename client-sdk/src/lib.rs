@@ -23,6 +23,7 @@
 //! [view](Client::view). In between there are the [`updates`](EventStream::updates) of a stream that
 //! begins with a [`snapshot`](EventStream::snapshot): the state, then exactly what follows it.
 
+mod address;
 mod backoff;
 mod buffer;
 mod config;
@@ -47,6 +48,11 @@ mod token;
 mod transport;
 mod update;
 mod view;
+
+/// So that its code is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use taskwatch_protocol as protocol;
 pub use taskwatch_protocol::{

@@ -9,7 +9,6 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use taskwatch_protocol::{PROTOCOL_VERSION, VERSION_HEADER};
 use tokio::task::JoinHandle;
-use url::Position;
 
 use super::{DialError, Dialer};
 use crate::transport::Transport;
@@ -74,10 +73,10 @@ impl Dialer {
             Transport::Sse => (EVENTS_PATH, EVENTS),
             _ => (CHANGES_PATH, LINES),
         };
-        let path_of_hub = self.url.path();
+        let path_of_hub = self.address.path();
         let prefix = path_of_hub.strip_suffix("/ws").unwrap_or(path_of_hub);
         let mut request = Request::get(format!("{prefix}{path}?{query}"))
-            .header(HOST, &self.url[Position::BeforeHost..Position::AfterPort])
+            .header(HOST, self.address.authority())
             .header(VERSION_HEADER, HeaderValue::from(PROTOCOL_VERSION))
             .header(ACCEPT, accept)
             // Compressed, it would come when a block is full.
