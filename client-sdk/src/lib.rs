@@ -30,6 +30,7 @@ mod config;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod conformance;
+mod cursor_file;
 mod dial;
 mod driver;
 mod error;
@@ -61,6 +62,7 @@ pub use taskwatch_protocol::{
 };
 
 pub use config::{BuildError, Client, ClientBuilder};
+pub use cursor_file::{CursorFile, CursorFileError};
 pub use error::WatchError;
 pub use fold::Tasks;
 pub use stream::{EventStream, Updates};
