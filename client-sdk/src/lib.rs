@@ -37,6 +37,7 @@ mod fold;
 mod ledger;
 mod link;
 mod machine;
+mod request;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
@@ -48,6 +49,8 @@ mod transport;
 mod update;
 mod view;
 
+pub use bytes::Bytes;
+pub use http;
 pub use taskwatch_protocol as protocol;
 pub use taskwatch_protocol::{
     CloseCode, Cursor, Denied, ErrorCode, EventKind, InvalidName, Pattern, Priority,
@@ -57,6 +60,7 @@ pub use taskwatch_protocol::{
 pub use config::{BuildError, Client, ClientBuilder};
 pub use error::WatchError;
 pub use fold::Tasks;
+pub use request::RequestError;
 pub use stream::{EventStream, Updates};
 pub use token::{InvalidToken, Token, TokenError, TokenFuture, TokenProvider};
 pub use transport::{Transport, TransportChoice};
