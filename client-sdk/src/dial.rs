@@ -29,6 +29,8 @@ pub(crate) use self::proxy::Proxy;
 pub(crate) use self::refusal::Refusal;
 pub(crate) use self::tls::config as tls_config;
 use crate::link::{Ahead, Io, Link, Requests, WebSocket};
+#[cfg(feature = "testing")]
+use crate::testing::TestHub;
 use crate::token::Tokens;
 use crate::transport::{Route, Transport};
 use crate::{Token, TokenError, WatchError};
@@ -76,6 +78,9 @@ pub(crate) struct Dialer {
     tokens: Option<Tokens>,
     /// The largest message that is read.
     pub(crate) max_message: usize,
+    /// Is connected to, whatever the address.
+    #[cfg(feature = "testing")]
+    pub(crate) hub: Option<TestHub>,
 }
 
 impl Dialer {
@@ -85,7 +90,15 @@ impl Dialer {
         proxy: Option<Proxy>,
         tokens: Option<Tokens>,
     ) -> Self {
-        Self { url, tls, proxy, tokens, max_message: MAX_MESSAGE }
+        Self {
+            url,
+            tls,
+            proxy,
+            tokens,
+            max_message: MAX_MESSAGE,
+            #[cfg(feature = "testing")]
+            hub: None,
+        }
     }
 
     pub(crate) fn has_tokens(&self) -> bool {
@@ -166,6 +179,10 @@ impl Dialer {
 
     async fn connect(&self) -> Result<Box<dyn Io>, DialError> {
         let failed = |problem: &dyn fmt::Display| self.failed("connect to", problem);
+        #[cfg(feature = "testing")]
+        if let Some(hub) = &self.hub {
+            return hub.connect().await.map_err(|it| failed(&it));
+        }
         let host = self.url.host().ok_or_else(|| failed(&"the address names no host"))?;
         let port = self.url.port_or_known_default().unwrap_or(80);
         let io: Box<dyn Io> = match &self.proxy {

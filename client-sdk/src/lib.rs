@@ -37,12 +37,14 @@ mod fold;
 mod ledger;
 mod link;
 mod machine;
+#[cfg(test)]
+mod samples;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
 mod stream;
-#[cfg(test)]
-mod testing;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod token;
 mod transport;
 mod update;

@@ -21,7 +21,7 @@ use self::caller::Caller;
 use self::peer::{Peer, Wire};
 use super::*;
 use crate::buffer::Buffer;
-use crate::testing::{Model, at, seq};
+use crate::samples::{Model, at, seq};
 use crate::transport::Route;
 use crate::{Token, TokenError, Transport, TransportChoice, Update};
 
