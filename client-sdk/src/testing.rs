@@ -1,6 +1,82 @@
 //! A hub for the tests of your own consumers: in this process, without a socket, with faults on demand.
 //!
-//! TODO
+//! The SDK hides what can be hidden: a cut, a restart, a link that died without a word. What cannot be
+//! hidden, such as a [gap](crate::Update::Gap), is told once in a while, and so code for it runs for the
+//! first time on a bad day. With a [`TestHub`] it runs in a test.
+//!
+//! The hub is a small model of a server that speaks the protocol over pipes in memory. Above them is the
+//! whole of the SDK, as in production. It needs the feature `testing` of this crate, as a
+//! dev-dependency.
+//!
+//! # Testing a consumer
+//!
+//! Let the consumer follow a hub, change tasks, let something go wrong, wait until everything
+//! [was handled](TestHub::settled), and look at what the consumer has made of it:
+//!
+//! ```
+//! use std::collections::BTreeSet;
+//! use std::sync::{Arc, Mutex};
+//!
+//! use futures_util::StreamExt;
+//! use taskwatch_client::testing::{TestHub, task};
+//! use taskwatch_client::{OnGap, Update, Updates};
+//!
+//! /// The consumer: the titles of all tasks.
+//! async fn follow(mut updates: Updates, titles: Arc<Mutex<BTreeSet<String>>>) {
+//!     while let Some(Ok(update)) = updates.next().await {
+//!         let mut titles = titles.lock().unwrap();
+//!         match update {
+//!             Update::Event(event) => {
+//!                 titles.insert(event.task().title.clone());
+//!             }
+//!             // Without this line the test fails.
+//!             Update::Snapshot(state) => *titles = state.tasks.into_iter().map(|it| it.title).collect(),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//!
+//! async fn it_survives_a_gap() -> Result<(), Box<dyn std::error::Error>> {
+//!     let hub = TestHub::new();
+//!     let events = hub.client().build()?.subscribe(["*"])?.snapshot().on_gap(OnGap::Snapshot);
+//!     let titles = Arc::default();
+//!     tokio::spawn(follow(events.updates(), Arc::clone(&titles)));
+//!     hub.settled(1).await;
+//!
+//!     hub.create(task("home", "Water the plants"));
+//!     hub.expire(); // before it was sent to anybody
+//!     hub.create(task("home", "Wash the dishes"));
+//!     hub.settled(1).await;
+//!
+//!     let titles = titles.lock().unwrap();
+//!     assert!(titles.iter().eq(["Wash the dishes", "Water the plants"]));
+//!     Ok(())
+//! }
+//!
+//! // As does `#[tokio::test(start_paused = true)]`.
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+//! runtime.block_on(it_survives_a_gap())
+//! # }
+//! ```
+//!
+//! # Time
+//!
+//! Everything here, and everything in the SDK, goes by tokio's clock. While that is paused, as with
+//! `#[tokio::test(start_paused = true)]` (tokio's feature `test-util`), it stands still as long as
+//! anybody has something to do, and then jumps to the next moment for which somebody waits: a
+//! connection that died without a word is found out within 35 s, in no time at all. Waits between
+//! attempts are not random, and the runtime has one thread, so a test always runs the same. What
+//! the consumer itself leaves to chance, such as the branches of a `tokio::select!` without `biased`, is
+//! not the hub's to take away.
+//!
+//! Whoever waits for what never comes waits for ever, since the heartbeats of a connection go on. A
+//! `tokio::time::timeout` around it costs no time either.
+//!
+//! # What it does not do
+//!
+//! It speaks WebSocket alone, without TLS and proxies; it takes any token, and none runs out; it has no
+//! limits but that of patterns.
 
 mod conversation;
 mod history;
