@@ -329,7 +329,8 @@ impl TestHub {
     }
 
     /// The next events vanish on their way, so many of them, and are counted as if they had come. The
-    /// SDK finds out at the next heartbeat, within 20 s, and goes back for them.
+    /// SDK finds out at the next heartbeat, within 20 s, and goes back for them: they come late, behind
+    /// what came meanwhile. If the connection ends before that, nobody finds out.
     pub fn lose(&self, events: u64) {
         self.shared.change(|hub| hub.lose(events));
     }

@@ -1,5 +1,7 @@
 //! The SDK's promises, kept on this hub whatever goes wrong.
 
+mod property;
+
 use futures_util::StreamExt;
 use taskwatch_protocol::ResetReason;
 
