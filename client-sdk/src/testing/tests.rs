@@ -254,9 +254,8 @@ async fn a_computer_that_slept_asks_whether_the_connection_lives() {
     hub.sleep_computer(Duration::from_secs(3600));
     let asleep = hub.shared.now();
     let reason = loop {
-        match updates.next().await.unwrap().unwrap() {
-            Update::Interrupted { reason, .. } => break reason,
-            _ => {}
+        if let Update::Interrupted { reason, .. } = updates.next().await.unwrap().unwrap() {
+            break reason;
         }
     };
     assert!(reason.contains("did not survive"), "{reason}");

@@ -147,6 +147,7 @@ impl Scene {
                     self.change(draw);
                 }
                 self.hub.settled(1).await;
+                self.hub.heal();
             }
             Act::Close(code) => hub.close(code),
             Act::Deny(true) => hub.deny("b"),
