@@ -261,3 +261,21 @@ async fn a_computer_that_slept_asks_whether_the_connection_lives() {
     assert!(reason.contains("did not survive"), "{reason}");
     assert!(hub.shared.now() - asleep < Duration::from_secs(10));
 }
+
+#[tokio::test(start_paused = true)]
+async fn delays_and_drains_take_the_time_that_they_are_told() {
+    let hub = TestHub::new();
+    let mut stream = events(&hub);
+    stream.ready().await.unwrap();
+    let delay = Duration::from_secs(3);
+    hub.delay(delay);
+    let sent = hub.shared.now();
+    hub.create(task("foo", "a"));
+    assert_eq!(title(&mut stream).await, "a");
+    assert_eq!((hub.shared.now() - sent).as_secs(), delay.as_secs());
+    hub.heal();
+    let (closed, away) = (hub.shared.now(), Duration::from_secs(100));
+    hub.drain(away);
+    hub.connected(1).await;
+    assert!(hub.shared.now() - closed >= away);
+}
