@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use taskwatch_protocol::{
     Authenticated, ClientFrame, ClientMessage, Cursor, Denied, Envelope, ErrorCode, ErrorMessage,
-    EventKind, Heartbeat, Limits, Mode, OnGap, PROTOCOL_VERSION, Pattern, RepositoryName,
+    EventKind, Heartbeat, Limits, MAX_TAIL, Mode, OnGap, PROTOCOL_VERSION, Pattern, RepositoryName,
     ResetReason, Seq, ServerFrame, ServerMessage, Snapshot, Subscribe, Subscribed, Task, Timestamp,
     Unsubscribed, Welcome,
 };
@@ -118,7 +118,8 @@ impl Conversation {
                 let answer = match message {
                     ClientMessage::Pong => return None,
                     ClientMessage::Ping => {
-                        let pong = ServerMessage::Pong(self.heartbeat());
+                        let head = Some(world.history.cursor(world.history.head()));
+                        let pong = ServerMessage::Pong(Heartbeat { head, ..self.heartbeat() });
                         return Some(
                             Envelope::new(pong).at(world.now).cursor(self.bookmark(world)).id(id),
                         );
@@ -157,7 +158,7 @@ impl Conversation {
             }
             let Some(entry) = history.after(self.position) else { break };
             self.position += 1;
-            if self.wants(entry, world) {
+            if is_wanted(entry, &self.patterns, self.types.as_ref(), world) {
                 self.delivered += 1;
                 let frame = Envelope::new(ServerMessage::Task(entry.event.clone()));
                 let frame = frame.at(entry.at).cursor(history.cursor(self.position));
@@ -186,7 +187,7 @@ impl Conversation {
     }
 
     fn heartbeat(&self) -> Heartbeat {
-        Heartbeat { delivered: Some(self.delivered) }
+        Heartbeat { delivered: Some(self.delivered), head: None }
     }
 
     fn bookmark(&self, world: World<'_>) -> Option<Cursor> {
@@ -199,14 +200,6 @@ impl Conversation {
                 self.parts.is_empty().then(|| world.history.cursor(self.position))
             }
         }
-    }
-
-    fn wants(&self, entry: &Entry, world: World<'_>) -> bool {
-        let Entry { event, .. } = entry;
-        let is_chosen = self.types.as_ref().is_none_or(|types| types.contains(&event.kind()));
-        is_chosen
-            && world.may_read(&event.repository)
-            && self.patterns.iter().any(|pattern| pattern.matches(&event.repository))
     }
 
     /// The connection is level: its position is the head.
@@ -222,7 +215,7 @@ impl Conversation {
         if !self.is_subscribed() {
             self.subscription = Subscription::Asked;
         }
-        let Subscribe { repositories, since, on_gap, types, snapshot, .. } = request;
+        let Subscribe { repositories, since, since_time, tail, on_gap, types, snapshot } = request;
         let (mut accepted, denied): (Vec<_>, Vec<_>) =
             repositories.into_iter().partition(|pattern| world.grants(pattern));
         let denied = denied
@@ -230,7 +223,11 @@ impl Conversation {
             .map(|repository| Denied { repository, code: ErrorCode::NotFound })
             .collect();
         let head = world.history.cursor(self.position);
-        let start = since.as_ref().map(|since| world.history.position(since));
+        let history = world.history;
+        let is_asked = |entry: &Entry| is_wanted(entry, &accepted, types.as_ref(), world);
+        let tail = tail.map(|events| Ok(history.position_of_last(events, is_asked)));
+        let at_time = since_time.map(|time| history.position_at(time));
+        let start = since.as_ref().map(|since| history.position(since)).or(at_time).or(tail);
         let with_state = snapshot || on_gap == Some(OnGap::Snapshot);
         let (mode, reason, cursor) = match start {
             _ if accepted.is_empty() => (Mode::Live, None, None),
@@ -238,7 +235,7 @@ impl Conversation {
             None => (Mode::Live, None, Some(head.clone())),
             Some(Ok(position)) => {
                 self.position = position;
-                (Mode::Resumed, None, since)
+                (Mode::Resumed, None, since.or_else(|| Some(history.cursor(position))))
             }
             Some(Err(reason)) if with_state => (Mode::Reset, Some(reason), None),
             Some(Err(reason)) if on_gap == Some(OnGap::Live) => {
@@ -266,15 +263,22 @@ impl Conversation {
     fn objection(&self, request: &Subscribe) -> Option<(ErrorCode, &'static str)> {
         let Subscribe { repositories, since, since_time, tail, on_gap, snapshot, types } = request;
         let is_first = !self.is_subscribed();
+        let starts = [since.is_some(), since_time.is_some(), tail.is_some()];
+        let starts = starts.into_iter().filter(|is_given| *is_given).count();
         let known = if is_first { types.as_ref() } else { self.types.as_ref() };
         let with_state = *snapshot || *on_gap == Some(OnGap::Snapshot);
         let new = repositories.iter().filter(|pattern| !self.patterns.contains(pattern)).count();
         if repositories.is_empty() {
             Some((ErrorCode::BadMessage, "there is no repository"))
-        } else if since_time.is_some() || tail.is_some() {
-            Some((ErrorCode::Unsupported, "this hub does not offer since_time or tail"))
-        } else if !is_first && since.is_some() {
-            Some((ErrorCode::SinceNotFirst, "since belongs into the first subscription"))
+        } else if starts > 1 || tail.is_some_and(|events| !(1..=MAX_TAIL).contains(&events)) {
+            Some((
+                ErrorCode::BadMessage,
+                "there is one beginning, and a tail of 1 to 10,000 events",
+            ))
+        } else if *snapshot && since.is_none() && starts > 0 {
+            Some((ErrorCode::BadMessage, "a snapshot does not go with since_time or tail"))
+        } else if !is_first && starts > 0 {
+            Some((ErrorCode::SinceNotFirst, "a beginning belongs into the first subscription"))
         } else if types.is_some() && types.as_ref() != known {
             Some((ErrorCode::BadMessage, "types cannot change"))
         } else if with_state && known.is_some() {
@@ -285,6 +289,18 @@ impl Conversation {
             None
         }
     }
+}
+
+fn is_wanted<'a>(
+    entry: &Entry,
+    patterns: impl IntoIterator<Item = &'a Pattern>,
+    types: Option<&Vec<EventKind>>,
+    world: World<'_>,
+) -> bool {
+    let Entry { event, .. } = entry;
+    types.is_none_or(|types| types.contains(&event.kind()))
+        && world.may_read(&event.repository)
+        && patterns.into_iter().any(|pattern| pattern.matches(&event.repository))
 }
 
 fn refusal(code: ErrorCode, why: &str) -> ServerMessage {

@@ -20,13 +20,15 @@ pub(super) struct History {
     incarnation: u64,
     /// Everything up to here was thrown away.
     floor: Seq,
+    /// When the last of that happened.
+    gone: Option<Timestamp>,
     kept: VecDeque<Entry>,
     tasks: BTreeMap<Uuid, Task>,
 }
 
 impl History {
     pub(super) fn new() -> Self {
-        Self { incarnation: 1, floor: 0, kept: VecDeque::new(), tasks: BTreeMap::new() }
+        Self { incarnation: 1, floor: 0, gone: None, kept: VecDeque::new(), tasks: BTreeMap::new() }
     }
 
     /// The position of the newest event.
@@ -48,6 +50,22 @@ impl History {
             seq if seq < self.floor => Err(ResetReason::Expired),
             seq => Ok(seq),
         }
+    }
+
+    /// The position before everything that happened at or after a time, if all of that is there.
+    pub(super) fn position_at(&self, time: Timestamp) -> Result<Seq, ResetReason> {
+        if self.gone.is_some_and(|gone| gone >= time) {
+            return Err(ResetReason::Expired);
+        }
+        Ok(self.floor + self.kept.partition_point(|entry| entry.at < time) as Seq)
+    }
+
+    /// The position before the last so many events of these; that of the first one kept if there are
+    /// fewer.
+    pub(super) fn position_of_last(&self, events: u32, is_one: impl Fn(&Entry) -> bool) -> Seq {
+        let kept = self.kept.iter().enumerate().rev().filter(|(_, entry)| is_one(entry));
+        let oldest = kept.take(events as usize).last();
+        oldest.map_or(self.head(), |(place, _)| self.floor + place as Seq)
     }
 
     /// Whether everything after this position is still there.
@@ -77,13 +95,18 @@ impl History {
     /// Throws away what has happened so far. The tasks stay.
     pub(super) fn expire(&mut self) {
         self.floor = self.head();
-        self.kept.clear();
+        self.forget();
     }
 
     /// Begins another life of the log: no position of before means anything in it. The tasks stay.
     pub(super) fn begin_anew(&mut self) {
         self.incarnation += 1;
         self.floor = 0;
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.gone = self.kept.back().map(|last| last.at).or(self.gone);
         self.kept.clear();
     }
 
@@ -135,6 +158,24 @@ mod tests {
         let cursor = history.append(task_event(3), Timestamp::from_unix_millis(0));
         assert_eq!((history.head(), cursor), (3, history.cursor(3)));
         assert_eq!(history.after(2).map(|entry| &entry.event), Some(&task_event(3)));
+    }
+
+    #[test]
+    fn a_time_and_a_number_of_events_have_positions() {
+        let mut history = History::new();
+        let at = Timestamp::from_unix_millis;
+        for (seq, millis) in [(1, 10), (2, 20), (3, 20)] {
+            history.append(task_event(seq), at(millis));
+        }
+        let times = [0, 10, 11, 20, 21].map(|millis| history.position_at(at(millis)).unwrap());
+        assert_eq!(times, [0, 0, 1, 1, 3]);
+        let last = |history: &History, events| history.position_of_last(events, |_| true);
+        assert_eq!([1, 3, 9].map(|events| last(&history, events)), [2, 0, 0]);
+        assert_eq!(history.position_of_last(1, |entry| entry.at < at(20)), 0);
+        assert_eq!(history.position_of_last(1, |_| false), 3);
+        history.expire();
+        assert_eq!(history.position_at(at(20)), Err(ResetReason::Expired));
+        assert_eq!((history.position_at(at(21)), last(&history, 9)), (Ok(3), 3));
     }
 
     #[test]

@@ -279,3 +279,21 @@ async fn delays_and_drains_take_the_time_that_they_are_told() {
     hub.connected(1).await;
     assert!(hub.shared.now() - closed >= away);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_begins_in_the_past_and_tells_how_fresh_it_is() {
+    let hub = TestHub::new();
+    hub.create(task("foo", "a"));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let noon = hub.time();
+    hub.create(task("foo", "b"));
+    assert_eq!(title(&mut events(&hub).since_time(noon)).await, "b");
+    assert_eq!(title(&mut events(&hub).tail(2)).await, "a");
+
+    let mut updates = events(&hub).freshness(Duration::from_secs(10)).updates();
+    for delay in [0, 2] {
+        hub.delay(Duration::from_secs(delay));
+        let Update::Fresh(fresh) = next(&mut updates).await else { panic!("no freshness") };
+        assert_eq!(fresh.behind.as_secs(), delay);
+    }
+}

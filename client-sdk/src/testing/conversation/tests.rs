@@ -119,6 +119,42 @@ fn a_position_is_gone_on_from_and_a_further_subscription_waits_until_it_is_level
 }
 
 #[test]
+fn a_beginning_in_the_past_is_a_position() {
+    let tail = |tail| Subscribe { tail: Some(tail), ..foo() };
+    let time = |millis| {
+        let since_time = Some(Timestamp::from_unix_millis(millis));
+        Subscribe { since_time, ..foo() }
+    };
+    for (asked, position) in [(tail(1), 2), (tail(9), 0), (time(0), 0), (time(1), 3)] {
+        let mut rig = Rig::new(3);
+        let (data, cursor) = rig.subscribe(asked);
+        assert_eq!((data.mode, cursor), (Mode::Resumed, Some(rig.at(position))));
+        assert_eq!(rig.events().len() as u64, 3 - position);
+    }
+    let mut rig = Rig::new(1);
+    rig.history.expire();
+    assert_eq!(rig.subscribe(time(0)).0.reason, Some(ResetReason::Expired));
+    for wrong in [
+        tail(0),
+        tail(MAX_TAIL + 1),
+        Subscribe { snapshot: true, ..tail(1) },
+        Subscribe { tail: Some(1), ..time(0) },
+    ] {
+        assert_eq!(rig.refused(wrong), ErrorCode::BadMessage);
+    }
+}
+
+#[test]
+fn a_pong_tells_how_far_the_log_is() {
+    let mut rig = Rig::new(0);
+    rig.subscribe(foo());
+    rig.happen([1]);
+    let pong = rig.hear(ClientMessage::Ping).unwrap();
+    let ServerMessage::Pong(Heartbeat { head, .. }) = pong.message else { panic!("no pong") };
+    assert_eq!((head, pong.cursor), (Some(rig.at(1)), Some(rig.at(0))));
+}
+
+#[test]
 fn what_cannot_be_gone_on_from_is_answered_as_it_was_asked_for() {
     let asked = |on_gap, snapshot| Subscribe { on_gap, snapshot, ..since(Cursor::new("")) };
     let mut rig = Rig::new(1);
