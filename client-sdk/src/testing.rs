@@ -75,8 +75,8 @@
 //!
 //! # What it does not do
 //!
-//! It speaks WebSocket alone, without TLS and proxies; it takes any token, and none runs out; it has no
-//! limits but that of patterns.
+//! It speaks WebSocket alone, without TLS and proxies, and answers no [request](Client::request). It takes
+//! any token, and none runs out. Its only limits are those of patterns and of what waits for an answer.
 
 mod conversation;
 mod history;
