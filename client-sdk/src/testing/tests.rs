@@ -2,6 +2,8 @@
 
 mod property;
 
+use std::sync::Mutex;
+
 use futures_util::StreamExt;
 use taskwatch_protocol::ResetReason;
 
@@ -202,13 +204,21 @@ async fn nobody_is_there_for_as_long_as_it_is_said() {
     assert!(matches!(end, Err(WatchError::Unreachable { .. })));
 }
 
-/// What happens, and when.
-async fn story() -> Vec<(Duration, Update)> {
+/// What happens, and when, to two who follow one hub.
+async fn story() -> [Vec<(Duration, Update)>; 2] {
     let hub = TestHub::new();
     let mut first = task("foo", "a");
     first.id = Uuid::from_u128(1);
     let mut updates = events(&hub).snapshot().on_gap(OnGap::Snapshot).updates();
     let mut told = Vec::new();
+    let second = Arc::new(Mutex::new(Vec::new()));
+    let (mut others, heard, watch) =
+        (events(&hub).on_gap(OnGap::Live).updates(), Arc::clone(&second), hub.clone());
+    tokio::spawn(async move {
+        while let Some(update) = others.next().await {
+            heard.lock().unwrap().push((watch.shared.now(), update.unwrap()));
+        }
+    });
     for round in 0..12_u64 {
         if round == 0 {
             hub.create(first.clone());
@@ -231,7 +241,7 @@ async fn story() -> Vec<(Duration, Update)> {
             }
         }
     }
-    told
+    [told, std::mem::take(&mut second.lock().unwrap())]
 }
 
 #[test]
@@ -241,7 +251,7 @@ fn a_test_always_runs_the_same() {
         runtime.enable_time().start_paused(true).build().unwrap().block_on(story())
     };
     let first = run();
-    assert!(first.len() > 20, "{first:#?}");
+    assert!(first.iter().all(|told| told.len() > 20), "{first:#?}");
     assert_eq!(first, run());
 }
 

@@ -91,7 +91,11 @@ impl Shared {
     #[expect(clippy::panic, reason = "a test that waits in vain has failed")]
     pub(super) async fn expect(&self, what: &str, is_so: impl Fn(&Hub) -> bool) {
         if timeout(WAIT_LIMIT, self.until(is_so)).await.is_err() {
-            panic!("waited in vain for {what}: {:?}", self.hub());
+            let hub = self.hub();
+            let (all, subscribed) = (hub.count(), hub.count_subscribed());
+            panic!(
+                "waited in vain for {what}: of {all} connections {subscribed} have a subscription"
+            );
         }
     }
 
