@@ -151,14 +151,14 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Freshness, Snapshot, testing};
+    use crate::{Freshness, Snapshot, samples};
     use proptest::prelude::*;
 
     fn snapshot(repositories: &[&str], seq: u64, bytes: usize) -> Update {
         Update::Snapshot(Snapshot {
             repositories: repositories.iter().map(|name| name.parse().unwrap()).collect(),
             tasks: vec![],
-            cursor: testing::at(seq),
+            cursor: samples::at(seq),
             frames: vec!["x".repeat(bytes / 2).into(), "x".repeat(bytes.div_ceil(2)).into()],
         })
     }
@@ -224,22 +224,22 @@ mod tests {
                     Step::Event(bytes) => {
                         seq += 1;
                         largest = largest.max(bytes);
-                        let cursor = testing::at(seq);
-                        let event = testing::event_of_bytes(seq, bytes);
+                        let cursor = samples::at(seq);
+                        let event = samples::event_of_bytes(seq, bytes);
                         buffer.push(Update::Event(event), Some(cursor.clone()));
                         pushed.push_back(cursor);
                     }
                     Step::Notice => buffer.push(Update::Parked, None),
                     Step::Bookmark => {
                         seq += 1;
-                        buffer.bookmark(testing::at(seq));
+                        buffer.bookmark(samples::at(seq));
                     }
                     Step::Fresh => buffer.push(fresh(1), None),
                 }
                 prop_assert!(buffer.entries.len() <= Buffer::MAX_ENTRIES);
                 prop_assert!(buffer.bytes < Buffer::MAX_BYTES + largest.max(1));
                 // Received: the newest position pushed, whatever was yielded.
-                let newest = (seq > 0).then(|| testing::at(seq));
+                let newest = (seq > 0).then(|| samples::at(seq));
                 prop_assert_eq!(buffer.received().cloned(), newest.clone());
                 // Yielded: just before the oldest event that waits, or all the way.
                 match (pushed.front(), buffer.yielded()) {
@@ -247,7 +247,7 @@ mod tests {
                         prop_assert_eq!(yielded.cloned(), newest);
                     },
                     (Some(next), Some(yielded)) => {
-                        prop_assert!(testing::seq(yielded) < testing::seq(next));
+                        prop_assert!(samples::seq(yielded) < samples::seq(next));
                     }
                     (Some(_), None) => {}
                 }
@@ -260,33 +260,33 @@ mod tests {
     #[test]
     fn a_bookmark_counts_as_soon_as_what_lies_before_it_was_yielded() {
         let mut buffer = Buffer::default();
-        buffer.push(Update::Event(testing::event(1)), Some(testing::at(1)));
-        buffer.bookmark(testing::at(5));
+        buffer.push(Update::Event(samples::event(1)), Some(samples::at(1)));
+        buffer.bookmark(samples::at(5));
         assert_eq!(buffer.yielded(), None);
         buffer.pop();
-        assert_eq!(buffer.yielded(), Some(&testing::at(5)));
-        buffer.bookmark(testing::at(6));
-        assert_eq!(buffer.pop(), Some(Update::Bookmark(testing::at(6))));
+        assert_eq!(buffer.yielded(), Some(&samples::at(5)));
+        buffer.bookmark(samples::at(6));
+        assert_eq!(buffer.pop(), Some(Update::Bookmark(samples::at(6))));
         assert_eq!(buffer.pop(), None);
-        buffer.bookmark(testing::at(7));
-        assert_eq!(buffer.yielded(), Some(&testing::at(7)));
+        buffer.bookmark(samples::at(7));
+        assert_eq!(buffer.yielded(), Some(&samples::at(7)));
     }
 
     #[test]
     fn while_nothing_happens_the_newest_bookmark_and_freshness_are_all_there_is() {
         let mut buffer = Buffer::default();
-        buffer.push(Update::Event(testing::event(1)), Some(testing::at(1)));
+        buffer.push(Update::Event(samples::event(1)), Some(samples::at(1)));
         for round in 2..5_000 {
-            buffer.bookmark(testing::at(round));
+            buffer.bookmark(samples::at(round));
             buffer.push(fresh(round), None);
         }
         assert_eq!(buffer.entries.len(), 3);
-        buffer.push(Update::Event(testing::event(5_000)), Some(testing::at(5_000)));
+        buffer.push(Update::Event(samples::event(5_000)), Some(samples::at(5_000)));
         buffer.push(fresh(5_000), None);
         buffer.pop();
         let quiet = [buffer.pop(), buffer.pop()].map(Option::unwrap);
-        assert_eq!(quiet, [Update::Bookmark(testing::at(4_999)), fresh(4_999)]);
-        assert_eq!(buffer.yielded(), Some(&testing::at(4_999)));
+        assert_eq!(quiet, [Update::Bookmark(samples::at(4_999)), fresh(4_999)]);
+        assert_eq!(buffer.yielded(), Some(&samples::at(4_999)));
         assert!(matches!(buffer.pop(), Some(Update::Event(_))));
         assert_eq!(buffer.pop(), Some(fresh(5_000)));
     }
@@ -294,14 +294,14 @@ mod tests {
     #[test]
     fn a_snapshot_weighs_what_its_json_does_and_may_stand_alone() {
         let mut buffer = Buffer::default();
-        buffer.push(snapshot(&["foo"], 1, Buffer::MAX_BYTES - 1), Some(testing::at(1)));
+        buffer.push(snapshot(&["foo"], 1, Buffer::MAX_BYTES - 1), Some(samples::at(1)));
         assert!(!buffer.is_full());
-        buffer.push(snapshot(&["bar"], 2, 3 * Buffer::MAX_BYTES), Some(testing::at(2)));
+        buffer.push(snapshot(&["bar"], 2, 3 * Buffer::MAX_BYTES), Some(samples::at(2)));
         assert!(buffer.is_full());
         assert_eq!(buffer.yielded(), None);
         buffer.pop();
         assert!(buffer.is_full());
-        assert_eq!(buffer.yielded(), Some(&testing::at(1)));
+        assert_eq!(buffer.yielded(), Some(&samples::at(1)));
         buffer.pop();
         assert!(buffer.is_half_empty());
     }
@@ -310,13 +310,13 @@ mod tests {
     fn what_is_no_longer_watched_is_taken_out_of_the_snapshots_that_wait() {
         let gone = ["foo".parse().unwrap()];
         let mut buffer = Buffer::default();
-        buffer.push(snapshot(&["foo"], 1, Buffer::MAX_BYTES), Some(testing::at(1)));
-        buffer.push(snapshot(&["bar", "foo"], 2, Buffer::MAX_BYTES), Some(testing::at(2)));
-        buffer.push(snapshot(&["bar"], 3, 10), Some(testing::at(3)));
+        buffer.push(snapshot(&["foo"], 1, Buffer::MAX_BYTES), Some(samples::at(1)));
+        buffer.push(snapshot(&["bar", "foo"], 2, Buffer::MAX_BYTES), Some(samples::at(2)));
+        buffer.push(snapshot(&["bar"], 3, 10), Some(samples::at(3)));
         buffer.forget(&gone);
         assert!(buffer.is_half_empty());
-        assert_eq!(buffer.pop(), Some(Update::Bookmark(testing::at(1))));
-        assert_eq!(buffer.yielded(), Some(&testing::at(1)));
+        assert_eq!(buffer.pop(), Some(Update::Bookmark(samples::at(1))));
+        assert_eq!(buffer.yielded(), Some(&samples::at(1)));
         let Some(Update::Snapshot(rest)) = buffer.pop() else { panic!("a snapshot") };
         assert_eq!(rest.repositories, ["bar".parse().unwrap()]);
         assert_eq!(buffer.pop(), Some(snapshot(&["bar"], 3, 10)));
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn full_is_a_count_or_a_weight() {
         let mut buffer = Buffer::default();
-        buffer.push(Update::Event(testing::event_of_bytes(1, Buffer::MAX_BYTES)), None);
+        buffer.push(Update::Event(samples::event_of_bytes(1, Buffer::MAX_BYTES)), None);
         assert!(buffer.is_full());
         buffer.pop();
         assert!(buffer.is_half_empty());

@@ -8,7 +8,10 @@ use taskwatch_protocol::{InvalidName, Pattern};
 use tracing::warn;
 
 use crate::address::Address;
+use crate::backoff::Draw;
 use crate::dial::{Dialer, Proxy, Tls};
+#[cfg(feature = "testing")]
+use crate::testing::TestHub;
 use crate::token::{TokenFile, Tokens};
 use crate::{EventStream, InvalidToken, OnGap, TaskView, Token, TokenProvider, TransportChoice};
 
@@ -25,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) backoff_cap: Duration,
     pub(crate) max_elapsed: Option<Duration>,
     pub(crate) transport: TransportChoice,
+    pub(crate) draw: Draw,
 }
 
 /// Settings of a [`Client`]; see [`Client::builder`].
@@ -39,6 +43,8 @@ pub struct ClientBuilder {
     cacert: Option<PathBuf>,
     no_proxy: bool,
     transport: TransportChoice,
+    #[cfg(feature = "testing")]
+    hub: Option<TestHub>,
 }
 
 /// The address or another setting of a client makes no sense.
@@ -112,6 +118,8 @@ impl Client {
             cacert: None,
             no_proxy: false,
             transport: TransportChoice::Auto,
+            #[cfg(feature = "testing")]
+            hub: None,
         }
     }
 
@@ -283,6 +291,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Connects to this hub instead of an address.
+    #[cfg(feature = "testing")]
+    pub(crate) fn hub(mut self, hub: TestHub) -> Self {
+        self.hub = Some(hub);
+        self
+    }
+
     /// Checks the settings. Nothing is dialled yet.
     ///
     /// # Errors
@@ -310,6 +325,12 @@ impl ClientBuilder {
             backoff_cap: self.backoff_cap,
             max_elapsed: self.max_elapsed,
             transport: self.transport,
+            draw: fastrand::f64,
+        };
+        #[cfg(feature = "testing")]
+        let settings = match self.hub {
+            Some(hub) => hub.take_over(settings),
+            None => settings,
         };
         Ok(Client { settings })
     }

@@ -214,7 +214,7 @@ fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> CursorFile
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::at;
+    use crate::samples::at;
 
     #[test]
     fn what_was_saved_is_read_by_the_next_run() {

@@ -30,6 +30,8 @@ pub(crate) use self::refusal::Refusal;
 pub(crate) use self::tls::Tls;
 use crate::address::{Address, Host};
 use crate::link::{Ahead, Io, Link, Requests, WebSocket};
+#[cfg(feature = "testing")]
+use crate::testing::TestHub;
 use crate::token::Tokens;
 use crate::transport::{Route, Transport};
 use crate::{Token, TokenError, WatchError};
@@ -77,6 +79,9 @@ pub(crate) struct Dialer {
     tokens: Option<Tokens>,
     /// The largest message that is read.
     pub(crate) max_message: usize,
+    /// Is connected to, whatever the address.
+    #[cfg(feature = "testing")]
+    pub(crate) hub: Option<TestHub>,
 }
 
 impl Dialer {
@@ -86,7 +91,15 @@ impl Dialer {
         proxy: Option<Proxy>,
         tokens: Option<Tokens>,
     ) -> Self {
-        Self { address, tls, proxy, tokens, max_message: MAX_MESSAGE }
+        Self {
+            address,
+            tls,
+            proxy,
+            tokens,
+            max_message: MAX_MESSAGE,
+            #[cfg(feature = "testing")]
+            hub: None,
+        }
     }
 
     pub(crate) fn has_tokens(&self) -> bool {
@@ -167,6 +180,10 @@ impl Dialer {
 
     async fn connect(&self) -> Result<Box<dyn Io>, DialError> {
         let failed = |problem: &dyn fmt::Display| self.failed("connect to", problem);
+        #[cfg(feature = "testing")]
+        if let Some(hub) = &self.hub {
+            return hub.connect().await.map_err(|it| failed(&it));
+        }
         let (host, port) = (self.address.host(), self.address.port());
         let io: Box<dyn Io> = match &self.proxy {
             Some(proxy) => proxy.connect(host, port).await?,

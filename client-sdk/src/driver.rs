@@ -2,12 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::poll_immediate;
 use taskwatch_protocol::{ClientFrame, CloseCode};
 use tokio::task::yield_now;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::dial::{DialError, Dialer};
 use crate::feed::{Caller, Feed, News};
@@ -46,7 +46,7 @@ pub(crate) fn run(
     first: Wish,
 ) -> impl Future<Output = ()> + Send {
     // Made before the first poll: also a task that never runs tells its stream.
-    let (line, now) = (Line::Down, clocks());
+    let (line, now) = (Line::Down, clocks(&dialer));
     let mut driver =
         Driver { machine, dialer, feed, line, asking: None, now, burst: 0, news: Vec::new() };
     async move {
@@ -67,9 +67,20 @@ pub(crate) fn run(
     }
 }
 
-fn clocks() -> Now {
+fn clocks(
+    #[cfg_attr(
+        not(feature = "testing"),
+        expect(unused_variables, reason = "only a hub has its own")
+    )]
+    dialer: &Dialer,
+) -> Now {
+    #[cfg(feature = "testing")]
+    if let Some(hub) = &dialer.hub {
+        return hub.clocks();
+    }
+    // The clock by which it sleeps.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    Now { steady: Instant::now(), wall: SystemTime::now() }
+    Now { steady: Instant::now().into_std(), wall: SystemTime::now() }
 }
 
 struct Driver {
@@ -111,13 +122,15 @@ impl Driver {
     async fn step(&mut self) {
         let latest = self.now.steady + LONGEST_SLEEP;
         let wake = self.machine.deadline().map_or(latest, |deadline| deadline.min(latest));
+        // In one order, so that a test always runs the same. What has come is read before silence is judged.
         let input = tokio::select! {
+            biased;
             () = self.feed.changed() => None,
-            input = self.line.next(), if self.machine.is_reading() => Some(input),
             input = answer(&mut self.asking) => Some(input),
+            input = self.line.next(), if self.machine.is_reading() => Some(input),
             () = sleep_until(wake.into()) => Some(Input::Tick),
         };
-        (self.now, self.burst) = (clocks(), 0);
+        (self.now, self.burst) = (clocks(&self.dialer), 0);
         match input {
             Some(input) => self.handle(input),
             None => self.caller_changed(),
@@ -181,7 +194,7 @@ impl Driver {
         self.hand_over();
         let Line::Up(generation, link) = &mut self.line else { return };
         let sent = timeout(WRITE_LIMIT, link.send(frame)).await;
-        self.now = clocks();
+        self.now = clocks(&self.dialer);
         let problem = match sent {
             Ok(Ok(())) => return,
             Ok(Err(problem)) => problem,

@@ -139,7 +139,7 @@ impl Tasks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Model, at};
+    use crate::samples::{Model, at};
     use crate::{Event, Gap, ResetReason};
     use proptest::prelude::*;
 

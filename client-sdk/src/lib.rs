@@ -40,12 +40,14 @@ mod ledger;
 mod link;
 mod machine;
 mod request;
+#[cfg(test)]
+mod samples;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
 mod stream;
-#[cfg(test)]
-mod testing;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod token;
 mod transport;
 mod update;

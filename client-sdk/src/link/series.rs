@@ -297,7 +297,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::testing::{at, event_frame};
+    use crate::samples::{at, event_frame};
 
     fn patterns(names: &[&str]) -> Vec<Pattern> {
         names.iter().map(|name| name.parse().unwrap()).collect()
@@ -569,7 +569,7 @@ mod tests {
             for (number, (events, pings, closes)) in answers.into_iter().enumerate() {
                 let since = query(&mut series).into_iter().find(|(name, _)| name == "since");
                 // The server knows nothing but what it is asked.
-                let from = since.map_or(0, |(_, cursor)| crate::testing::seq(&Cursor::new(cursor)));
+                let from = since.map_or(0, |(_, cursor)| crate::samples::seq(&Cursor::new(cursor)));
                 prop_assert_eq!(from, seen);
                 let mode = if number == 0 { Mode::Live } else { Mode::Resumed };
                 let first = series.frame(subscribed(mode, &["foo"], Some(from)));

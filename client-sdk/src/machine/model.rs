@@ -22,7 +22,7 @@ use self::caller::Caller;
 use self::peer::{Peer, Wire};
 use super::*;
 use crate::buffer::Buffer;
-use crate::testing::{Model, at, seq};
+use crate::samples::{Model, at, seq};
 use crate::transport::Route;
 use crate::{Freshness, Token, TokenError, Transport, TransportChoice, Update};
 

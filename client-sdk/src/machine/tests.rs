@@ -16,7 +16,7 @@ use taskwatch_protocol::{
 
 use super::*;
 use crate::dial::{DialError, Refusal};
-use crate::testing::{at, event_frame};
+use crate::samples::{at, event_frame};
 use crate::transport::{Route, TransportChoice};
 use crate::{Event, Gap, Transport};
 

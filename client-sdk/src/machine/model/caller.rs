@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use taskwatch_protocol::{Cursor, Pattern};
 
-use crate::testing::{Model, seq};
+use crate::samples::{Model, seq};
 use crate::{Tasks, Update};
 
 /// What the caller has seen, and what it must have seen.

@@ -8,7 +8,7 @@ use taskwatch_protocol::{
     Snapshot as Part, Subscribe, Subscribed, Unsubscribed, Welcome,
 };
 
-use crate::testing::{Model, at, seq};
+use crate::samples::{Model, at, seq};
 
 const TASKS_IN_A_PART: usize = 2;
 /// A token lives shorter than silence is suffered.

@@ -4,7 +4,7 @@ use taskwatch_protocol::{Snapshot as Part, TaskChange};
 
 use super::*;
 use crate::Snapshot;
-use crate::testing::task_event;
+use crate::samples::task_event;
 
 fn plan() -> Plan {
     Plan { snapshot: true, ..Plan::default() }
