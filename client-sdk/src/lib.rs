@@ -23,6 +23,7 @@
 //! [view](Client::view). In between there are the [`updates`](EventStream::updates) of a stream that
 //! begins with a [`snapshot`](EventStream::snapshot): the state, then exactly what follows it.
 
+mod acks;
 mod address;
 mod backoff;
 mod buffer;
@@ -65,7 +66,7 @@ pub use config::{BuildError, Client, ClientBuilder};
 pub use cursor_file::{CursorFile, CursorFileError};
 pub use error::WatchError;
 pub use fold::Tasks;
-pub use stream::{EventStream, Updates};
+pub use stream::{Acker, EventStream, Updates};
 pub use token::{InvalidToken, Token, TokenError, TokenFuture, TokenProvider};
 pub use transport::{Transport, TransportChoice};
 pub use update::{Event, Gap, OnGap, Snapshot, Update};

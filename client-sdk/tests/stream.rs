@@ -411,8 +411,9 @@ async fn a_link_that_dies_without_a_word_is_left() {
 async fn a_snapshot_is_an_update_and_no_event() {
     let server = Server::new().await;
     let client = server.client("ws");
-    let mut events = client.subscribe(["foo"]).unwrap().snapshot();
-    let mut updates = client.subscribe(["foo"]).unwrap().snapshot().updates();
+    let mut events = client.subscribe(["foo"]).unwrap().manual_ack().snapshot();
+    let mut updates = client.subscribe(["foo"]).unwrap().snapshot().manual_ack().updates();
+    let (events_acker, updates_acker) = (events.acker(), updates.acker());
     let serve = async {
         let mut peers = vec![];
         for _ in 0..2 {
@@ -445,7 +446,13 @@ async fn a_snapshot_is_an_update_and_no_event() {
                 _ => {}
             }
         };
-        assert_eq!(updates.cursor(), Some(at(5)));
+        // The event alone is open; what the stream hides is not.
+        assert_eq!((events.cursor(), events_acker.open()), (Some(at(5)), 1));
+        events_acker.ack(&first);
+        assert_eq!((events.cursor(), events_acker.open()), (Some(at(6)), 0));
+        assert_eq!((updates.cursor(), updates_acker.open()), (None, 1));
+        updates_acker.ack(&snapshot.cursor);
+        assert_eq!((updates.cursor(), updates_acker.cursor()), (Some(at(5)), Some(at(5))));
         (first, snapshot.cursor)
     };
     let (_peers, cursors) = tokio::join!(serve, watch);
