@@ -15,7 +15,7 @@ use crate::{EventStream, InvalidToken, OnGap, TaskView, Token, TokenProvider, Tr
 /// Watches the tasks of one server. A clone is cheap.
 #[derive(Clone, Debug)]
 pub struct Client {
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 #[derive(Clone, Debug)]

@@ -40,6 +40,7 @@ mod fold;
 mod ledger;
 mod link;
 mod machine;
+mod request;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
@@ -56,6 +57,8 @@ mod view;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub use bytes::Bytes;
+pub use http;
 pub use taskwatch_protocol as protocol;
 pub use taskwatch_protocol::{
     CloseCode, Cursor, Denied, ErrorCode, EventKind, InvalidName, Pattern, Priority,
@@ -66,6 +69,7 @@ pub use config::{BuildError, Client, ClientBuilder};
 pub use cursor_file::{CursorFile, CursorFileError};
 pub use error::WatchError;
 pub use fold::Tasks;
+pub use request::RequestError;
 pub use stream::{Acker, EventStream, Updates};
 pub use token::{InvalidToken, Token, TokenError, TokenFuture, TokenProvider};
 pub use transport::{Transport, TransportChoice};
