@@ -131,11 +131,13 @@ impl Feed {
         })
     }
 
-    /// Ends the stream. The first end counts.
-    pub(crate) fn end(&self, error: WatchError) {
+    /// Ends the stream. The first end counts, and is returned, unless the caller has left before.
+    pub(crate) fn end(&self, error: WatchError) -> Option<WatchError> {
         self.tell(|state| {
-            state.end.get_or_insert(End { error, is_told: false });
-        });
+            let is_left = state.is_abandoned && state.end.is_none();
+            let end = state.end.get_or_insert(End { error, is_told: false });
+            (!is_left).then(|| end.error.clone())
+        })
     }
 
     pub(crate) fn is_half_empty(&self) -> bool {

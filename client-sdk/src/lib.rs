@@ -31,6 +31,7 @@ mod config;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod conformance;
+mod connection;
 mod cursor_file;
 mod dial;
 mod driver;
@@ -66,6 +67,7 @@ pub use taskwatch_protocol::{
 };
 
 pub use config::{BuildError, Client, ClientBuilder};
+pub use connection::{ConnectionState, ConnectionWatch};
 pub use cursor_file::{CursorFile, CursorFileError};
 pub use error::WatchError;
 pub use fold::Tasks;

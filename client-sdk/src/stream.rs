@@ -9,10 +9,11 @@ use taskwatch_protocol::{Cursor, EventKind, InvalidName, Pattern};
 
 use crate::backoff::Delays;
 use crate::config::{Settings, patterns};
+use crate::connection::Connection;
 use crate::driver;
 use crate::feed::Feed;
 use crate::machine::{Machine, Plan, Wish};
-use crate::{Event, OnGap, Update, WatchError};
+use crate::{ConnectionWatch, Event, OnGap, Update, WatchError};
 
 /// The caller's end of a feed, and what its driver begins with.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ struct Subscription {
     feed: Arc<Feed>,
     /// `None` once the driver runs.
     start: Option<Start>,
+    connection: ConnectionWatch,
 }
 
 #[derive(Debug)]
@@ -27,6 +29,7 @@ struct Start {
     settings: Settings,
     plan: Plan,
     wished: Vec<Pattern>,
+    connection: Connection,
 }
 
 impl Start {
@@ -34,7 +37,8 @@ impl Start {
         let Settings { dialer, backoff_initial, backoff_cap, max_elapsed, .. } = self.settings;
         let delays = Delays::new(backoff_initial, backoff_cap, fastrand::f64);
         let machine = Machine::new(self.plan, delays, max_elapsed);
-        tokio::spawn(driver::run(machine, dialer, feed, Wish::Add(self.wished)));
+        let first = Wish::Add(self.wished);
+        tokio::spawn(driver::run(machine, dialer, feed, self.connection, first));
     }
 }
 
@@ -93,8 +97,9 @@ impl EventStream {
     pub(crate) fn new(settings: Settings, wished: Vec<Pattern>) -> Self {
         let has_tokens = settings.dialer.has_tokens();
         let plan = Plan { has_tokens, transport: settings.transport, ..Plan::default() };
-        let start = Some(Start { settings, plan, wished });
-        Self { inner: Subscription { feed: Arc::new(Feed::new()), start } }
+        let (shown, connection) = Connection::new();
+        let start = Some(Start { settings, plan, wished, connection: shown });
+        Self { inner: Subscription { feed: Arc::new(Feed::new()), start, connection } }
     }
 
     /// Goes on after this position instead of beginning with what comes from now on.
@@ -175,6 +180,12 @@ impl EventStream {
     /// To say what is handled, from wherever that is known; see [`manual_ack`](Self::manual_ack).
     pub fn acker(&self) -> Acker {
         Acker { feed: Arc::clone(&self.inner.feed) }
+    }
+
+    /// To look at how the connection stands, from wherever that is shown.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionWatch {
+        self.inner.connection.clone()
     }
 
     /// The full story: events, and what happens to the connection.
@@ -276,6 +287,12 @@ impl Updates {
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
         self.inner.feed.position()
+    }
+
+    /// As [`EventStream::connection`].
+    #[must_use]
+    pub fn connection(&self) -> ConnectionWatch {
+        self.inner.connection.clone()
     }
 
     /// As [`EventStream::acker`].
