@@ -8,6 +8,8 @@ use futures_util::future::poll_immediate;
 use taskwatch_protocol::{ClientFrame, CloseCode};
 use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
+use tracing::field::{Empty, display};
+use tracing::{Instrument, Span, info_span, trace};
 
 use crate::connection::Connection;
 use crate::dial::{DialError, Dialer};
@@ -55,6 +57,7 @@ pub(crate) fn run(
         feed,
         connection,
         stage: Stage::default(),
+        span: Span::none(),
         line,
         asking: None,
         now,
@@ -91,6 +94,8 @@ struct Driver {
     connection: Connection,
     /// What whoever looks at the connection was shown.
     stage: Stage,
+    /// Of the present connection, within that of the stream.
+    span: Span,
     line: Line,
     /// For a token while the connection goes on.
     asking: Option<(Generation, Asking)>,
@@ -107,7 +112,17 @@ impl Driver {
         if let Input::Link(_, LinkInput::Text(text)) = &input {
             self.burst += FRAME + text.len();
         }
-        self.machine.handle(self.now, input);
+        let Self { span, machine, now, .. } = self;
+        span.in_scope(|| {
+            match &input {
+                Input::Link(_, LinkInput::Text(text)) => trace!(frame = &**text, "received"),
+                Input::Link(_, LinkInput::Opened(route) | LinkInput::Rerouted(route)) => {
+                    span.record("transport", display(route.transport));
+                }
+                _ => {}
+            }
+            machine.handle(*now, input);
+        });
     }
 
     /// Tells the machine of what has come already; false if nothing has.
@@ -154,13 +169,18 @@ impl Driver {
             match action {
                 Action::Dial(generation, route) => {
                     let dialer = self.dialer.clone();
-                    let dialling = Box::pin(async move { dialer.dial(route).await });
+                    let number = generation.number();
+                    self.span =
+                        info_span!("taskwatch.connection", generation = number, transport = Empty);
+                    let dialling = async move { dialer.dial(route).await };
+                    let dialling = Box::pin(dialling.instrument(self.span.clone()));
                     self.line = Line::Dialling(generation, dialling);
                 }
                 Action::Send(frame) => self.send(&frame).await,
                 Action::AskToken(generation) => {
                     let dialer = self.dialer.clone();
-                    let asking = Box::pin(async move { dialer.token().await });
+                    let asking = async move { dialer.token().await };
+                    let asking = Box::pin(asking.instrument(self.span.clone()));
                     self.asking = Some((generation, asking));
                 }
                 Action::Yield(update, position) => self.news.push(News::Update(update, position)),
@@ -215,6 +235,8 @@ impl Driver {
         // It may take its time.
         self.hand_over();
         let Line::Up(generation, link) = &mut self.line else { return };
+        // A token in it does not show.
+        self.span.in_scope(|| trace!(?frame, "sent"));
         let sent = timeout(WRITE_LIMIT, link.send(frame)).await;
         self.now = clocks();
         let problem = match sent {

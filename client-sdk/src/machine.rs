@@ -19,8 +19,9 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use taskwatch_protocol::escape::Visible;
 use taskwatch_protocol::{Denied, EventKind, Pattern, Subscribe};
-use tracing::trace;
+use tracing::{debug, info, trace};
 
 use self::comeback::BACK_OFF;
 use self::session::{CatchingUp, Session};
@@ -309,6 +310,7 @@ impl Machine {
     }
 
     fn park(&mut self, now: Instant) {
+        info!("parked: the caller reads too slowly");
         self.hang_up(now, Action::Leave);
         self.told = None;
         self.phase = Phase::Parked;
@@ -350,6 +352,8 @@ impl Machine {
     }
 
     fn stop(&mut self, how: Action, error: WatchError) {
+        info!("ended");
+        debug!(reason = %Visible(&error.to_string()), "why it ended");
         self.phase = Phase::Stopped;
         self.generation.0 += 1;
         self.actions.push_back(how);

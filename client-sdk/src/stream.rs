@@ -2,10 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures_util::Stream;
 use taskwatch_protocol::{Cursor, EventKind, InvalidName, Pattern};
+use tracing::{Instrument, info_span};
 
 use crate::backoff::Delays;
 use crate::config::{Settings, patterns};
@@ -14,6 +16,9 @@ use crate::driver;
 use crate::feed::Feed;
 use crate::machine::{Machine, Plan, Wish};
 use crate::{ConnectionWatch, Event, OnGap, Update, WatchError};
+
+/// Numbers the streams of a program, in its logs.
+static STREAMS: AtomicU64 = AtomicU64::new(1);
 
 /// The caller's end of a feed, and what its driver begins with.
 #[derive(Debug)]
@@ -38,7 +43,10 @@ impl Start {
         let delays = Delays::new(backoff_initial, backoff_cap, fastrand::f64);
         let machine = Machine::new(self.plan, delays, max_elapsed);
         let first = Wish::Add(self.wished);
-        tokio::spawn(driver::run(machine, dialer, feed, self.connection, first));
+        let number = STREAMS.fetch_add(1, Ordering::Relaxed);
+        let span = info_span!("taskwatch.stream", stream = number, server = dialer.server());
+        let run = driver::run(machine, dialer, feed, self.connection, first);
+        tokio::spawn(run.instrument(span));
     }
 }
 

@@ -19,6 +19,12 @@ pub(crate) struct Now {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(pub(super) u64);
 
+impl Generation {
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Input {
     Link(Generation, LinkInput),
