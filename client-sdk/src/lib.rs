@@ -22,6 +22,8 @@
 //! A program that wants the tasks themselves rather than what happens to them takes a
 //! [view](Client::view). In between there are the [`updates`](EventStream::updates) of a stream that
 //! begins with a [`snapshot`](EventStream::snapshot): the state, then exactly what follows it.
+//!
+//! The [`guide`] has a recipe for each of these, and for positions, gaps, tokens and more.
 
 mod acks;
 mod address;
@@ -38,6 +40,7 @@ mod driver;
 mod error;
 mod feed;
 mod fold;
+pub mod guide;
 mod ledger;
 mod link;
 mod machine;
