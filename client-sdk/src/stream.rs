@@ -373,3 +373,54 @@ impl Acker {
         self.feed.open()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use futures_util::future::poll_immediate;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Client;
+
+    const ADAPTERS: [fn(EventStream) -> EventStream; 5] = [
+        |events| events.since(Cursor::new("c-1")),
+        EventStream::snapshot,
+        |events| events.on_gap(OnGap::Live),
+        |events| events.types([EventKind::Deleted]),
+        EventStream::manual_ack,
+    ];
+
+    /// What a stream begins with behind these adapters.
+    fn plan(adapters: &[usize]) -> String {
+        let client = Client::builder("http://localhost").no_proxy().build().unwrap();
+        let events = client.subscribe(["foo"]).unwrap();
+        let events = adapters.iter().fold(events, |events, place| ADAPTERS[*place](events));
+        let updates = events.updates();
+        format!("{:?} {:?}", updates.inner.start.as_ref().unwrap().plan, updates.inner.feed)
+    }
+
+    proptest! {
+        #[test]
+        fn adapters_compose_in_every_order_and_each_says_something(
+            order in Just((0..ADAPTERS.len()).collect::<Vec<_>>()).prop_shuffle(),
+            count in 1..=ADAPTERS.len(),
+        ) {
+            let chosen = &order[..count];
+            let mut sorted = chosen.to_vec();
+            sorted.sort_unstable();
+            prop_assert_eq!(plan(chosen), plan(&sorted));
+            prop_assert_ne!(plan(chosen), plan(&chosen[1..]));
+        }
+    }
+
+    #[tokio::test]
+    async fn after_the_first_poll_they_change_nothing() {
+        let client = Client::builder("http://127.0.0.1:9").no_proxy().build().unwrap();
+        let mut events = client.subscribe(["foo"]).unwrap();
+        assert!(poll_immediate(events.next()).await.is_none());
+        let before = format!("{:?}", events.inner);
+        let events = ADAPTERS.iter().fold(events, |events, adapter| adapter(events));
+        assert_eq!(format!("{:?}", events.inner), before);
+    }
+}
