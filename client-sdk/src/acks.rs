@@ -1,6 +1,6 @@
 //! What was yielded and is not handled yet. Plain data: nobody waits here.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::hash::BuildHasher;
 
@@ -19,6 +19,8 @@ pub(crate) struct Acks {
     /// The numbers of those that are not handled, by their positions.
     open: HashTable<u64>,
     hasher: DefaultHashBuilder,
+    /// Where the stream went back to, and what it had received from behind there and not yielded.
+    rewound: (Option<Cursor>, HashSet<Cursor>),
 }
 
 struct Yielded {
@@ -31,7 +33,9 @@ struct Yielded {
 impl Acks {
     /// Something was yielded at the position `before`; its own is `cursor`.
     pub(crate) fn yielded(&mut self, cursor: Cursor, before: Option<Cursor>) {
-        let Self { yielded, first, open, hasher } = self;
+        let Self { yielded, first, open, hasher, rewound: (to, ahead) } = self;
+        let is_ahead = !ahead.is_empty() && ahead.remove(&cursor);
+        let before = if is_ahead { to.clone() } else { before };
         let number = *first + yielded.len() as u64;
         yielded.push_back(Yielded { cursor: cursor.clone(), before, is_handled: false });
         let hash = |number: &u64| hasher.hash_one(&yielded[place(*first, *number)].cursor);
@@ -40,7 +44,7 @@ impl Acks {
 
     /// What has this position is handled. If there are several, the oldest of them: each has an ack of its own.
     pub(crate) fn ack(&mut self, cursor: &Cursor) {
-        let Self { yielded, first, open, hasher } = self;
+        let Self { yielded, first, open, hasher, .. } = self;
         let is_it = |number: &u64| yielded[place(*first, *number)].cursor == *cursor;
         let hash = hasher.hash_one(cursor);
         let Some(oldest) = open.iter_hash(hash).copied().filter(is_it).min() else { return };
@@ -55,6 +59,16 @@ impl Acks {
             yielded.shrink_to(ROOM);
             open.shrink_to(ROOM, |_| 0);
         }
+    }
+
+    /// Something is missing between `to` and these, and comes later: nothing but `to` is before them.
+    pub(crate) fn rewound(&mut self, to: Option<Cursor>, mut ahead: HashSet<Cursor>) {
+        for it in &mut self.yielded {
+            if ahead.remove(&it.cursor) {
+                it.before.clone_from(&to);
+            }
+        }
+        self.rewound = (to, ahead);
     }
 
     /// The position before the first that is not handled; `None` if all are.

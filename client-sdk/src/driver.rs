@@ -185,6 +185,7 @@ impl Driver {
                 }
                 Action::Yield(update, position) => self.news.push(News::Update(update, position)),
                 Action::Bookmark(cursor) => self.news.push(News::Bookmark(cursor)),
+                Action::Rewound { to, ahead } => self.news.push(News::Rewound { to, ahead }),
                 Action::Ready => self.news.push(News::Ready),
                 Action::Drop => self.line = Line::Down,
                 Action::Leave => self.leave().await,

@@ -1,5 +1,6 @@
 //! What the caller's stream and its driver share.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -37,6 +38,8 @@ pub(crate) enum News {
     Update(Update, Option<Cursor>),
     /// Everything that matches up to here was told.
     Bookmark(Cursor),
+    /// What lies between this position and these events, which were told, comes later.
+    Rewound { to: Option<Cursor>, ahead: HashSet<Cursor> },
     /// The first acknowledgement has come.
     Ready,
 }
@@ -118,6 +121,11 @@ impl Feed {
                 match news {
                     News::Update(update, position) => state.buffer.push(update, position),
                     News::Bookmark(cursor) => state.buffer.bookmark(cursor),
+                    News::Rewound { to, ahead } => {
+                        if let Some(acks) = &mut state.acks {
+                            acks.rewound(to, ahead);
+                        }
+                    }
                     News::Ready => state.is_ready = true,
                 }
             }
@@ -285,6 +293,25 @@ mod tests {
         while read(&feed).is_some() {}
         tell(&feed, [News::Bookmark(at(7))]);
         assert_eq!(feed.position(), Some(at(7)));
+    }
+
+    #[test]
+    fn what_comes_late_is_not_passed() {
+        let feed = Feed::new();
+        feed.begin_at(Some(at(1)));
+        feed.expect_acks();
+        tell(&feed, [event_news(2), event_news(4)]);
+        assert!(read(&feed).is_some() && read(&feed).is_some());
+        tell(&feed, [event_news(5)]);
+        // 3 was lost, 2 is proven to be the last before it.
+        let ahead = HashSet::from([at(4), at(5)]);
+        tell(&feed, [News::Rewound { to: Some(at(2)), ahead }, News::Bookmark(at(2))]);
+        tell(&feed, [event_news(3), event_news(6)]);
+        while read(&feed).is_some() {}
+        for (acked, position) in [(2, 2), (4, 2), (6, 2), (5, 2), (3, 6)] {
+            feed.ack(&at(acked));
+            assert_eq!(feed.position(), Some(at(position)), "{acked} was acked");
+        }
     }
 
     #[test]

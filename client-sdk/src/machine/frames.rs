@@ -210,7 +210,11 @@ impl Machine {
     /// was.
     pub(super) fn incomplete(&mut self, now: Instant, reason: String) {
         if self.owed.may_rewind() {
-            self.ledger.rewind();
+            let ahead = self.ledger.rewind().clone();
+            if !ahead.is_empty() {
+                let to = self.ledger.received().cloned();
+                self.actions.push_back(Action::Rewound { to, ahead });
+            }
         } else {
             self.owed.add(&self.wished);
         }

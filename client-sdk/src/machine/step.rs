@@ -1,5 +1,6 @@
 //! What goes into the machine, and what comes out.
 
+use std::collections::HashSet;
 use std::time::{Instant, SystemTime};
 
 use taskwatch_protocol::{ClientFrame, CloseCode, CloseReason, Cursor, EventKind, Pattern};
@@ -71,6 +72,12 @@ pub(crate) enum Action {
     Yield(Update, Option<Cursor>),
     /// Everything that matches up to here was yielded.
     Bookmark(Cursor),
+    /// The stream goes back to this position, since something behind it is missing. These events, from
+    /// behind it, were yielded and are not yielded again.
+    Rewound {
+        to: Option<Cursor>,
+        ahead: HashSet<Cursor>,
+    },
     /// The first acknowledgement has come.
     Ready,
     /// Let go of the link without a word: nobody listens at the other end.
