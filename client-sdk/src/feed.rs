@@ -117,6 +117,9 @@ impl Feed {
             return caller(&self.state());
         }
         self.tell(|state| {
+            if state.is_abandoned {
+                news.clear();
+            }
             for news in news.drain(..) {
                 match news {
                     News::Update(update, position) => state.buffer.push(update, position),
@@ -248,7 +251,11 @@ impl Feed {
     }
 
     pub(crate) fn abandon(&self) {
-        self.state().is_abandoned = true;
+        let mut state = self.state();
+        state.is_abandoned = true;
+        // What says what is handled may live on, and should not keep what nobody reads.
+        state.buffer.clear();
+        drop(state);
         self.driver.notify_one();
     }
 }
@@ -312,6 +319,19 @@ mod tests {
             feed.ack(&at(acked));
             assert_eq!(feed.position(), Some(at(position)), "{acked} was acked");
         }
+    }
+
+    #[test]
+    fn what_was_yielded_can_be_acknowledged_when_the_stream_is_gone() {
+        let feed = Feed::new();
+        feed.expect_acks();
+        tell(&feed, [event_news(2), event_news(3)]);
+        read(&feed);
+        feed.abandon();
+        tell(&feed, [event_news(4), News::Bookmark(at(5))]);
+        assert_eq!(feed.position(), None);
+        feed.ack(&at(2));
+        assert_eq!((feed.position(), read(&feed)), (Some(at(2)), None));
     }
 
     #[test]
