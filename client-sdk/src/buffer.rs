@@ -125,6 +125,12 @@ impl Buffer {
         Some(entry.update)
     }
 
+    /// Nobody reads any more. The position of what was yielded stays.
+    pub(crate) fn clear(&mut self) {
+        self.entries = VecDeque::new();
+        self.bytes = 0;
+    }
+
     /// The position of what was yielded.
     pub(crate) fn yielded(&self) -> Option<&Cursor> {
         self.yielded.as_ref()

@@ -51,6 +51,7 @@ pub struct CursorFile {
 pub enum CursorFileError {
     /// Another program has it open, or this one has it open twice.
     #[error("{} is in use by another program, which has locked {}", path.display(), lock.display())]
+    #[non_exhaustive]
     InUse {
         /// The file.
         path: PathBuf,
@@ -59,6 +60,7 @@ pub enum CursorFileError {
     },
     /// The file is not one line of text. It is left as it is.
     #[error("{} does not hold a position: {reason}", path.display())]
+    #[non_exhaustive]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -67,6 +69,7 @@ pub enum CursorFileError {
     },
     /// The disk, or a permission.
     #[error("cannot {action} {}: {problem}", path.display())]
+    #[non_exhaustive]
     Io {
         /// What was to be done, as a verb.
         action: &'static str,

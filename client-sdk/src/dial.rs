@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
+use taskwatch_protocol::escape::Visible;
 use taskwatch_protocol::{PROTOCOL_VERSION, VERSION_HEADER};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -102,6 +103,11 @@ impl Dialer {
         }
     }
 
+    /// Host and port, for people.
+    pub(crate) fn server(&self) -> &str {
+        self.address.authority()
+    }
+
     pub(crate) fn has_tokens(&self) -> bool {
         self.tokens.is_some()
     }
@@ -156,7 +162,8 @@ impl Dialer {
         };
         match blocked.and_then(|why| route.blocked(&why)) {
             Some(route) => {
-                debug!(reason = route.reason, "another way");
+                let why = route.reason.as_deref().unwrap_or_default();
+                debug!(reason = %Visible(why), "another way");
                 Ok(Err(route))
             }
             None => Err(error),

@@ -8,13 +8,16 @@ use futures_util::future::poll_immediate;
 use taskwatch_protocol::{ClientFrame, CloseCode};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::field::{Empty, display};
+use tracing::{Instrument, Span, info_span, trace};
 
+use crate::connection::Connection;
 use crate::dial::{DialError, Dialer};
 use crate::feed::{Caller, Feed, News};
 use crate::link::{Link, Received};
-use crate::machine::{Action, Generation, Input, LinkInput, Machine, Now, Wish};
+use crate::machine::{Action, Generation, Input, LinkInput, Machine, Now, Stage, Wish};
 use crate::transport::Route;
-use crate::{Token, TokenError, WatchError};
+use crate::{ConnectionState, Token, TokenError, WatchError};
 
 /// The machine sees the clocks at least this often, so that it notices when the computer slept.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -43,12 +46,24 @@ pub(crate) fn run(
     machine: Machine,
     dialer: Dialer,
     feed: Arc<Feed>,
+    connection: Connection,
     first: Wish,
 ) -> impl Future<Output = ()> + Send {
     // Made before the first poll: also a task that never runs tells its stream.
     let (line, now) = (Line::Down, clocks(&dialer));
-    let mut driver =
-        Driver { machine, dialer, feed, line, asking: None, now, burst: 0, news: Vec::new() };
+    let mut driver = Driver {
+        machine,
+        dialer,
+        feed,
+        connection,
+        stage: Stage::default(),
+        span: Span::none(),
+        line,
+        asking: None,
+        now,
+        burst: 0,
+        news: Vec::new(),
+    };
     async move {
         driver.handle(Input::Wish(first));
         while driver.perform().await {
@@ -87,6 +102,11 @@ struct Driver {
     machine: Machine,
     dialer: Dialer,
     feed: Arc<Feed>,
+    connection: Connection,
+    /// What whoever looks at the connection was shown.
+    stage: Stage,
+    /// Of the present connection, within that of the stream.
+    span: Span,
     line: Line,
     /// For a token while the connection goes on.
     asking: Option<(Generation, Asking)>,
@@ -103,7 +123,17 @@ impl Driver {
         if let Input::Link(_, LinkInput::Text(text)) = &input {
             self.burst += FRAME + text.len();
         }
-        self.machine.handle(self.now, input);
+        let Self { span, machine, now, .. } = self;
+        span.in_scope(|| {
+            match &input {
+                Input::Link(_, LinkInput::Text(text)) => trace!(frame = &**text, "received"),
+                Input::Link(_, LinkInput::Opened(route) | LinkInput::Rerouted(route)) => {
+                    span.record("transport", display(route.transport));
+                }
+                _ => {}
+            }
+            machine.handle(*now, input);
+        });
     }
 
     /// Tells the machine of what has come already; false if nothing has.
@@ -152,28 +182,54 @@ impl Driver {
             match action {
                 Action::Dial(generation, route) => {
                     let dialer = self.dialer.clone();
-                    let dialling = Box::pin(async move { dialer.dial(route).await });
+                    let number = generation.number();
+                    self.span =
+                        info_span!("taskwatch.connection", generation = number, transport = Empty);
+                    let dialling = async move { dialer.dial(route).await };
+                    let dialling = Box::pin(dialling.instrument(self.span.clone()));
                     self.line = Line::Dialling(generation, dialling);
                 }
                 Action::Send(frame) => self.send(&frame).await,
                 Action::AskToken(generation) => {
                     let dialer = self.dialer.clone();
-                    let asking = Box::pin(async move { dialer.token().await });
+                    let asking = async move { dialer.token().await };
+                    let asking = Box::pin(asking.instrument(self.span.clone()));
                     self.asking = Some((generation, asking));
                 }
                 Action::Yield(update, position) => self.news.push(News::Update(update, position)),
                 Action::Bookmark(cursor) => self.news.push(News::Bookmark(cursor)),
+                Action::Rewound { to, ahead } => self.news.push(News::Rewound { to, ahead }),
                 Action::Ready => self.news.push(News::Ready),
                 Action::Drop => self.line = Line::Down,
                 Action::Leave => self.leave().await,
                 Action::Stop(error) => {
                     self.hand_over();
-                    self.feed.end(error);
+                    self.end(error);
                     return false;
                 }
             }
         }
+        self.show();
         true
+    }
+
+    /// Shows how the connection stands, if that has changed.
+    fn show(&mut self) {
+        let stage = self.machine.stage();
+        if stage != self.stage
+            && let Some(state) = self.machine.connection()
+        {
+            self.stage = stage;
+            self.connection.is(state);
+        }
+    }
+
+    /// Ends the stream. The first end counts.
+    fn end(&self, error: WatchError) {
+        match self.feed.end(error) {
+            Some(error) => self.connection.is(ConnectionState::Ended(error)),
+            None => self.connection.is(ConnectionState::Idle),
+        }
     }
 
     /// Tells the caller; false if there is none any more.
@@ -193,6 +249,8 @@ impl Driver {
         // It may take its time.
         self.hand_over();
         let Line::Up(generation, link) = &mut self.line else { return };
+        // A token in it does not show.
+        self.span.in_scope(|| trace!(?frame, "sent"));
         let sent = timeout(WRITE_LIMIT, link.send(frame)).await;
         self.now = clocks(&self.dialer);
         let problem = match sent {
@@ -224,7 +282,7 @@ async fn answer(asking: &mut Option<(Generation, Asking)>) -> Input {
 impl Drop for Driver {
     /// If the runtime ends or something panics, the caller is not left waiting.
     fn drop(&mut self) {
-        self.feed.end(WatchError::Aborted);
+        self.end(WatchError::Aborted);
     }
 }
 

@@ -1,11 +1,13 @@
 //! What the caller's stream and its driver share.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use taskwatch_protocol::Cursor;
 use tokio::sync::Notify;
 
+use crate::acks::Acks;
 use crate::buffer::Buffer;
 use crate::machine::Wish;
 use crate::{Update, WatchError};
@@ -20,6 +22,8 @@ pub(crate) struct Feed {
 #[derive(Debug)]
 struct State {
     buffer: Buffer,
+    /// `Some` if the caller says what is handled.
+    acks: Option<Acks>,
     wishes: Vec<Wish>,
     is_ready: bool,
     is_abandoned: bool,
@@ -34,6 +38,8 @@ pub(crate) enum News {
     Update(Update, Option<Cursor>),
     /// Everything that matches up to here was told.
     Bookmark(Cursor),
+    /// What lies between this position and these events, which were told, comes later.
+    Rewound { to: Option<Cursor>, ahead: HashSet<Cursor> },
     /// The first acknowledgement has come.
     Ready,
 }
@@ -58,6 +64,7 @@ impl Feed {
     pub(crate) fn new() -> Self {
         let state = State {
             buffer: Buffer::default(),
+            acks: None,
             wishes: Vec::new(),
             is_ready: false,
             is_abandoned: false,
@@ -85,6 +92,20 @@ impl Feed {
     }
 }
 
+impl State {
+    fn pop(&mut self) -> Option<Update> {
+        let Some(acks) = &mut self.acks else { return self.buffer.pop() };
+        let before = self.buffer.yielded().cloned();
+        let update = self.buffer.pop()?;
+        match &update {
+            Update::Event(event) => acks.yielded(event.cursor.clone(), before),
+            Update::Snapshot(snapshot) => acks.yielded(snapshot.cursor.clone(), before),
+            _ => {}
+        }
+        Some(update)
+    }
+}
+
 /// The driver's side.
 impl Feed {
     /// Takes what the driver has for the caller, and all of it at once: each lock and each waking is
@@ -96,10 +117,18 @@ impl Feed {
             return caller(&self.state());
         }
         self.tell(|state| {
+            if state.is_abandoned {
+                news.clear();
+            }
             for news in news.drain(..) {
                 match news {
                     News::Update(update, position) => state.buffer.push(update, position),
                     News::Bookmark(cursor) => state.buffer.bookmark(cursor),
+                    News::Rewound { to, ahead } => {
+                        if let Some(acks) = &mut state.acks {
+                            acks.rewound(to, ahead);
+                        }
+                    }
                     News::Ready => state.is_ready = true,
                 }
             }
@@ -113,11 +142,13 @@ impl Feed {
         })
     }
 
-    /// Ends the stream. The first end counts.
-    pub(crate) fn end(&self, error: WatchError) {
+    /// Ends the stream. The first end counts, and is returned, unless the caller has left before.
+    pub(crate) fn end(&self, error: WatchError) -> Option<WatchError> {
         self.tell(|state| {
-            state.end.get_or_insert(End { error, is_told: false });
-        });
+            let is_left = state.is_abandoned && state.end.is_none();
+            let end = state.end.get_or_insert(End { error, is_told: false });
+            (!is_left).then(|| end.error.clone())
+        })
     }
 
     pub(crate) fn is_half_empty(&self) -> bool {
@@ -147,7 +178,7 @@ impl Feed {
     ) -> Poll<Option<Result<Update, WatchError>>> {
         let mut state = self.state();
         let had_room = state.buffer.is_half_empty();
-        if let Some(update) = state.buffer.pop() {
+        if let Some(update) = state.pop() {
             let has_room = state.buffer.is_half_empty();
             drop(state);
             if has_room && !had_room {
@@ -185,8 +216,28 @@ impl Feed {
         self.state().buffer = Buffer::since(cursor);
     }
 
-    pub(crate) fn yielded(&self) -> Option<Cursor> {
-        self.state().buffer.yielded().cloned()
+    /// The position to save: that of what was yielded, or, if the caller says what is handled, that
+    /// behind which all of it is.
+    pub(crate) fn position(&self) -> Option<Cursor> {
+        let state = self.state();
+        let limit = state.acks.as_ref().and_then(Acks::limit);
+        limit.unwrap_or_else(|| state.buffer.yielded()).cloned()
+    }
+
+    /// From now on the caller says what is handled.
+    pub(crate) fn expect_acks(&self) {
+        self.state().acks.get_or_insert_default();
+    }
+
+    pub(crate) fn ack(&self, cursor: &Cursor) {
+        if let Some(acks) = &mut self.state().acks {
+            acks.ack(cursor);
+        }
+    }
+
+    /// How much the caller has not handled.
+    pub(crate) fn open(&self) -> usize {
+        self.state().acks.as_ref().map_or(0, Acks::open)
     }
 
     pub(crate) fn wish(&self, wish: Wish) {
@@ -200,7 +251,95 @@ impl Feed {
     }
 
     pub(crate) fn abandon(&self) {
-        self.state().is_abandoned = true;
+        let mut state = self.state();
+        state.is_abandoned = true;
+        // What says what is handled may live on, and should not keep what nobody reads.
+        state.buffer.clear();
+        drop(state);
         self.driver.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{at, event};
+
+    fn tell(feed: &Feed, news: impl IntoIterator<Item = News>) {
+        feed.take(&mut news.into_iter().collect());
+    }
+
+    fn event_news(seq: u64) -> News {
+        News::Update(Update::Event(event(seq)), Some(at(seq)))
+    }
+
+    fn read(feed: &Feed) -> Option<Update> {
+        match feed.poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(update))) => Some(update),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_position_waits_for_acks_and_bookmarks_move_it_when_nothing_is_open() {
+        let feed = Feed::new();
+        feed.begin_at(Some(at(1)));
+        feed.expect_acks();
+        tell(&feed, [event_news(2), event_news(3), News::Bookmark(at(5))]);
+        assert_eq!(feed.position(), Some(at(1)));
+        while read(&feed).is_some() {}
+        assert_eq!((feed.position(), feed.open()), (Some(at(1)), 2));
+        feed.ack(&at(3));
+        tell(&feed, [News::Bookmark(at(6))]);
+        assert_eq!((feed.position(), feed.open()), (Some(at(1)), 1));
+        feed.ack(&at(3));
+        feed.ack(&at(9));
+        assert_eq!(feed.open(), 1);
+        feed.ack(&at(2));
+        assert_eq!((feed.position(), feed.open()), (Some(at(6)), 0));
+        while read(&feed).is_some() {}
+        tell(&feed, [News::Bookmark(at(7))]);
+        assert_eq!(feed.position(), Some(at(7)));
+    }
+
+    #[test]
+    fn what_comes_late_is_not_passed() {
+        let feed = Feed::new();
+        feed.begin_at(Some(at(1)));
+        feed.expect_acks();
+        tell(&feed, [event_news(2), event_news(4)]);
+        assert!(read(&feed).is_some() && read(&feed).is_some());
+        tell(&feed, [event_news(5)]);
+        // 3 was lost, 2 is proven to be the last before it.
+        let ahead = HashSet::from([at(4), at(5)]);
+        tell(&feed, [News::Rewound { to: Some(at(2)), ahead }, News::Bookmark(at(2))]);
+        tell(&feed, [event_news(3), event_news(6)]);
+        while read(&feed).is_some() {}
+        for (acked, position) in [(2, 2), (4, 2), (6, 2), (5, 2), (3, 6)] {
+            feed.ack(&at(acked));
+            assert_eq!(feed.position(), Some(at(position)), "{acked} was acked");
+        }
+    }
+
+    #[test]
+    fn what_was_yielded_can_be_acknowledged_when_the_stream_is_gone() {
+        let feed = Feed::new();
+        feed.expect_acks();
+        tell(&feed, [event_news(2), event_news(3)]);
+        read(&feed);
+        feed.abandon();
+        tell(&feed, [event_news(4), News::Bookmark(at(5))]);
+        assert_eq!(feed.position(), None);
+        feed.ack(&at(2));
+        assert_eq!((feed.position(), read(&feed)), (Some(at(2)), None));
+    }
+
+    #[test]
+    fn without_acks_the_position_is_that_of_what_was_yielded() {
+        let feed = Feed::new();
+        tell(&feed, [event_news(2), event_news(3)]);
+        read(&feed);
+        feed.ack(&at(3));
+        assert_eq!((feed.position(), feed.open()), (Some(at(2)), 0));
     }
 }

@@ -93,11 +93,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// Goes back to where nothing was missing.
-    pub(crate) fn rewind(&mut self) {
+    /// Goes back to where nothing was missing, and says what was handed on from behind there.
+    pub(crate) fn rewind(&mut self) -> &HashSet<Cursor> {
         self.received.clone_from(&self.verified);
         self.ahead.extend(self.unverified.iter().map(Cursor::new));
         self.unverified.clear();
+        &self.ahead
     }
 }
 

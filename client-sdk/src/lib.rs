@@ -22,7 +22,10 @@
 //! A program that wants the tasks themselves rather than what happens to them takes a
 //! [view](Client::view). In between there are the [`updates`](EventStream::updates) of a stream that
 //! begins with a [`snapshot`](EventStream::snapshot): the state, then exactly what follows it.
+//!
+//! The [`guide`] has a recipe for each of these, and for positions, gaps, tokens and more.
 
+mod acks;
 mod address;
 mod backoff;
 mod buffer;
@@ -30,12 +33,14 @@ mod config;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod conformance;
+mod connection;
 mod cursor_file;
 mod dial;
 mod driver;
 mod error;
 mod feed;
 mod fold;
+pub mod guide;
 mod ledger;
 mod link;
 mod machine;
@@ -67,11 +72,12 @@ pub use taskwatch_protocol::{
 };
 
 pub use config::{BuildError, Client, ClientBuilder};
+pub use connection::{ConnectionState, ConnectionWatch};
 pub use cursor_file::{CursorFile, CursorFileError};
 pub use error::WatchError;
 pub use fold::Tasks;
 pub use request::RequestError;
-pub use stream::{EventStream, Updates};
+pub use stream::{Acker, EventStream, Updates};
 pub use token::{InvalidToken, Token, TokenError, TokenFuture, TokenProvider};
 pub use transport::{Transport, TransportChoice};
 pub use update::{Event, Freshness, Gap, OnGap, Snapshot, Update};

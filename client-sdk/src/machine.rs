@@ -11,6 +11,7 @@ mod model;
 mod renewal;
 mod session;
 mod snapshot;
+mod stage;
 mod step;
 mod subscription;
 #[cfg(test)]
@@ -19,12 +20,14 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use taskwatch_protocol::escape::Visible;
 use taskwatch_protocol::{Denied, EventKind, Pattern, Subscribe};
-use tracing::trace;
+use tracing::{debug, info, trace};
 
 use self::comeback::BACK_OFF;
 use self::session::{CatchingUp, Session};
 use self::snapshot::Owed;
+pub(crate) use self::stage::Stage;
 pub(crate) use self::step::{Action, Beginning, Generation, Input, LinkInput, Now, Plan, Wish};
 use crate::backoff::Delays;
 use crate::ledger::Ledger;
@@ -44,6 +47,8 @@ enum Phase {
     Idle,
     Waiting {
         until: Instant,
+        /// For people.
+        reason: String,
     },
     Dialling {
         until: Instant,
@@ -158,7 +163,7 @@ impl Machine {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Idle | Phase::Parked | Phase::Stopped => None,
-            Phase::Waiting { until } | Phase::Dialling { until } => Some(*until),
+            Phase::Waiting { until, .. } | Phase::Dialling { until } => Some(*until),
             // While the link is not read, its silence proves nothing.
             Phase::Open(session) => Some(match self.full_since {
                 Some(since) => since + PARK_AFTER,
@@ -318,6 +323,7 @@ impl Machine {
     }
 
     fn park(&mut self, now: Instant) {
+        info!("parked: the caller reads too slowly");
         self.hang_up(now, Action::Leave);
         self.told = None;
         self.phase = Phase::Parked;
@@ -353,12 +359,14 @@ impl Machine {
                 let probe = session.probe(now);
                 self.actions.push_back(Action::Send(probe));
             }
-            Phase::Waiting { until } => *until = now,
+            Phase::Waiting { until, .. } => *until = now,
             _ => {}
         }
     }
 
     fn stop(&mut self, how: Action, error: WatchError) {
+        info!("ended");
+        debug!(reason = %Visible(&error.to_string()), "why it ended");
         self.phase = Phase::Stopped;
         self.generation.0 += 1;
         self.actions.push_back(how);

@@ -143,7 +143,7 @@ impl Stream {
     }
 
     pub fn cursor(&self) -> Option<Cursor> {
-        self.feed.yielded()
+        self.feed.position()
     }
 
     fn caller_changed(&mut self, now: Clocks) {
@@ -182,6 +182,7 @@ impl Stream {
                 Action::AskToken(_) => {}
                 Action::Yield(update, position) => self.tell(News::Update(update, position)),
                 Action::Bookmark(cursor) => self.tell(News::Bookmark(cursor)),
+                Action::Rewound { to, ahead } => self.tell(News::Rewound { to, ahead }),
                 Action::Ready => self.tell(News::Ready),
                 Action::Drop => self.outgoing.push(Outgoing::Drop),
                 Action::Leave => self.outgoing.push(Outgoing::Leave),

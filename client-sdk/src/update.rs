@@ -12,6 +12,7 @@ use crate::Transport;
 
 /// A change of a task.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Event {
     /// The change.
     pub event: TaskEvent,

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use taskwatch_protocol::escape::Visible;
 use taskwatch_protocol::{Advice, CloseCode, CloseReason};
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{Action, Machine, Phase};
 use crate::dial::DialError;
@@ -83,7 +84,6 @@ impl Machine {
 
     /// The link is gone; comes back when `comeback` says.
     pub(super) fn lost(&mut self, now: Instant, reason: String, comeback: Comeback) {
-        debug!(reason, "link lost");
         self.told = None;
         self.carried = None;
         self.hang_up(now, Action::Drop);
@@ -101,13 +101,16 @@ impl Machine {
             let attempts = self.attempts;
             return self.stop(Action::Drop, WatchError::Unreachable { attempts, reason });
         }
-        self.phase = Phase::Waiting { until: now + delay };
+        info!(retry_in = ?delay, "interrupted");
+        debug!(reason = %Visible(&reason), "why it was interrupted");
+        self.phase = Phase::Waiting { until: now + delay, reason: reason.clone() };
         self.tell(Update::Interrupted { reason, retry_in: delay });
     }
 
     /// Makes the connection anew, since nothing can be said on this one. It is no outage: the stream goes
     /// on where it is, and the caller hears nothing of it.
     pub(super) fn redial(&mut self, now: Instant) {
+        debug!("a new connection takes the place of this one");
         if let Phase::Open(session) = &mut self.phase
             && session.live_since.is_some()
         {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use taskwatch_protocol::escape::Visible;
 use taskwatch_protocol::{
     ClientMessage, Cursor, Envelope, Heartbeat, OnGap as WireOnGap, ServerFrame, ServerMessage,
     Snapshot as Part, Subscribe, TaskEvent, Timestamp,
@@ -90,12 +91,12 @@ impl Machine {
                 self.actions.push_back(Action::Send(auth));
             }
             Err(problem @ TokenError::Temporary(_)) => {
-                debug!(%problem, "no new token yet");
+                debug!(reason = %problem, "no new token yet");
                 session.renewal.later(now);
             }
             // The connection lives as long as the token it has. The next one ends the stream.
             Err(problem @ TokenError::Final(_)) => {
-                debug!(%problem, "no new token");
+                debug!(reason = %problem, "no new token");
                 session.renewal.give_up();
             }
         }
@@ -151,7 +152,7 @@ impl Machine {
                 session.renewal.expires_in(now, life);
             }
             ServerMessage::Error(error) if session.renewal.is_answered_by(id.as_deref()) => {
-                debug!(error.message, "the server did not take a new token");
+                debug!(reason = %Visible(&error.message), "the server did not take a new token");
                 session.renewal.later(now);
             }
             ServerMessage::Subscribed(data) => self.subscribed(now, id.as_deref(), cursor, data),
@@ -236,7 +237,11 @@ impl Machine {
     /// was.
     pub(super) fn incomplete(&mut self, now: Instant, reason: String) {
         if self.owed.may_rewind() {
-            self.ledger.rewind();
+            let ahead = self.ledger.rewind().clone();
+            if !ahead.is_empty() {
+                let to = self.ledger.received().cloned();
+                self.actions.push_back(Action::Rewound { to, ahead });
+            }
         } else {
             self.owed.add(&self.wished);
         }

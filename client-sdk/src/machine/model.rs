@@ -251,6 +251,10 @@ impl World {
                     self.caller.reach(Some(&cursor));
                     self.buffer.bookmark(cursor);
                 }
+                Action::Rewound { to, ahead } => {
+                    let to = to.as_ref().map_or(0, seq);
+                    assert!(ahead.iter().all(|cursor| seq(cursor) > to), "{ahead:?}");
+                }
                 Action::Ready => {}
                 Action::AskToken(generation) => self.asking = Some(generation),
                 Action::Drop | Action::Leave => self.hang_up(),

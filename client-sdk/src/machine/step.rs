@@ -1,5 +1,6 @@
 //! What goes into the machine, and what comes out.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use taskwatch_protocol::{
@@ -20,6 +21,12 @@ pub(crate) struct Now {
 /// Which connection something belongs to; a later one has a greater number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(pub(super) u64);
+
+impl Generation {
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
 
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -67,6 +74,12 @@ pub(crate) enum Action {
     Yield(Update, Option<Cursor>),
     /// Everything that matches up to here was yielded.
     Bookmark(Cursor),
+    /// The stream goes back to this position, since something behind it is missing. These events, from
+    /// behind it, were yielded and are not yielded again.
+    Rewound {
+        to: Option<Cursor>,
+        ahead: HashSet<Cursor>,
+    },
     /// The first acknowledgement has come.
     Ready,
     /// Let go of the link without a word: nobody listens at the other end.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use taskwatch_protocol::{
     Cursor, Denied, ErrorCode, ErrorMessage, Mode, Pattern, Subscribe, Subscribed,
 };
-use tracing::trace;
+use tracing::{info, trace};
 
 use super::comeback::Comeback;
 use super::session::{CatchingUp, Over, Request};
@@ -87,6 +87,7 @@ impl Machine {
         self.beginning = None;
         let away = self.away_since.take().map_or(Duration::ZERO, |since| now - since);
         let resumed = (since.is_some() || seeks) && !is_gap;
+        info!(resumed, ?away, "subscribed");
         let (server, route) = (session.server.clone(), session.route.clone());
         self.actions.push_back(Action::Ready);
         self.routes.worked(now, &route, self.delays.up_to(TRY_AGAIN_SPREAD));

@@ -4,6 +4,7 @@ mod access;
 mod beginning;
 mod freshness;
 mod snapshots;
+mod stages;
 mod transports;
 
 use std::time::{Duration, Instant, SystemTime};
