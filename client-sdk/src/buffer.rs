@@ -29,7 +29,7 @@ impl Entry {
 
     /// Whether this only says that nothing more has happened.
     fn is_quiet(&self) -> bool {
-        matches!(self.update, Update::Bookmark(_) | Update::Fresh(_))
+        matches!(self.update, Update::Bookmark(_) | Update::Fresh { .. })
     }
 
     /// Events and snapshots are what weighs; the rest is small and bounded by count.
@@ -60,7 +60,7 @@ impl Buffer {
     /// Takes anything; who pushes stops when [`is_full`](Self::is_full) says so. In a row of
     /// bookmarks and freshness the newest of each counts: while nothing happens it does not grow.
     pub(crate) fn push(&mut self, update: Update, position: Option<Cursor>) {
-        let is_fresh = |update: &Update| matches!(update, Update::Fresh(_));
+        let is_fresh = |update: &Update| matches!(update, Update::Fresh { .. });
         if is_fresh(&update)
             && let Some(last) = self.quiet().find(|entry| is_fresh(&entry.update))
         {
@@ -157,7 +157,7 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Freshness, Snapshot, samples};
+    use crate::{Snapshot, samples};
     use proptest::prelude::*;
 
     fn snapshot(repositories: &[&str], seq: u64, bytes: usize) -> Update {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn fresh(millis: u64) -> Update {
-        Update::Fresh(Freshness { behind: std::time::Duration::from_millis(millis) })
+        Update::Fresh { behind: std::time::Duration::from_millis(millis) }
     }
 
     #[derive(Clone, Debug)]

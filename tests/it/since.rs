@@ -402,7 +402,7 @@ async fn a_stream_tells_how_fresh_it_is() {
         loop {
             match next(&mut updates).await {
                 Update::Event(event) => is_here |= event.cursor == published,
-                Update::Fresh(fresh) if is_here => break last = Some(fresh.behind),
+                Update::Fresh { behind } if is_here => break last = Some(behind),
                 _ => {}
             }
         }

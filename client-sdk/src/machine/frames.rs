@@ -15,7 +15,7 @@ use super::session::Session;
 use super::{Action, Beginning, Machine, Phase};
 use crate::ledger::Mismatch;
 use crate::transport::Route;
-use crate::{Event, Freshness, OnGap, Token, TokenError, Update};
+use crate::{Event, OnGap, Token, TokenError, Update};
 
 /// So many unproven events make the machine ask for a proof, so that it can forget them; not more
 /// often than once per interval, half of what a server takes. At a second there were so many that
@@ -229,7 +229,7 @@ impl Machine {
         if let Phase::Open(session) = &self.phase
             && session.is_settled()
         {
-            self.tell(Update::Fresh(Freshness { behind }));
+            self.tell(Update::Fresh { behind });
         }
     }
 

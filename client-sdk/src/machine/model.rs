@@ -24,7 +24,7 @@ use super::*;
 use crate::buffer::Buffer;
 use crate::samples::{Model, at, seq};
 use crate::transport::Route;
-use crate::{Freshness, Token, TokenError, Transport, TransportChoice, Update};
+use crate::{Token, TokenError, Transport, TransportChoice, Update};
 
 /// Names and patterns that overlap.
 const PATTERNS: [&str; 5] = ["a/x", "a/y", "b", "a/*", "*"];
@@ -241,7 +241,7 @@ impl World {
                     }
                 }
                 Action::Yield(update, position) => {
-                    if let Update::Fresh(Freshness { behind, .. }) = update {
+                    if let Update::Fresh { behind } = update {
                         self.is_fresh(behind);
                     }
                     self.caller.reach(position.as_ref());

@@ -303,7 +303,7 @@ async fn a_stream_begins_in_the_past_and_tells_how_fresh_it_is() {
     let mut updates = events(&hub).freshness(Duration::from_secs(10)).updates();
     for delay in [0, 2] {
         hub.delay(Duration::from_secs(delay));
-        let Update::Fresh(fresh) = next(&mut updates).await else { panic!("no freshness") };
+        let Update::Fresh { behind } = next(&mut updates).await else { panic!("no freshness") };
         assert_eq!(fresh.behind.as_secs(), delay);
     }
 }

@@ -1,7 +1,6 @@
 //! The caller is told how fresh the stream is.
 
 use super::*;
-use crate::Freshness;
 
 /// The id of the question among these, if one is asked.
 fn question(actions: &[Action]) -> Option<String> {
@@ -13,7 +12,7 @@ fn question(actions: &[Action]) -> Option<String> {
 
 fn fresh(actions: &[Action]) -> Option<Duration> {
     actions.iter().find_map(|action| match action {
-        Action::Yield(Update::Fresh(Freshness { behind, .. }), _) => Some(*behind),
+        Action::Yield(Update::Fresh { behind }, _) => Some(*behind),
         _ => None,
     })
 }
@@ -41,9 +40,9 @@ fn the_answer_says_how_long_ago_everything_was_there() {
     let (mut rig, id) = live();
     rig.after(SECOND / 5);
     let actions = rig.frame(&pong(&id, 3, Some(3)));
-    let behind = Freshness { behind: SECOND / 5 };
+    let behind = SECOND / 5;
     // The position comes first: it is what the freshness is about.
-    assert_eq!(actions, [Action::Bookmark(at(3)), Action::Yield(Update::Fresh(behind), None)]);
+    assert_eq!(actions, [Action::Bookmark(at(3)), Action::Yield(Update::Fresh { behind }, None)]);
     // The next question comes a second after the last.
     assert_eq!(rig.machine.deadline(), Some(rig.now.steady + SECOND * 4 / 5));
     assert_eq!(question(&rig.after(SECOND * 4 / 5 - SECOND / 1000)), None);
