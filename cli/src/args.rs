@@ -1,6 +1,7 @@
 //! The command line.
 
 mod connection;
+mod tasks;
 mod watch;
 
 use std::ffi::OsString;
@@ -10,6 +11,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::connection::{ConnectionArgs, Transport};
+pub(crate) use self::tasks::{
+    CreateArgs, FieldArgs, GetArgs, ListArgs, Order, ReportArgs, RmArgs, TaskCommand, TaskFormat,
+    UpdateArgs,
+};
 pub(crate) use self::watch::{Format, OnGap, WatchArgs};
 
 const EXAMPLES: &str = "\
@@ -64,6 +69,8 @@ pub(crate) struct Args {
 /// What else there is than to watch.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Tasks(TaskCommand),
     /// Print a script that completes these flags in a shell
     Completions {
         /// Whose script

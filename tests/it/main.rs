@@ -21,6 +21,7 @@ mod permission;
 mod property;
 mod reconnect;
 mod resume;
+mod shell;
 mod slow;
 mod snapshot;
 mod tls;
