@@ -23,12 +23,14 @@
 //! [view](Client::view). In between there are the [`updates`](EventStream::updates) of a stream that
 //! begins with a [`snapshot`](EventStream::snapshot): the state, then exactly what follows it.
 
+mod address;
 mod backoff;
 mod buffer;
 mod config;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod conformance;
+mod cursor_file;
 mod dial;
 mod driver;
 mod error;
@@ -49,6 +51,11 @@ mod transport;
 mod update;
 mod view;
 
+/// So that its code is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use bytes::Bytes;
 pub use http;
 pub use taskwatch_protocol as protocol;
@@ -58,6 +65,7 @@ pub use taskwatch_protocol::{
 };
 
 pub use config::{BuildError, Client, ClientBuilder};
+pub use cursor_file::{CursorFile, CursorFileError};
 pub use error::WatchError;
 pub use fold::Tasks;
 pub use request::RequestError;

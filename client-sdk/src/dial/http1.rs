@@ -10,7 +10,6 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use taskwatch_protocol::{PROTOCOL_VERSION, VERSION_HEADER};
 use tokio::task::JoinHandle;
-use url::Position;
 
 use super::{DialError, Dialer};
 use crate::transport::Transport;
@@ -98,7 +97,7 @@ impl Dialer {
 
     /// A path of the server is below the same prefix as that of the upgrade.
     fn path(&self, path: &str) -> String {
-        let path_of_hub = self.url.path();
+        let path_of_hub = self.address.path();
         let prefix = path_of_hub.strip_suffix("/ws").unwrap_or(path_of_hub);
         format!("{prefix}{path}")
     }
@@ -108,8 +107,8 @@ impl Dialer {
         &self,
         mut request: Request<Full<Bytes>>,
     ) -> Result<Request<Full<Bytes>>, DialError> {
-        let host = &self.url[Position::BeforeHost..Position::AfterPort];
-        let host = HeaderValue::from_str(host).map_err(|problem| self.failed("ask", &problem))?;
+        let host = HeaderValue::from_str(self.address.authority())
+            .map_err(|problem| self.failed("ask", &problem))?;
         let headers = request.headers_mut();
         headers.insert(HOST, host);
         headers.insert(VERSION_HEADER, HeaderValue::from(PROTOCOL_VERSION));
