@@ -31,6 +31,7 @@ mod config;
 #[doc(hidden)]
 pub mod conformance;
 mod cursor_file;
+pub mod diagnose;
 mod dial;
 mod driver;
 mod error;

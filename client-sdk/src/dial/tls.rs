@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig};
 use rustls_platform_verifier::Verifier;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::BuildError;
 use crate::address::Host;
@@ -26,11 +27,22 @@ impl Tls {
     }
 
     pub(super) async fn handshake(&self, host: &Host, io: Box<dyn Io>) -> io::Result<Box<dyn Io>> {
+        Ok(Box::new(self.connect(host, io).await?))
+    }
+
+    /// The version that is spoken, such as `TLSv1_3`.
+    pub(super) async fn version(&self, host: &Host, io: Box<dyn Io>) -> io::Result<String> {
+        let stream = self.connect(host, io).await?;
+        let version = stream.get_ref().1.protocol_version();
+        Ok(version.and_then(|version| version.as_str()).unwrap_or("TLS").to_owned())
+    }
+
+    async fn connect(&self, host: &Host, io: Box<dyn Io>) -> io::Result<TlsStream<Box<dyn Io>>> {
         let name = match host {
             Host::Name(name) => ServerName::try_from(name.clone()).map_err(io::Error::other)?,
             Host::Ip(ip) => (*ip).into(),
         };
-        Ok(Box::new(TlsConnector::from(Arc::clone(&self.0)).connect(name, io).await?))
+        TlsConnector::from(Arc::clone(&self.0)).connect(name, io).await
     }
 }
 

@@ -1,0 +1,447 @@
+//! Takes the steps.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderMap;
+use http::header::DATE;
+use taskwatch_protocol::{
+    Auth, ClientFrame, ClientMessage, ErrorCode, PROTOCOL_VERSION, Pattern, ServerFrame,
+    ServerMessage, Subscribe, Subscribed, Timestamp, Welcome,
+};
+use tokio::time::timeout;
+
+use super::{CLOCK_TOLERANCE, Check, Fact, Fault, Finding, Outcome};
+use crate::WatchError;
+use crate::dial::{DialError, Dialer, Refusal, TlsFault};
+use crate::link::{Link, Received};
+use crate::transport::{Route, Transport};
+
+/// For one step.
+const STEP_LIMIT: Duration = Duration::from_secs(5);
+/// Questions, of which the fastest counts.
+const PINGS: usize = 5;
+
+/// A way to a server while it is gone.
+pub(super) struct Examination<'a, F> {
+    dialer: &'a Dialer,
+    repositories: Vec<Pattern>,
+    report: Report<F>,
+    /// How far the server's clock is ahead, as far as that is known.
+    ahead_ms: Option<i64>,
+}
+
+/// What was found so far: the findings come in the order of the checks, whatever was left out.
+struct Report<F> {
+    /// The number of the check that comes next.
+    next: usize,
+    tell: F,
+}
+
+/// The way ends here; the reason was told.
+struct Stop;
+
+impl<F: FnMut(Finding)> Report<F> {
+    fn add(&mut self, check: Check, outcome: Outcome) {
+        let at = Check::ALL.iter().position(|it| *it == check).unwrap_or(Check::ALL.len());
+        self.skip_to(at);
+        self.next = at + 1;
+        (self.tell)(Finding { check, outcome });
+    }
+
+    fn good(&mut self, check: Check, fact: Fact) {
+        self.add(check, Outcome::Good(fact));
+    }
+
+    fn failed(&mut self, check: Check, fault: Fault) -> Stop {
+        self.add(check, Outcome::Failed(fault));
+        Stop
+    }
+
+    fn skip_to(&mut self, at: usize) {
+        while self.next < at {
+            let check = Check::ALL[self.next];
+            self.next += 1;
+            (self.tell)(Finding { check, outcome: Outcome::Skipped });
+        }
+    }
+}
+
+impl<'a, F: FnMut(Finding)> Examination<'a, F> {
+    pub(super) fn new(dialer: &'a Dialer, repositories: Vec<Pattern>, tell: F) -> Self {
+        Self { dialer, repositories, report: Report { next: 0, tell }, ahead_ms: None }
+    }
+
+    pub(super) async fn run(mut self) {
+        // Where the way ends early, the clock may be the reason.
+        if self.network().await.is_ok() {
+            let _ = self.protocol().await;
+        }
+        if let Some(ahead_ms) = self.ahead_ms {
+            let is_off = u128::from(ahead_ms.unsigned_abs()) > CLOCK_TOLERANCE.as_millis();
+            self.report.add(
+                Check::Clock,
+                match is_off {
+                    true => Outcome::Warning(Fault::Clock { ahead_ms }),
+                    false => Outcome::Good(Fact::Clock { ahead_ms }),
+                },
+            );
+        }
+        self.report.skip_to(Check::ALL.len());
+    }
+
+    /// Up to whoever answers a request.
+    async fn network(&mut self) -> Result<(), Stop> {
+        let dialer = self.dialer;
+        let (host, port) = dialer.nearest();
+        let (host, to) = (host.to_string(), format!("{host}:{port}"));
+        match within(dialer.look_up()).await {
+            Ok(Ok(addresses)) => self.report.good(Check::Name, Fact::Addresses { host, addresses }),
+            Ok(Err(problem)) => {
+                let fault = Fault::Unresolved { host, reason: problem.to_string() };
+                return Err(self.report.failed(Check::Name, fault));
+            }
+            Err(fault) => return Err(self.report.failed(Check::Name, fault)),
+        }
+        let begin = clock();
+        match within(dialer.reach()).await {
+            Ok(Ok(to)) => {
+                let took = begin.elapsed();
+                self.report.good(Check::Tcp, Fact::Connected { to, took });
+            }
+            other => {
+                let problem = match other {
+                    Ok(Err(problem)) => problem,
+                    _ => std::io::ErrorKind::TimedOut.into(),
+                };
+                let (kind, reason) = (problem.kind(), problem.to_string());
+                let fault = Fault::Unreachable { to, kind, reason };
+                return Err(self.report.failed(Check::Tcp, fault));
+            }
+        }
+        let io = within(dialer.tunnel()).await.unwrap_or_else(|_| {
+            Err(DialError::Failed(format!("nothing came within {STEP_LIMIT:?}")))
+        });
+        let io = match (io, dialer.proxy()) {
+            (Ok(io), Some(proxy)) => {
+                self.report.good(Check::Proxy, Fact::Proxied { proxy });
+                io
+            }
+            (Ok(io), None) => {
+                self.report.good(Check::Proxy, Fact::Direct);
+                io
+            }
+            (Err(error), proxy) => {
+                let fault = match (error, proxy) {
+                    (DialError::Failed(reason), Some(proxy)) => Fault::Proxy { proxy, reason },
+                    (error, _) => fault_of(error),
+                };
+                return Err(self.report.failed(Check::Proxy, fault));
+            }
+        };
+        if dialer.is_encrypted() {
+            let fault = match within(dialer.handshake(io)).await {
+                Ok(Ok(version)) => {
+                    self.report.good(Check::Tls, Fact::Encrypted { version });
+                    None
+                }
+                Ok(Err(TlsFault::Certificate(reason))) => Some(Fault::Certificate { reason }),
+                Ok(Err(TlsFault::Plain)) => Some(Fault::NoTls),
+                Ok(Err(TlsFault::Other(reason))) => Some(Fault::Handshake { reason }),
+                Err(fault) => Some(fault),
+            };
+            if let Some(fault) = fault {
+                return Err(self.report.failed(Check::Tls, fault));
+            }
+        } else {
+            drop(io);
+        }
+        self.server().await
+    }
+
+    /// Whoever answers: is it a task server?
+    async fn server(&mut self) -> Result<(), Stop> {
+        let begin = clock();
+        let answer = within(self.dialer.greet()).await;
+        let took = begin.elapsed();
+        let fault = match answer {
+            Ok(Ok(answer)) => {
+                let date = date_of(answer.headers());
+                self.ahead_ms = date.map(|date| ahead(date, took));
+                let refusal = Refusal::of(answer).await;
+                if refusal.code.as_ref().is_some_and(ErrorCode::is_known) {
+                    None
+                } else {
+                    Some(Fault::Stranger { status: refusal.status, by: refusal.by })
+                }
+            }
+            Ok(Err(DialError::Failed(reason))) => Some(Fault::NoHttp { reason }),
+            Ok(Err(error)) => Some(fault_of(error)),
+            Err(_) => Some(Fault::NoHttp { reason: format!("nothing came within {STEP_LIMIT:?}") }),
+        };
+        let is_plain = !self.dialer.is_encrypted();
+        if fault.is_some() && is_plain && self.dialer.wants_tls().await {
+            self.ahead_ms = None;
+            return Err(self.report.failed(Check::Tls, Fault::OnlyTls));
+        }
+        if is_plain {
+            self.report.good(Check::Tls, Fact::Plain);
+        }
+        match fault {
+            None => {
+                self.report.good(Check::Server, Fact::Server);
+                Ok(())
+            }
+            Some(fault) => {
+                // The clock of somebody else says nothing.
+                self.ahead_ms = None;
+                Err(self.report.failed(Check::Server, fault))
+            }
+        }
+    }
+
+    /// What the server says.
+    async fn protocol(&mut self) -> Result<(), Stop> {
+        let token = match self.dialer.has_tokens() {
+            true => match within(self.dialer.token()).await {
+                Ok(Ok(token)) => Some(token),
+                Ok(Err(problem)) => {
+                    let fault = Fault::TokenUnavailable { reason: problem.to_string() };
+                    return Err(self.report.failed(Check::Token, fault));
+                }
+                Err(fault) => return Err(self.report.failed(Check::Token, fault)),
+            },
+            false => None,
+        };
+        let Some(mut link) = self.upgrade().await? else { return self.over_http().await };
+        self.report.good(Check::Upgrade, Fact::Upgraded);
+        let welcome = match welcome(&mut link).await {
+            Ok(welcome) => welcome,
+            Err(fault) => return Err(self.report.failed(Check::Version, fault)),
+        };
+        let Welcome { protocol, server, token_expires_in_ms, .. } = welcome;
+        self.report.good(Check::Version, Fact::Version { protocol, server });
+        let fact = match token {
+            None => Fact::NoToken,
+            Some(token) => {
+                let auth = Auth { token: token.text().to_owned() };
+                let answer = ask(&mut link, ClientMessage::Auth(auth)).await;
+                let subject = match answer.map(|frame| frame.message) {
+                    Ok(ServerMessage::Authenticated(answer)) => Some(answer.subject),
+                    // It was taken with the upgrade. This only asked whose it is.
+                    _ => None,
+                };
+                let expires_in = token_expires_in_ms.map(Duration::from_millis);
+                Fact::Token { subject, expires_in }
+            }
+        };
+        self.report.good(Check::Token, fact);
+        let subscribe = ClientMessage::Subscribe(Subscribe::live(self.repositories.clone()));
+        match ask(&mut link, subscribe).await.map(|frame| frame.message) {
+            Ok(ServerMessage::Subscribed(answer)) => self.permissions(&answer),
+            Ok(ServerMessage::Error(error)) => {
+                let fault = Fault::Lost { reason: error.message };
+                self.report.failed(Check::Permission, fault);
+            }
+            Ok(_) => {
+                let reason = "the answer is not one to a subscription".to_owned();
+                self.report.failed(Check::Permission, Fault::Lost { reason });
+            }
+            Err(fault) => return Err(self.report.failed(Check::Permission, fault)),
+        }
+        self.round_trip(&mut link).await?;
+        match self.stream(vec![Pattern::All]).await {
+            Ok((took, _)) => self.report.good(Check::Sse, Fact::Streamed { took }),
+            // It is needed only where WebSocket is blocked.
+            Err(fault) => self.report.add(Check::Sse, Outcome::Warning(fault)),
+        }
+        Ok(())
+    }
+
+    /// A WebSocket, or none since something in between blocks it.
+    async fn upgrade(&mut self) -> Result<Option<Link>, Stop> {
+        let route = Route::only(Transport::WebSocket);
+        let blocked = match within(self.dialer.dial(route)).await {
+            Ok(Ok((_, link))) => return Ok(Some(link)),
+            Ok(Err(DialError::Refused(refusal))) if !refusal.is_block() => {
+                let (check, fault) = self.refused(refusal);
+                return Err(self.report.failed(check, fault));
+            }
+            Ok(Err(DialError::Refused(Refusal { status, detail, by, .. }))) => {
+                Fault::Blocked { status: Some(status), by, reason: detail }
+            }
+            Ok(Err(DialError::Failed(reason))) => Fault::Blocked { status: None, by: None, reason },
+            Ok(Err(error)) => fault_of(error),
+            Err(_) => {
+                let reason = format!("there was no answer within {STEP_LIMIT:?}");
+                Fault::Blocked { status: None, by: None, reason }
+            }
+        };
+        self.report.failed(Check::Upgrade, blocked);
+        Ok(None)
+    }
+
+    /// What a refusal of the server is about.
+    fn refused(&self, Refusal { status, code, detail, .. }: Refusal) -> (Check, Fault) {
+        match code {
+            Some(ErrorCode::Version | ErrorCode::VersionMissing) => {
+                (Check::Version, Fault::Version { ours: PROTOCOL_VERSION, detail })
+            }
+            _ if status == 401 && !self.dialer.has_tokens() => (Check::Token, Fault::TokenMissing),
+            _ if status == 401 => (Check::Token, Fault::TokenRefused { detail }),
+            code => (Check::Upgrade, Fault::Refused { status, code, detail }),
+        }
+    }
+
+    /// What can be known without a WebSocket.
+    async fn over_http(&mut self) -> Result<(), Stop> {
+        match self.stream(self.repositories.clone()).await {
+            Ok((took, answer)) => {
+                self.report.good(
+                    Check::Token,
+                    match self.dialer.has_tokens() {
+                        true => Fact::Token { subject: None, expires_in: None },
+                        false => Fact::NoToken,
+                    },
+                );
+                self.permissions(&answer);
+                self.report.good(Check::Sse, Fact::Streamed { took });
+                Ok(())
+            }
+            Err(fault) if fault.is_refusal() => Err(self.report.failed(Check::Token, fault)),
+            Err(fault) => Err(self.report.failed(Check::Sse, fault)),
+        }
+    }
+
+    fn permissions(&mut self, answer: &Subscribed) {
+        for repository in std::mem::take(&mut self.repositories) {
+            let mut denied = answer.denied.iter();
+            let code = denied.find(|it| it.repository == repository).map(|it| it.code.clone());
+            if answer.accepted.contains(&repository) {
+                self.report.good(Check::Permission, Fact::Permitted { repository });
+            } else {
+                let code = code.unwrap_or(ErrorCode::NotFound);
+                self.report.failed(Check::Permission, Fault::Denied { repository, code });
+            }
+        }
+    }
+
+    /// Asks several times. The fastest answer says most about the clock, too.
+    async fn round_trip(&mut self, link: &mut Link) -> Result<(), Stop> {
+        let mut best: Option<Duration> = None;
+        for _ in 0..PINGS {
+            let begin = clock();
+            let frame = match ask(link, ClientMessage::Ping).await {
+                Ok(frame) => frame,
+                Err(fault) => return Err(self.report.failed(Check::RoundTrip, fault)),
+            };
+            let took = begin.elapsed();
+            if best.is_none_or(|best| took < best) {
+                best = Some(took);
+                let sent = frame.timestamp.map(Timestamp::unix_millis);
+                self.ahead_ms = sent.map(|sent| ahead(sent, took)).or(self.ahead_ms);
+            }
+        }
+        let best = best.unwrap_or_default();
+        self.report.good(Check::RoundTrip, Fact::RoundTrip { best });
+        Ok(())
+    }
+
+    /// How long the first server-sent event takes, and what it says.
+    async fn stream(&self, repositories: Vec<Pattern>) -> Result<(Duration, Subscribed), Fault> {
+        let begin = clock();
+        let answer = async {
+            let dialled = self.dialer.dial(Route::only(Transport::Sse)).await;
+            let (_, mut link) = dialled.map_err(fault_of)?;
+            let subscribe = ClientMessage::Subscribe(Subscribe::live(repositories));
+            let sent = link.send(&ClientFrame::new(subscribe)).await;
+            sent.map_err(|reason| Fault::Lost { reason })?;
+            loop {
+                if let ServerMessage::Subscribed(answer) = next(&mut link).await?.message {
+                    return Ok(answer);
+                }
+            }
+        };
+        let answer = within(answer).await??;
+        Ok((begin.elapsed(), answer))
+    }
+}
+
+/// What a future brings, if it comes in time.
+async fn within<T>(future: impl Future<Output = T>) -> Result<T, Fault> {
+    timeout(STEP_LIMIT, future).await.map_err(|_| Fault::Silent { within: STEP_LIMIT })
+}
+
+async fn welcome(link: &mut Link) -> Result<Welcome, Fault> {
+    match within(next(link)).await??.message {
+        ServerMessage::Welcome(welcome) => Ok(welcome),
+        _ => Err(Fault::Lost { reason: "the first frame is not `welcome`".to_owned() }),
+    }
+}
+
+/// Says something, and waits for the answer to it.
+async fn ask(link: &mut Link, message: ClientMessage) -> Result<ServerFrame, Fault> {
+    let id = "doctor".to_owned();
+    let frame = ClientFrame::new(message).id(id.clone());
+    within(async {
+        link.send(&frame).await.map_err(|reason| Fault::Lost { reason })?;
+        loop {
+            let answer = next(link).await?;
+            if answer.id.as_ref() == Some(&id) {
+                return Ok(answer);
+            }
+        }
+    })
+    .await?
+}
+
+async fn next(link: &mut Link) -> Result<ServerFrame, Fault> {
+    let lost = |reason: String| Err(Fault::Lost { reason });
+    loop {
+        return match link.next().await {
+            Received::Text(text) => ServerFrame::decode(&text)
+                .or_else(|problem| lost(format!("a frame could not be read: {problem}"))),
+            Received::Alive => continue,
+            Received::Refused(error) => Err(fault_of(error)),
+            Received::Closed(code, _) => lost(format!("the server closed the connection: {code}")),
+            Received::Broken(_, reason) | Received::Lost(reason) => lost(reason),
+            Received::Binary(_) | Received::Rerouted(_) => lost("no frame came".to_owned()),
+        };
+    }
+}
+
+fn fault_of(error: DialError) -> Fault {
+    match error {
+        DialError::Failed(reason) => Fault::Lost { reason },
+        DialError::Refused(Refusal { status: 401, detail, .. }) => Fault::TokenRefused { detail },
+        DialError::Refused(Refusal { status, code, detail, .. }) => {
+            Fault::Refused { status, code, detail }
+        }
+        DialError::Final(WatchError::Token { reason }) => Fault::TokenUnavailable { reason },
+        DialError::Final(WatchError::Certificate { reason }) => Fault::Certificate { reason },
+        DialError::Final(WatchError::Proxy { proxy }) => Fault::ProxyPassword { proxy },
+        DialError::Final(other) => Fault::Lost { reason: other.to_string() },
+    }
+}
+
+/// When an answer was written, in Unix milliseconds. The header has whole seconds: the middle of one is
+/// the best guess.
+fn date_of(headers: &HeaderMap) -> Option<i64> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
+    Some(date.as_millisecond() + 500)
+}
+
+/// How far a clock is ahead that showed this time, in Unix milliseconds, in the middle of a question and
+/// its answer.
+fn ahead(shown: i64, took: Duration) -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "it is what is looked at")]
+    let now = SystemTime::now();
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let middle = now.saturating_sub(took / 2);
+    shown - i64::try_from(middle.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn clock() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "how long it takes is what is looked at")]
+    Instant::now()
+}
