@@ -1,6 +1,7 @@
 //! The command line.
 
 mod connection;
+mod doctor;
 mod tasks;
 mod watch;
 
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::connection::{ConnectionArgs, Transport};
+pub(crate) use self::doctor::{DoctorArgs, DoctorFormat};
 pub(crate) use self::tasks::{
     CreateArgs, FieldArgs, GetArgs, ListArgs, Order, ReportArgs, RmArgs, TaskCommand, TaskFormat,
     UpdateArgs,
@@ -71,6 +73,9 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     #[command(flatten)]
     Tasks(TaskCommand),
+    /// Find out what is between this machine and the server, and what to do about it
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(DoctorArgs),
     /// Print a script that completes these flags in a shell
     Completions {
         /// Whose script

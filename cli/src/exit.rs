@@ -20,9 +20,9 @@ use taskwatch_client::{
 use crate::tasks::ApiError;
 use crate::token::TOKEN_VARIABLE;
 
-const FAILURE: u8 = 1;
+pub(crate) const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
-const REFUSED: u8 = 3;
+pub(crate) const REFUSED: u8 = 3;
 const NOT_FOUND: u8 = 6;
 const HISTORY_GONE: u8 = 5;
 

@@ -4,6 +4,7 @@
 
 mod args;
 mod connection;
+mod doctor;
 mod exit;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -51,6 +52,11 @@ fn run_command(command: &Command) -> u8 {
             let url = &tasks::connection_of(command).url;
             let status = Status::new(Paint(Color::Auto.on(&io::stderr())), false, url);
             return told(tasks::run(command, &status).map(|()| 0), &status);
+        }
+        Command::Doctor(args) => {
+            let paint = Paint(args.color.on(&io::stderr()));
+            let status = Status::new(paint, false, &args.connection.url);
+            return told(doctor::run(args, &status), &status);
         }
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man => manual::page(),

@@ -70,7 +70,7 @@ impl Answer {
 }
 
 /// Writes to stdout. Whoever has gone has seen enough.
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(problem) if problem.kind() != io::ErrorKind::BrokenPipe => {

@@ -5,6 +5,7 @@ mod support;
 
 mod architecture;
 mod crud;
+mod doctor;
 mod embed;
 mod fallback;
 mod fan_out;
