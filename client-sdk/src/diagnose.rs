@@ -14,6 +14,8 @@
 //! ```
 
 mod examination;
+mod report;
+mod talk;
 
 use std::io;
 use std::net::IpAddr;
@@ -198,15 +200,19 @@ pub enum Fact {
 pub enum Fault {
     /// The name cannot be looked up.
     Unresolved {
-        /// The name.
+        /// The name of the server, or of the proxy.
         host: String,
+        /// Whether it is that of the proxy.
+        is_proxy: bool,
         /// Why not.
         reason: String,
     },
     /// No connection can be made.
     Unreachable {
-        /// To the server, or to the proxy.
+        /// Host and port of the server, or of the proxy.
         to: String,
+        /// Whether it is the proxy.
+        is_proxy: bool,
         /// What the system calls it: refused, timed out, or other.
         kind: io::ErrorKind,
         /// Its words.

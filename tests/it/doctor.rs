@@ -282,6 +282,10 @@ async fn a_proxy_that_lets_no_websocket_or_nothing_through() {
         assert!(!ended.stdout.contains(password), "{}", ended.stdout);
     }
 
+    let ended = doctor(office.daemon.url(), &[], &[("http_proxy", "http://127.0.0.1:1")]).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+    fails_at(&ended, "tcp", &["at 127.0.0.1:1", "this is the proxy that http_proxy names"]);
+
     // One that lets it through is named.
     let proxy = TunnelProxy::start(office.daemon.addr(), known, None).await;
     let address = format!("http://ana:s3cret@{}", proxy.addr());

@@ -105,19 +105,14 @@ fn good(fact: &Fact, place: &Place) -> String {
         Fact::Streamed { took } => {
             format!("server-sent events come at once: the first in {}", millis(*took))
         }
-        Fact::Clock { ahead_ms } => {
-            format!(
-                "the server's clock differs by {}",
-                millis(Duration::from_millis(ahead_ms.unsigned_abs()))
-            )
-        }
+        Fact::Clock { ahead_ms } => format!("the clocks agree to {} ms", ahead_ms.unsigned_abs()),
         other => format!("{other:?}"),
     }
 }
 
 fn bad(check: Check, fault: &Fault) -> String {
     match fault {
-        Fault::Unresolved { host, reason } => {
+        Fault::Unresolved { host, reason, .. } => {
             format!("the name {host} cannot be looked up: {reason}")
         }
         Fault::Unreachable { to, reason, .. } => {
@@ -169,16 +164,15 @@ fn bad(check: Check, fault: &Fault) -> String {
 }
 
 fn advice(check: Check, fault: &Fault, place: &Place) -> String {
-    let proxied = place.variable.is_some();
     match fault {
-        Fault::Unresolved { .. } if proxied => {
+        Fault::Unresolved { is_proxy: true, .. } => {
             format!("this is the name of the proxy in {}: is it spelt right there?", place.variable())
         }
         Fault::Unresolved { .. } => {
             "is the name in --url spelt right? Some names are known only inside a company's network".to_owned()
         }
-        Fault::Unreachable { .. } if proxied => {
-            format!("this may be the proxy that {} names: is it there? NO_PROXY names hosts that need none", place.variable())
+        Fault::Unreachable { is_proxy: true, .. } => {
+            format!("this is the proxy that {} names: is it there? NO_PROXY names hosts that need none", place.variable())
         }
         Fault::Unreachable { kind: ErrorKind::ConnectionRefused, .. } => {
             "nothing listens there: is the server running, and is the port in --url right? taskwatchd \
@@ -269,9 +263,10 @@ fn by_whom(name: Option<&str>) -> &str {
     name.unwrap_or("something that does not say its name")
 }
 
-/// `1.2 ms`
+/// `0.04 ms`, `12.5 ms`
 fn millis(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1_000.0)
+    let millis = time.as_secs_f64() * 1_000.0;
+    if millis < 1.0 { format!("{millis:.2} ms") } else { format!("{millis:.1} ms") }
 }
 
 /// `5s`, `1h 2m`: to a tenth of a second below ten.
@@ -314,5 +309,6 @@ mod tests {
         assert_eq!(span(Duration::from_secs(5)), "5s");
         assert_eq!(span(Duration::from_millis(3_600_400)), "1h");
         assert_eq!(millis(Duration::from_micros(1_234)), "1.2 ms");
+        assert_eq!(millis(Duration::from_micros(42)), "0.04 ms");
     }
 }

@@ -2,22 +2,18 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use http::HeaderMap;
-use http::header::DATE;
 use taskwatch_protocol::{
-    Auth, ClientFrame, ClientMessage, ErrorCode, PROTOCOL_VERSION, Pattern, ServerFrame,
-    ServerMessage, Subscribe, Subscribed, Timestamp, Welcome,
+    Auth, ClientFrame, ClientMessage, ErrorCode, PROTOCOL_VERSION, Pattern, ServerMessage,
+    Subscribe, Subscribed, Timestamp, Welcome,
 };
-use tokio::time::timeout;
 
+use super::report::{Report, Stop};
+use super::talk::{STEP_LIMIT, ask, date_of, fault_of, next, welcome, within};
 use super::{CLOCK_TOLERANCE, Check, Fact, Fault, Finding, Outcome};
-use crate::WatchError;
 use crate::dial::{DialError, Dialer, Refusal, TlsFault};
-use crate::link::{Link, Received};
+use crate::link::Link;
 use crate::transport::{Route, Transport};
 
-/// For one step.
-const STEP_LIMIT: Duration = Duration::from_secs(5);
 /// Questions, of which the fastest counts.
 const PINGS: usize = 5;
 
@@ -30,45 +26,9 @@ pub(super) struct Examination<'a, F> {
     ahead_ms: Option<i64>,
 }
 
-/// What was found so far: the findings come in the order of the checks, whatever was left out.
-struct Report<F> {
-    /// The number of the check that comes next.
-    next: usize,
-    tell: F,
-}
-
-/// The way ends here; the reason was told.
-struct Stop;
-
-impl<F: FnMut(Finding)> Report<F> {
-    fn add(&mut self, check: Check, outcome: Outcome) {
-        let at = Check::ALL.iter().position(|it| *it == check).unwrap_or(Check::ALL.len());
-        self.skip_to(at);
-        self.next = at + 1;
-        (self.tell)(Finding { check, outcome });
-    }
-
-    fn good(&mut self, check: Check, fact: Fact) {
-        self.add(check, Outcome::Good(fact));
-    }
-
-    fn failed(&mut self, check: Check, fault: Fault) -> Stop {
-        self.add(check, Outcome::Failed(fault));
-        Stop
-    }
-
-    fn skip_to(&mut self, at: usize) {
-        while self.next < at {
-            let check = Check::ALL[self.next];
-            self.next += 1;
-            (self.tell)(Finding { check, outcome: Outcome::Skipped });
-        }
-    }
-}
-
 impl<'a, F: FnMut(Finding)> Examination<'a, F> {
     pub(super) fn new(dialer: &'a Dialer, repositories: Vec<Pattern>, tell: F) -> Self {
-        Self { dialer, repositories, report: Report { next: 0, tell }, ahead_ms: None }
+        Self { dialer, repositories, report: Report::new(tell), ahead_ms: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -86,7 +46,7 @@ impl<'a, F: FnMut(Finding)> Examination<'a, F> {
                 },
             );
         }
-        self.report.skip_to(Check::ALL.len());
+        self.report.end();
     }
 
     /// Up to whoever answers a request.
@@ -94,10 +54,11 @@ impl<'a, F: FnMut(Finding)> Examination<'a, F> {
         let dialer = self.dialer;
         let (host, port) = dialer.nearest();
         let (host, to) = (host.to_string(), format!("{host}:{port}"));
+        let is_proxy = dialer.proxy().is_some();
         match within(dialer.look_up()).await {
             Ok(Ok(addresses)) => self.report.good(Check::Name, Fact::Addresses { host, addresses }),
             Ok(Err(problem)) => {
-                let fault = Fault::Unresolved { host, reason: problem.to_string() };
+                let fault = Fault::Unresolved { host, is_proxy, reason: problem.to_string() };
                 return Err(self.report.failed(Check::Name, fault));
             }
             Err(fault) => return Err(self.report.failed(Check::Name, fault)),
@@ -114,7 +75,7 @@ impl<'a, F: FnMut(Finding)> Examination<'a, F> {
                     _ => std::io::ErrorKind::TimedOut.into(),
                 };
                 let (kind, reason) = (problem.kind(), problem.to_string());
-                let fault = Fault::Unreachable { to, kind, reason };
+                let fault = Fault::Unreachable { to, is_proxy, kind, reason };
                 return Err(self.report.failed(Check::Tcp, fault));
             }
         }
@@ -364,71 +325,6 @@ impl<'a, F: FnMut(Finding)> Examination<'a, F> {
         let answer = within(answer).await??;
         Ok((begin.elapsed(), answer))
     }
-}
-
-/// What a future brings, if it comes in time.
-async fn within<T>(future: impl Future<Output = T>) -> Result<T, Fault> {
-    timeout(STEP_LIMIT, future).await.map_err(|_| Fault::Silent { within: STEP_LIMIT })
-}
-
-async fn welcome(link: &mut Link) -> Result<Welcome, Fault> {
-    match within(next(link)).await??.message {
-        ServerMessage::Welcome(welcome) => Ok(welcome),
-        _ => Err(Fault::Lost { reason: "the first frame is not `welcome`".to_owned() }),
-    }
-}
-
-/// Says something, and waits for the answer to it.
-async fn ask(link: &mut Link, message: ClientMessage) -> Result<ServerFrame, Fault> {
-    let id = "doctor".to_owned();
-    let frame = ClientFrame::new(message).id(id.clone());
-    within(async {
-        link.send(&frame).await.map_err(|reason| Fault::Lost { reason })?;
-        loop {
-            let answer = next(link).await?;
-            if answer.id.as_ref() == Some(&id) {
-                return Ok(answer);
-            }
-        }
-    })
-    .await?
-}
-
-async fn next(link: &mut Link) -> Result<ServerFrame, Fault> {
-    let lost = |reason: String| Err(Fault::Lost { reason });
-    loop {
-        return match link.next().await {
-            Received::Text(text) => ServerFrame::decode(&text)
-                .or_else(|problem| lost(format!("a frame could not be read: {problem}"))),
-            Received::Alive => continue,
-            Received::Refused(error) => Err(fault_of(error)),
-            Received::Closed(code, _) => lost(format!("the server closed the connection: {code}")),
-            Received::Broken(_, reason) | Received::Lost(reason) => lost(reason),
-            Received::Binary(_) | Received::Rerouted(_) => lost("no frame came".to_owned()),
-        };
-    }
-}
-
-fn fault_of(error: DialError) -> Fault {
-    match error {
-        DialError::Failed(reason) => Fault::Lost { reason },
-        DialError::Refused(Refusal { status: 401, detail, .. }) => Fault::TokenRefused { detail },
-        DialError::Refused(Refusal { status, code, detail, .. }) => {
-            Fault::Refused { status, code, detail }
-        }
-        DialError::Final(WatchError::Token { reason }) => Fault::TokenUnavailable { reason },
-        DialError::Final(WatchError::Certificate { reason }) => Fault::Certificate { reason },
-        DialError::Final(WatchError::Proxy { proxy }) => Fault::ProxyPassword { proxy },
-        DialError::Final(other) => Fault::Lost { reason: other.to_string() },
-    }
-}
-
-/// When an answer was written, in Unix milliseconds. The header has whole seconds: the middle of one is
-/// the best guess.
-fn date_of(headers: &HeaderMap) -> Option<i64> {
-    let date = headers.get(DATE)?.to_str().ok()?;
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
-    Some(date.as_millisecond() + 500)
 }
 
 /// How far a clock is ahead that showed this time, in Unix milliseconds, in the middle of a question and
