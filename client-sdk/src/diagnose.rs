@@ -150,6 +150,8 @@ pub enum Fact {
     Encrypted {
         /// The version of TLS, such as `TLSv1_3`.
         version: String,
+        /// How long the certificate lasts; `None` if that is not known.
+        lasts: Option<Duration>,
     },
     /// A task server answers.
     Server,

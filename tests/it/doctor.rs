@@ -152,7 +152,8 @@ async fn a_healthy_way_is_well_at_each_step() {
         let line: Value = serde_json::from_str(line).unwrap();
         assert_eq!((&line["check"], &line["outcome"]), (&json!(check), &json!("good")));
         if check == "tls" {
-            assert!(line["message"].as_str().unwrap().starts_with("TLSv1_3"), "{line}");
+            let message = line["message"].as_str().unwrap();
+            assert!(message.starts_with("TLSv1_3") && message.contains(" more days"), "{line}");
         }
     }
 }

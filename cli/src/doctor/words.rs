@@ -84,7 +84,11 @@ fn good(fact: &Fact, place: &Place) -> String {
         Fact::Plain => {
             "none: the address says http, so whoever is in between can read all".to_owned()
         }
-        Fact::Encrypted { version } => format!("{version}, with a certificate that is trusted"),
+        Fact::Encrypted { version, lasts } => {
+            let days = lasts.map(|lasts| lasts.as_secs() / 86_400);
+            let life = days.map_or(String::new(), |days| format!(" and lasts {days} more days"));
+            format!("{version}, with a certificate that is trusted{life}")
+        }
         Fact::Server => "a task server answers".to_owned(),
         Fact::Upgraded => "WebSocket gets through".to_owned(),
         Fact::Version { protocol, server } => {

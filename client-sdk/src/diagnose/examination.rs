@@ -101,8 +101,9 @@ impl<'a, F: FnMut(Finding)> Examination<'a, F> {
         };
         if dialer.is_encrypted() {
             let fault = match within(dialer.handshake(io)).await {
-                Ok(Ok(version)) => {
-                    self.report.good(Check::Tls, Fact::Encrypted { version });
+                Ok(Ok((version, runs_out))) => {
+                    let lasts = runs_out.map(|at| Duration::from_secs(at).saturating_sub(today()));
+                    self.report.good(Check::Tls, Fact::Encrypted { version, lasts });
                     None
                 }
                 Ok(Err(TlsFault::Certificate(reason))) => Some(Fault::Certificate { reason }),
@@ -330,11 +331,15 @@ impl<'a, F: FnMut(Finding)> Examination<'a, F> {
 /// How far a clock is ahead that showed this time, in Unix milliseconds, in the middle of a question and
 /// its answer.
 fn ahead(shown: i64, took: Duration) -> i64 {
+    let middle = today().saturating_sub(took / 2);
+    shown - i64::try_from(middle.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What this machine's clock shows: the time since 1970.
+fn today() -> Duration {
     #[expect(clippy::disallowed_methods, reason = "it is what is looked at")]
     let now = SystemTime::now();
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let middle = now.saturating_sub(took / 2);
-    shown - i64::try_from(middle.as_millis()).unwrap_or(i64::MAX)
+    now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 fn clock() -> Instant {

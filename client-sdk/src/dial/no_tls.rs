@@ -20,7 +20,7 @@ impl Tls {
         match *self {}
     }
 
-    pub(super) async fn version(&self, _: &Host, _: Box<dyn Io>) -> io::Result<String> {
+    pub(super) async fn look(&self, _: &Host, _: Box<dyn Io>) -> io::Result<(String, Option<u64>)> {
         match *self {}
     }
 }

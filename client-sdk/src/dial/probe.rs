@@ -68,11 +68,14 @@ impl Dialer {
         }
     }
 
-    /// The version of TLS that the server speaks.
-    pub(crate) async fn handshake(&self, io: Box<dyn Io>) -> Result<String, TlsFault> {
+    /// The version of TLS that the server speaks, and when its certificate runs out, in seconds since 1970.
+    pub(crate) async fn handshake(
+        &self,
+        io: Box<dyn Io>,
+    ) -> Result<(String, Option<u64>), TlsFault> {
         let Some(tls) = &self.tls else { return Err(TlsFault::Other("it is not used".into())) };
-        match tls.version(self.address.host(), io).await {
-            Ok(version) => Ok(version),
+        match tls.look(self.address.host(), io).await {
+            Ok(seen) => Ok(seen),
             Err(problem) => Err(match tls::certificate_fault(&problem) {
                 Some(reason) => TlsFault::Certificate(reason),
                 None if self.speaks_plainly().await => TlsFault::Plain,
@@ -98,7 +101,7 @@ impl Dialer {
         let ask = async {
             let tls = Tls::new(None).ok()?;
             let io = self.tunnel().await.ok()?;
-            match tls.version(self.address.host(), io).await {
+            match tls.look(self.address.host(), io).await {
                 Ok(_) => Some(true),
                 Err(problem) => Some(tls::certificate_fault(&problem).is_some()),
             }
