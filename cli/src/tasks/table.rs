@@ -13,7 +13,7 @@ const GAP: usize = 2;
 const MAX_ASSIGNEE: usize = 20;
 /// What a title should have at least; other columns give way to it.
 const TITLE: usize = 20;
-/// What a title has in any case, even if the line is too long then.
+/// With less room than this beside the id, a title has a line of its own.
 const MIN_TITLE: usize = 8;
 
 /// How wide the terminal is; `None` if stdout is none, so that nothing is cut.
@@ -54,6 +54,12 @@ pub(super) fn table(tasks: &[&Task], with_repository: bool, width: Option<usize>
         return String::new();
     }
     let room = width.map_or(usize::MAX, |width| fit(&mut columns, title.width(), width));
+    if let (Some(width), ..MIN_TITLE) = (width, room) {
+        let rows = columns[0].cells.iter().zip(&title.cells);
+        return rows
+            .map(|(id, title)| format!("{id}\n  {}\n", cut(title, width.saturating_sub(2))))
+            .collect();
+    }
     let widths: Vec<_> = columns.iter().map(Column::width).collect();
     let mut lines = String::new();
     let line = |lines: &mut String, cells: &mut dyn Iterator<Item = &str>, title: &str| {
@@ -81,7 +87,7 @@ fn fit(columns: &mut Vec<Column>, title: usize, width: usize) -> usize {
             Some((at, column)) if room < title.min(TITLE) && column.yields > 0 => {
                 columns.remove(at);
             }
-            _ => return room.max(MIN_TITLE),
+            _ => return room,
         }
     }
 }
@@ -164,8 +170,11 @@ mod tests {
             }
             assert!(table.ends_with("…\n"), "{table}");
         }
+        let narrow = table(&[&task], true, Some(40));
+        let [id, title] = narrow.lines().collect::<Vec<_>>()[..] else { panic!("{narrow}") };
+        assert!(id == ID && title.starts_with("  植物") && title.width() <= 40, "{narrow}");
         // Too narrow for an id: the line breaks, but nothing of it is lost.
-        assert!(table(&[&task], true, Some(20)).contains(ID));
+        assert!(table(&[&task], true, Some(1)).starts_with(ID));
     }
 
     #[test]
