@@ -7,7 +7,7 @@
 //! | 2 | the command line is wrong; clap's own errors have the same code |
 //! | 3 | refused: the token, the version, the permission, the server's certificate, or the proxy's password |
 //! | 5 | events were missed that the server no longer keeps, and `--on-gap` did not say to go on |
-//! | 6 | none of the repositories exists, or none may be read |
+//! | 6 | there is nothing of that name, no repository or no task, or nothing that may be read |
 //! | 130 | interrupted |
 //! | 143 | terminated |
 
