@@ -217,6 +217,8 @@ async fn a_token_that_is_missing_or_bad() {
     assert_eq!(ended.code, Some(3));
     fails_at(&ended, "token", &["the server does not take the token", "run out"]);
     assert!(!ended.stdout.contains("token-of-ben"), "{}", ended.stdout);
+    // A clock that is wrong is a reason for it, so that is known all the same.
+    assert_eq!(found(&ended, "clock").0, "ok", "{}", ended.stdout);
 }
 
 #[tokio::test]
@@ -269,6 +271,9 @@ async fn a_proxy_that_lets_no_websocket_or_nothing_through() {
         assert_eq!(found(&ended, check).0, mark, "{}", ended.stdout);
     }
     assert!(ended.stdout.contains("b does not exist"), "{}", ended.stdout);
+    let ended = doctor(&gateway.url(), &["--repo", "b"], &[ANA]).await;
+    assert_eq!(ended.code, Some(3), "{}", ended.stdout);
+    assert_eq!(found(&ended, "permission").0, "FAIL", "{}", ended.stdout);
 
     let known = "Basic YW5hOnMzY3JldA==";
     let proxy = TunnelProxy::start(office.daemon.addr(), known, Some("403 Forbidden")).await;
