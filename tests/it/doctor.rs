@@ -326,6 +326,12 @@ async fn somebody_else_who_answers() {
     let ended = doctor(&server.url, &[], &[]).await;
     assert_eq!(ended.code, Some(1), "{}", ended.stdout);
     fails_at(&ended, "server", &["plants answers 200, which no task server would", "--url"]);
+
+    // The server itself, below a path that it does not have.
+    let office = Office::open().await;
+    let ended = doctor(&format!("{}/team", office.daemon.url()), &[], &[ANA]).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+    fails_at(&ended, "upgrade", &["(404)", "the path in --url"]);
 }
 
 #[tokio::test]

@@ -221,6 +221,10 @@ fn advice(check: Check, fault: &Fault, place: &Place) -> String {
              has to pass the headers Upgrade and Connection on, over HTTP/1.1"
                 .to_owned()
         }
+        Fault::Refused { status: 404, .. } => {
+            "it is a task server, but has nothing at this path: does the path in --url belong there?"
+                .to_owned()
+        }
         Fault::Refused { code: Some(ErrorCode::Host), .. } => {
             "the server does not know the name in --url: start it with --allow-host NAME".to_owned()
         }
