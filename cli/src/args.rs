@@ -1,6 +1,8 @@
 //! The command line.
 
 mod connection;
+mod doctor;
+mod tasks;
 mod watch;
 
 use std::ffi::OsString;
@@ -10,6 +12,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::connection::{ConnectionArgs, Transport};
+pub(crate) use self::doctor::{DoctorArgs, DoctorFormat};
+pub(crate) use self::tasks::{
+    CreateArgs, FieldArgs, GetArgs, ListArgs, Order, ReportArgs, RmArgs, TaskCommand, TaskFormat,
+    UpdateArgs,
+};
 pub(crate) use self::watch::{Format, OnGap, WatchArgs};
 
 const EXAMPLES: &str = "\
@@ -64,6 +71,11 @@ pub(crate) struct Args {
 /// What else there is than to watch.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Tasks(TaskCommand),
+    /// Find out what is between this machine and the server, and what to do about it
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(DoctorArgs),
     /// Print a script that completes these flags in a shell
     Completions {
         /// Whose script

@@ -7,19 +7,22 @@
 //! | 2 | the command line is wrong; clap's own errors have the same code |
 //! | 3 | refused: the token, the version, the permission, the server's certificate, or the proxy's password |
 //! | 5 | events were missed that the server no longer keeps, and `--on-gap` did not say to go on |
-//! | 6 | none of the repositories exists, or none may be read |
+//! | 6 | there is nothing of that name, no repository or no task, or nothing that may be read |
 //! | 130 | interrupted |
 //! | 143 | terminated |
 
 use std::io;
 
-use taskwatch_client::{BuildError, CloseCode, ErrorCode, InvalidName, InvalidToken, WatchError};
+use taskwatch_client::{
+    BuildError, CloseCode, ErrorCode, InvalidName, InvalidToken, RequestError, WatchError,
+};
 
+use crate::tasks::ApiError;
 use crate::token::TOKEN_VARIABLE;
 
-const FAILURE: u8 = 1;
+pub(crate) const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
-const REFUSED: u8 = 3;
+pub(crate) const REFUSED: u8 = 3;
 const NOT_FOUND: u8 = 6;
 const HISTORY_GONE: u8 = 5;
 
@@ -59,6 +62,14 @@ pub(crate) enum Failure {
     /// The SDK gave up.
     #[error(transparent)]
     Watch(#[from] WatchError),
+    /// What was to be done with tasks could not be done.
+    #[error("cannot {doing}: {error}")]
+    Api {
+        /// What was to be done.
+        doing: String,
+        /// Why not.
+        error: ApiError,
+    },
     /// The SDK ended without saying why.
     #[error("the stream of events ended without a reason")]
     Ended,
@@ -88,31 +99,74 @@ impl Failure {
                 USAGE
             }
             Self::Watch(error) => watch_code(error),
+            Self::Api { error: ApiError::Request(error), .. } => request_code(error),
+            Self::Api { .. } => FAILURE,
             Self::Ended | Self::Output(_) | Self::Start(_) => FAILURE,
         }
     }
 
     /// What to do about it, if that is plain.
     pub(crate) fn hint(&self) -> Option<&'static str> {
-        let Self::Watch(error) = self else { return None };
+        let error = match self {
+            Self::Watch(error) => error,
+            Self::Api { error: ApiError::Request(error), .. } => return request_hint(error),
+            _ => return None,
+        };
         match error {
             WatchError::Gap { .. } => Some(
                 "without --since it begins with what comes now; --on-gap live and --on-gap snapshot \
                  go on by themselves",
             ),
             WatchError::Rejected { status: 401, .. }
-            | WatchError::Closed { code: CloseCode::Unauthorized, .. } => {
-                Some("a token is given with --token-file FILE, or in the variable TASKWATCH_TOKEN")
-            }
-            WatchError::Certificate { .. } => {
-                Some("--cacert FILE trusts the certificates in FILE as well")
-            }
-            WatchError::Proxy { .. } => Some(
-                "user and password stand in the address of the proxy, as in \
-                 HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
-            ),
+            | WatchError::Closed { code: CloseCode::Unauthorized, .. } => Some(TOKEN_HINT),
+            WatchError::Certificate { .. } => Some(CERTIFICATE_HINT),
+            WatchError::Proxy { .. } => Some(PROXY_HINT),
             _ => None,
         }
+    }
+}
+
+const TOKEN_HINT: &str =
+    "a token is given with --token-file FILE, or in the variable TASKWATCH_TOKEN";
+const CERTIFICATE_HINT: &str = "--cacert FILE trusts the certificates in FILE as well";
+const PROXY_HINT: &str = "user and password stand in the address of the proxy, as in \
+    HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT";
+
+fn request_code(error: &RequestError) -> u8 {
+    match error {
+        // A field or a filter was wrong.
+        RequestError::Refused { code: Some(ErrorCode::BadMessage), .. } => USAGE,
+        RequestError::Refused { code: Some(code), .. } => word_code(code),
+        RequestError::Refused { status: 401 | 403, .. }
+        | RequestError::Token { .. }
+        | RequestError::Certificate { .. }
+        | RequestError::Proxy { .. } => REFUSED,
+        _ => FAILURE,
+    }
+}
+
+fn request_hint(error: &RequestError) -> Option<&'static str> {
+    match error {
+        RequestError::Refused { code: Some(ErrorCode::NotFound), .. } => {
+            Some("what the token may not read looks the same; `taskwatch list` shows what is there")
+        }
+        RequestError::Refused { code: Some(ErrorCode::VersionConflict), .. } => Some(
+            "somebody was faster: look at it with `taskwatch get`, and name the version it has now",
+        ),
+        RequestError::Refused { status: 401, .. } => Some(TOKEN_HINT),
+        RequestError::Refused { code: None, .. } => {
+            Some("is a task server at this address? `taskwatch doctor` finds out who answers")
+        }
+        RequestError::Unreachable { .. } => Some(
+            "--url, or the variable TASKWATCH_URL, says where the server is; `taskwatch doctor` finds \
+             out what is in the way",
+        ),
+        RequestError::Cut { .. } => {
+            Some("a change may have been made all the same: look before you repeat it")
+        }
+        RequestError::Certificate { .. } => Some(CERTIFICATE_HINT),
+        RequestError::Proxy { .. } => Some(PROXY_HINT),
+        _ => None,
     }
 }
 
@@ -145,7 +199,7 @@ fn word_code(code: &ErrorCode) -> u8 {
         | ErrorCode::Host
         | ErrorCode::TokenInUrl => REFUSED,
         ErrorCode::NotFound => NOT_FOUND,
-        ErrorCode::InvalidName => USAGE,
+        ErrorCode::InvalidName | ErrorCode::InvalidTask => USAGE,
         _ => FAILURE,
     }
 }
@@ -196,6 +250,39 @@ mod tests {
             let closed = WatchError::Closed { code: CloseCode::from(number), reason: reason() };
             assert_eq!(code(closed), expected, "{number}");
         }
+    }
+
+    #[test]
+    fn a_request_ends_as_its_answer_says() {
+        let code = |error: RequestError| {
+            Failure::Api { doing: "list the tasks".to_owned(), error: error.into() }.code()
+        };
+        for (status, word, expected) in [
+            (404, Some("not_found"), 6),
+            (404, None, 1),
+            (401, None, 3),
+            (403, Some("forbidden"), 3),
+            (422, Some("invalid_task"), 2),
+            (400, Some("bad_message"), 2),
+            (412, Some("version_conflict"), 1),
+            (503, Some("unavailable"), 1),
+            (302, None, 1),
+        ] {
+            let code_of = word.map(ErrorCode::from);
+            let refused = RequestError::Refused {
+                status,
+                code: code_of,
+                detail: String::new(),
+                retry_after: None,
+            };
+            assert_eq!(code(refused), expected, "{status} {word:?}");
+        }
+        let reason = String::new;
+        assert_eq!(code(RequestError::Unreachable { reason: reason() }), 1);
+        assert_eq!(code(RequestError::Cut { reason: reason() }), 1);
+        assert_eq!(code(RequestError::Token { reason: reason() }), 3);
+        assert_eq!(code(RequestError::Certificate { reason: reason() }), 3);
+        assert_eq!(code(RequestError::Proxy { proxy: reason() }), 3);
     }
 
     #[test]

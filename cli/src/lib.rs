@@ -4,6 +4,7 @@
 
 mod args;
 mod connection;
+mod doctor;
 mod exit;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -14,6 +15,7 @@ mod output;
 mod paint;
 mod status;
 mod stop;
+mod tasks;
 mod token;
 mod watch;
 
@@ -25,7 +27,7 @@ use clap::Parser;
 use taskwatch_client::protocol::escape;
 use tokio::runtime;
 
-use crate::args::{Args, Command, Format, WatchArgs};
+use crate::args::{Args, Color, Command, Format, WatchArgs};
 use crate::exit::{End, Failure};
 use crate::output::TextFormat;
 use crate::paint::Paint;
@@ -46,6 +48,16 @@ pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>) -> Exit
 
 fn run_command(command: &Command) -> u8 {
     let text = match command {
+        Command::Tasks(command) => {
+            let url = &tasks::connection_of(command).url;
+            let status = Status::new(Paint(Color::Auto.on(&io::stderr())), false, url);
+            return told(tasks::run(command, &status).map(|()| 0), &status);
+        }
+        Command::Doctor(args) => {
+            let paint = Paint(args.color.on(&io::stderr()));
+            let status = Status::new(paint, false, &args.connection.url);
+            return told(doctor::run(args, &status), &status);
+        }
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man => manual::page(),
     };
@@ -58,14 +70,17 @@ fn run_watch(args: &WatchArgs) -> u8 {
     log::start(args.connection.verbose);
     let url = &args.connection.url;
     let mut status = Status::new(Paint(args.color.on(&io::stderr())), args.quiet, url);
-    match run_to_end(args, &mut status) {
-        Ok(end) => end.code(),
-        Err(failure) => {
-            // Should nobody read it, the exit code still says it.
-            let _ = writeln!(io::stderr(), "{}", status.failure(&failure));
-            failure.code()
-        }
-    }
+    let end = run_to_end(args, &mut status).map(End::code);
+    told(end, &status)
+}
+
+/// The exit code, also of a failure, once that was told.
+fn told(end: Result<u8, Failure>, status: &Status) -> u8 {
+    end.unwrap_or_else(|failure| {
+        // Should nobody read it, the exit code still says it.
+        let _ = writeln!(io::stderr(), "{}", status.failure(&failure));
+        failure.code()
+    })
 }
 
 fn run_to_end(args: &WatchArgs, status: &mut Status) -> Result<End, Failure> {

@@ -1,6 +1,7 @@
 //! From an address to a connection, or to the reason why not.
 
 mod http1;
+mod probe;
 mod proxy;
 mod refusal;
 #[cfg(feature = "tls")]
@@ -26,6 +27,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tracing::debug;
 
 pub(crate) use self::http1::{Connection, EVENTS, LINES};
+pub(crate) use self::probe::TlsFault;
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::refusal::Refusal;
 pub(crate) use self::tls::Tls;
@@ -207,12 +209,16 @@ impl Dialer {
     }
 }
 
-/// Connects to the first address of a host that answers.
-async fn connect(host: &Host, port: u16) -> std::io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = match host {
+async fn look_up(host: &Host, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    Ok(match host {
         Host::Name(name) => lookup_host((name.as_str(), port)).await?.collect(),
         Host::Ip(ip) => vec![(*ip, port).into()],
-    };
+    })
+}
+
+/// Connects to the first address of a host that answers.
+async fn connect(host: &Host, port: u16) -> std::io::Result<TcpStream> {
+    let addresses = look_up(host, port).await?;
     let limit = if addresses.len() > 1 { ADDRESS_LIMIT } else { Duration::MAX };
     let mut last = std::io::Error::other("the name has no address");
     for address in addresses {

@@ -35,6 +35,7 @@ mod config;
 pub mod conformance;
 mod connection;
 mod cursor_file;
+pub mod diagnose;
 mod dial;
 mod driver;
 mod error;

@@ -88,7 +88,7 @@ impl From<DialError> for RequestError {
 }
 
 impl From<Refusal> for RequestError {
-    fn from(Refusal { status, code, detail, retry_after }: Refusal) -> Self {
+    fn from(Refusal { status, code, detail, retry_after, .. }: Refusal) -> Self {
         Self::Refused { status, code, detail, retry_after }
     }
 }

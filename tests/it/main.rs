@@ -5,6 +5,7 @@ mod support;
 
 mod architecture;
 mod crud;
+mod doctor;
 mod embed;
 mod fallback;
 mod fan_out;
@@ -21,6 +22,7 @@ mod permission;
 mod property;
 mod reconnect;
 mod resume;
+mod shell;
 mod since;
 mod slow;
 mod snapshot;

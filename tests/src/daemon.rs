@@ -182,6 +182,41 @@ fn signal(pid: u32, name: &str) {
     assert!(status.unwrap().success());
 }
 
+/// `taskwatch` with these variables, and no others that mean something to it.
+fn taskwatch(env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(binary("taskwatch"));
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        command.env_remove(name).env_remove(name.to_ascii_lowercase());
+    }
+    command.env_remove("TASKWATCH_URL").env_remove("TASKWATCH_TOKEN");
+    command.envs(env.iter().copied()).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// What a command of `taskwatch` has left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// All it wrote to stdout.
+    pub stdout: String,
+    /// All it wrote to stderr.
+    pub stderr: String,
+}
+
+/// Runs a command of `taskwatch`, such as `list`, up to its end, with these variables and no others that
+/// mean something to it.
+///
+/// # Panics
+/// If it does not start, does not end, or writes what is no text.
+pub async fn run_taskwatch<A: AsRef<OsStr>>(args: &[A], env: &[(&str, &str)]) -> Ended {
+    let command = taskwatch(env).args(args).output();
+    let output = within("the end of taskwatch", command).await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
 /// `taskwatch`
 #[derive(Debug)]
 pub struct Watcher {
@@ -213,14 +248,8 @@ impl Watcher {
     /// # Panics
     /// If it does not start.
     pub fn spawn_with<A: AsRef<OsStr>>(url: &str, args: &[A], env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(binary("taskwatch"));
+        let mut command = taskwatch(env);
         command.args(["--url", url]).args(args);
-        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
-            command.env_remove(name).env_remove(name.to_ascii_lowercase());
-        }
-        command.env_remove("TASKWATCH_URL").env_remove("TASKWATCH_TOKEN");
-        command.envs(env.iter().copied());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let stdout = LineReader::new(child.stdout.take().unwrap());
         let stderr = LineReader::new(child.stderr.take().unwrap());

@@ -13,7 +13,7 @@ mod rest;
 mod tokens;
 mod tunnel;
 
-pub use daemon::{Daemon, LineReader, Watcher, binary, example};
+pub use daemon::{Daemon, Ended, LineReader, Watcher, binary, example, run_taskwatch};
 pub use database::{LoggedEvent, read_log};
 pub use event_stream::{EventStream, StreamEvent};
 pub use gateway::{Gateway, Habits, Upgrades};

@@ -95,6 +95,16 @@ impl Dialer {
         self.addressed(request).await
     }
 
+    /// Asks for what the address of the upgrade answers to who wants none and shows no token: our own
+    /// server says in its own words what it misses.
+    pub(crate) async fn greet(&self) -> Result<Response<Incoming>, DialError> {
+        let mut connection = self.open().await?;
+        let host = self.address.authority();
+        let request = Request::get(self.address.path()).header(HOST, host);
+        let request = request.body(Full::default()).map_err(|it| self.failed("ask", &it))?;
+        connection.exchange(request).await.map_err(|it| self.failed("talk to", &it))
+    }
+
     /// A path of the server is below the same prefix as that of the upgrade.
     fn path(&self, path: &str) -> String {
         let path_of_hub = self.address.path();

@@ -19,6 +19,10 @@ impl Tls {
     pub(super) async fn handshake(&self, _: &Host, _: Box<dyn Io>) -> io::Result<Box<dyn Io>> {
         match *self {}
     }
+
+    pub(super) async fn look(&self, _: &Host, _: Box<dyn Io>) -> io::Result<(String, Option<u64>)> {
+        match *self {}
+    }
 }
 
 pub(super) fn certificate_fault(_: &io::Error) -> Option<String> {

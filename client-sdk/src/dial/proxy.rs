@@ -52,6 +52,10 @@ impl Proxy {
         Ok(Some(Self { address, tls, authorization: intercept.basic_auth().cloned() }))
     }
 
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// A tunnel to a server.
     pub(super) async fn connect(&self, host: &Host, port: u16) -> Result<Box<dyn Io>, DialError> {
         let mut io = self.reach().await.map_err(|problem| self.unreachable(&problem))?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, SERVER, VIA};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -24,6 +24,8 @@ pub(crate) struct Refusal {
     /// For people.
     pub(crate) detail: String,
     pub(crate) retry_after: Option<Duration>,
+    /// What who answered calls itself.
+    pub(crate) by: Option<String>,
 }
 
 impl Refusal {
@@ -54,7 +56,7 @@ impl Refusal {
     }
 
     /// What our own server means by it.
-    fn word(&self) -> Option<&ErrorCode> {
+    pub(crate) fn word(&self) -> Option<&ErrorCode> {
         let is_ours = |code: &&ErrorCode| code.is_known() && **code != ErrorCode::UpgradeRequired;
         self.code.as_ref().filter(is_ours)
     }
@@ -95,6 +97,7 @@ impl Refusal {
             code: problem.code,
             detail: detail.unwrap_or_else(|| "no reason given".to_owned()),
             retry_after: retry_after(headers),
+            by: by(headers),
         }
     }
 }
@@ -109,6 +112,12 @@ fn is_problem(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = value.and_then(|value| value.split(';').next());
     media_type.is_some_and(|text| text.trim().eq_ignore_ascii_case("application/problem+json"))
+}
+
+/// The software that made the answer, or the last that passed it on.
+fn by(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(SERVER).or_else(|| headers.get(VIA))?;
+    Some(value.to_str().ok()?.to_owned())
 }
 
 /// Seconds; the other form of the header, a date, would need a clock that agrees with the server's.

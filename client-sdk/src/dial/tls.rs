@@ -3,13 +3,15 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig};
 use rustls_platform_verifier::Verifier;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::BuildError;
 use crate::address::Host;
@@ -17,24 +19,65 @@ use crate::link::Io;
 
 /// How encrypted connections are made.
 #[derive(Clone, Debug)]
-pub(crate) struct Tls(Arc<ClientConfig>);
+pub(crate) struct Tls {
+    config: Arc<ClientConfig>,
+    verifier: Arc<dyn ServerCertVerifier>,
+}
 
 impl Tls {
     /// Trusts the roots of the machine, and those in the PEM file.
     pub(crate) fn new(cacert: Option<&Path>) -> Result<Self, BuildError> {
-        Ok(Self(Arc::new(config(cacert)?)))
+        let (config, verifier) = config(cacert)?;
+        Ok(Self { config: Arc::new(config), verifier })
     }
 
     pub(super) async fn handshake(&self, host: &Host, io: Box<dyn Io>) -> io::Result<Box<dyn Io>> {
-        let name = match host {
-            Host::Name(name) => ServerName::try_from(name.clone()).map_err(io::Error::other)?,
-            Host::Ip(ip) => (*ip).into(),
-        };
-        Ok(Box::new(TlsConnector::from(Arc::clone(&self.0)).connect(name, io).await?))
+        Ok(Box::new(self.connect(host, io).await?))
+    }
+
+    /// The version that is spoken, such as `TLSv1_3`, and when the certificate of the server runs out, in
+    /// seconds since 1970.
+    pub(super) async fn look(
+        &self,
+        host: &Host,
+        io: Box<dyn Io>,
+    ) -> io::Result<(String, Option<u64>)> {
+        let stream = self.connect(host, io).await?;
+        let (_, session) = stream.get_ref();
+        let version = session.protocol_version().and_then(|version| version.as_str());
+        let runs_out = session.peer_certificates().and_then(|chain| self.runs_out(chain, host));
+        Ok((version.unwrap_or("TLS").to_owned(), runs_out))
+    }
+
+    /// Who verifies a certificate says when it ran out, if it is asked in the far future.
+    fn runs_out(&self, chain: &[CertificateDer<'_>], host: &Host) -> Option<u64> {
+        const YEAR_9999: Duration = Duration::from_secs(253_370_764_800);
+        let (first, others) = chain.split_first()?;
+        let (name, late) = (name(host).ok()?, UnixTime::since_unix_epoch(YEAR_9999));
+        match self.verifier.verify_server_cert(first, others, &name, &[], late) {
+            Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+                not_after,
+                ..
+            })) => Some(not_after.as_secs()),
+            _ => None,
+        }
+    }
+
+    async fn connect(&self, host: &Host, io: Box<dyn Io>) -> io::Result<TlsStream<Box<dyn Io>>> {
+        TlsConnector::from(Arc::clone(&self.config)).connect(name(host)?, io).await
     }
 }
 
-fn config(cacert: Option<&Path>) -> Result<ClientConfig, BuildError> {
+fn name(host: &Host) -> io::Result<ServerName<'static>> {
+    Ok(match host {
+        Host::Name(name) => ServerName::try_from(name.clone()).map_err(io::Error::other)?,
+        Host::Ip(ip) => (*ip).into(),
+    })
+}
+
+fn config(
+    cacert: Option<&Path>,
+) -> Result<(ClientConfig, Arc<dyn ServerCertVerifier>), BuildError> {
     let tls = |problem: rustls::Error| BuildError::Tls { reason: problem.to_string() };
     // One provider, named: with two in a program, rustls' own choice of a default panics.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -50,11 +93,11 @@ fn config(cacert: Option<&Path>) -> Result<ClientConfig, BuildError> {
         .with_safe_default_protocol_versions()
         .map_err(tls)?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::clone(&verifier))
         .with_no_client_auth();
     // Otherwise a proxy may choose HTTP/2, which this upgrade is not made of.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Ok((config, verifier))
 }
 
 fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
@@ -136,6 +179,6 @@ mod tests {
 
     #[test]
     fn the_upgrade_is_made_of_http_1() {
-        assert_eq!(config(None).unwrap().alpn_protocols, [b"http/1.1"]);
+        assert_eq!(config(None).unwrap().0.alpn_protocols, [b"http/1.1"]);
     }
 }

@@ -496,7 +496,7 @@ fn a_server_that_keeps_saying_at_once_is_not_hammered() {
 fn our_own_refusal_is_final_and_an_intermediary_is_not() {
     let refusal = |status, code| {
         let retry_after = Some(9 * SECOND);
-        let refusal = Refusal { status, code, detail: "no".into(), retry_after };
+        let refusal = Refusal { status, code, detail: "no".into(), retry_after, by: None };
         Rig::new(Plan::default()).link(LinkInput::DialFailed(DialError::Refused(refusal)))
     };
     let ours = refusal(403, Some(ErrorCode::Host));

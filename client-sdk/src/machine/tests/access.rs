@@ -11,7 +11,7 @@ fn with_tokens() -> Plan {
 
 fn unauthorized() -> LinkInput {
     let code = Some(ErrorCode::Unauthorized);
-    let refusal = Refusal { status: 401, code, detail: "no".into(), retry_after: None };
+    let refusal = Refusal { status: 401, code, detail: "no".into(), retry_after: None, by: None };
     LinkInput::DialFailed(DialError::Refused(refusal))
 }
 

@@ -295,7 +295,8 @@ fn a_full_buffer_parks_it_too() {
 #[test]
 fn a_request_that_is_refused_is_judged_like_an_upgrade() {
     let refused = |status, code| {
-        let refusal = Refusal { status, code, detail: "no".into(), retry_after: Some(9 * SECOND) };
+        let refusal =
+            Refusal { status, code, detail: "no".into(), retry_after: Some(9 * SECOND), by: None };
         Rig::listening().link(LinkInput::DialFailed(DialError::Refused(refusal)))
     };
     assert!(stopped(&refused(403, Some(ErrorCode::Host))).is_some());
