@@ -2,12 +2,13 @@
 //!
 //! | code | |
 //! |---|---|
-//! | 0 | done: `--count` was reached, or nobody reads stdout any more |
+//! | 0 | done: `--count` was reached, what `--for` says is so, or nobody reads stdout any more |
 //! | 1 | failure |
 //! | 2 | the command line is wrong; clap's own errors have the same code |
 //! | 3 | refused: the token, the version, the permission, the server's certificate, or the proxy's password |
 //! | 5 | events were missed that the server no longer keeps, and `--on-gap` did not say to go on |
 //! | 6 | none of the repositories exists, or none may be read |
+//! | 124 | `--timeout` ran out |
 //! | 130 | interrupted |
 //! | 143 | terminated |
 
@@ -28,6 +29,10 @@ const HISTORY_GONE: u8 = 5;
 pub(crate) enum End {
     /// As many events came as were wanted.
     CountReached,
+    /// What was waited for is so.
+    Met,
+    /// The time given is over.
+    TimedOut,
     /// Nobody reads stdout any more.
     OutputClosed,
     /// SIGINT, usually Ctrl-C.
@@ -73,7 +78,9 @@ pub(crate) enum Failure {
 impl End {
     pub(crate) fn code(self) -> u8 {
         match self {
-            Self::CountReached | Self::OutputClosed => 0,
+            Self::CountReached | Self::Met | Self::OutputClosed => 0,
+            // As timeout(1) has it.
+            Self::TimedOut => 124,
             // As a shell reports a process that a signal ended: 128 and the signal's number.
             Self::Interrupted => 130,
             Self::Terminated => 143,
@@ -164,6 +171,8 @@ mod tests {
     fn an_end_that_was_asked_for() {
         assert_eq!(End::CountReached.code(), 0);
         assert_eq!(End::OutputClosed.code(), 0);
+        assert_eq!(End::Met.code(), 0);
+        assert_eq!(End::TimedOut.code(), 124);
         assert_eq!(End::Interrupted.code(), 130);
         assert_eq!(End::Terminated.code(), 143);
     }

@@ -3,11 +3,13 @@
 //! A library only so that the demo can run the watcher inside its own process.
 
 mod args;
+mod condition;
 mod connection;
 mod exit;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod goal;
 mod log;
 mod manual;
 mod output;
@@ -20,6 +22,7 @@ mod watch;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use taskwatch_client::protocol::escape;
@@ -27,6 +30,7 @@ use tokio::runtime;
 
 use crate::args::{Args, Command, Format, WatchArgs};
 use crate::exit::{End, Failure};
+use crate::goal::Goal;
 use crate::output::TextFormat;
 use crate::paint::Paint;
 use crate::status::Status;
@@ -88,13 +92,36 @@ async fn watch(args: &WatchArgs, status: &mut Status) -> Result<End, Failure> {
     };
     let (mut out, err) = (tokio::io::stdout(), tokio::io::stderr());
     let mut updates = watch::open(args)?;
+    let (started, mut goal) = (Instant::now(), args.goal.goal(&args.repositories));
+    for doubt in goal.iter().flat_map(Goal::doubts) {
+        let _ = writeln!(io::stderr(), "{}", status.doubt(doubt));
+    }
     let end = tokio::select! {
         // Signals are caught before anything is dialled or told.
         biased;
         stop = stop::requested(io::stdout()) => stop.map_err(Failure::Start),
-        end = watch::watch(&mut updates, printer, status, args.count, &mut out, err) => end,
+        end = watch::watch(
+            &mut updates, printer, status, args.count, goal.as_mut(), &mut out, err,
+        ) => end,
+        () = time_is_up(args.goal.timeout) => Ok(End::TimedOut),
     };
+    // Met in time, though what was printed was not read in time.
+    let is_met = goal.as_ref().is_some_and(Goal::is_met);
+    let end = end.map(|end| if is_met && end == End::TimedOut { End::Met } else { end });
+    let waited = started.elapsed();
     // What was being printed when a signal came is printed to its end, unless nobody reads it.
     tokio::join!(watch::close(updates), watch::finish(out));
-    end
+    let end = end?;
+    if let Some(line) = status.verdict(end, goal.as_ref(), waited) {
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+    Ok(end)
+}
+
+/// Waits for as long as was given; without end if nothing was.
+async fn time_is_up(timeout: Option<Duration>) {
+    match timeout {
+        Some(timeout) => tokio::time::sleep(timeout).await,
+        None => std::future::pending().await,
+    }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use taskwatch_client::{Denied, ErrorCode, Gap, Pattern, Transport, Update};
 
 use crate::escape::Visible;
-use crate::exit::Failure;
+use crate::exit::{End, Failure};
+use crate::goal::Goal;
 use crate::paint::{BAD, GOOD, NOTE, Paint};
 
 /// Tells the story of a connection, one line at a time.
@@ -52,6 +53,21 @@ impl Status {
     pub(crate) fn open_to_others(&self, path: &Path, mode: u32) -> String {
         let path = path.display().to_string();
         self.warning(&format!("others may read the token in {} (mode {mode:o})", Visible(&path)))
+    }
+
+    /// The line about something in a condition that may be a slip.
+    pub(crate) fn doubt(&self, doubt: &str) -> String {
+        self.warning(&Visible(doubt).to_string())
+    }
+
+    /// What came of waiting for so long, if there is something to say.
+    pub(crate) fn verdict(&self, end: End, goal: Option<&Goal>, after: Duration) -> Option<String> {
+        match (end, goal) {
+            (End::Met, Some(goal)) => (!self.quiet).then(|| self.good(&goal.met(after))),
+            (End::TimedOut, Some(goal)) => Some(self.warning(&goal.missing(after))),
+            (End::TimedOut, None) => Some(self.warning(&format!("{} are over", span(after)))),
+            _ => None,
+        }
     }
 
     /// The last line, if the watcher ends otherwise than it was asked to.
@@ -172,7 +188,7 @@ fn gap_text(gap: &Gap) -> String {
 }
 
 /// A time a person can grasp: `0.8 s`, `41 s`, `3 min 5 s`, `2 h 10 min`.
-fn span(duration: Duration) -> String {
+pub(crate) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().round() as u64;
     match seconds {
         // Rounded up to what one digit can say, so that it never reads 0.0 s.

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::args::{self, WatchArgs};
 use crate::connection;
 use crate::exit::{End, Failure};
+use crate::goal::Goal;
 use crate::output::{self, LocalTimes, TextFormat};
 use crate::status::Status;
 
@@ -45,6 +46,7 @@ pub(crate) enum Printer {
 /// If they make no sense.
 pub(crate) fn open(args: &WatchArgs) -> Result<Updates, Failure> {
     let on_gap = match args.on_gap {
+        _ if args.goal.needs_state() => OnGap::Snapshot,
         args::OnGap::Error => OnGap::Error,
         args::OnGap::Live => OnGap::Live,
         args::OnGap::Snapshot => OnGap::Snapshot,
@@ -58,14 +60,14 @@ pub(crate) fn open(args: &WatchArgs) -> Result<Updates, Failure> {
     let names = args.repositories.iter().map(ToString::to_string);
     let client = connection::client(&args.connection)?;
     let mut events = client.transport(transport).build()?.subscribe(names)?;
-    if args.snapshot {
+    if args.snapshot || args.goal.needs_state() {
         events = events.snapshot();
     }
     Ok(events.since(args.since()).on_gap(on_gap).updates())
 }
 
 /// Prints snapshots and events to `out` and tells of the connection on `err`, until `count` events
-/// were printed, `out` is closed, or the stream ends.
+/// were printed, `goal` is met, `out` is closed, or the stream ends.
 ///
 /// What is there already is printed in one piece, up to a limit: a write for each line took over
 /// ten times as long as all the rest. While a piece is written the next one is put together, and no more, so that
@@ -78,10 +80,11 @@ pub(crate) async fn watch(
     printer: Printer,
     status: &mut Status,
     count: Option<NonZeroU64>,
+    goal: Option<&mut Goal>,
     out: impl AsyncWrite + Unpin,
     err: impl AsyncWrite + Unpin,
 ) -> Result<End, Failure> {
-    match watch_until_closed(updates, printer, status, count, out, err).await {
+    match watch_until_closed(updates, printer, status, count, goal, out, err).await {
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             Ok(End::OutputClosed)
         }
@@ -94,6 +97,7 @@ async fn watch_until_closed(
     printer: Printer,
     status: &mut Status,
     count: Option<NonZeroU64>,
+    mut goal: Option<&mut Goal>,
     mut out: impl AsyncWrite + Unpin,
     mut err: impl AsyncWrite + Unpin,
 ) -> Result<End, Failure> {
@@ -132,7 +136,7 @@ async fn watch_until_closed(
             write(&mut out, &mut lines).await.map_err(Failure::Output)?;
             is_printing = true;
         }
-        update?;
+        let update = update?;
         if let Some(mut line) = told {
             line.push('\n');
             // That nobody reads about the connection is no reason to stop.
@@ -140,6 +144,10 @@ async fn watch_until_closed(
         }
         if is_over {
             return Ok(End::CountReached);
+        }
+        if goal.as_mut().is_some_and(|goal| goal.take(update)) {
+            print(&mut out, &mut lines).await.map_err(Failure::Output)?;
+            return Ok(End::Met);
         }
     }
     print(&mut out, &mut lines).await.map_err(Failure::Output)?;

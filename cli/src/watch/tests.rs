@@ -24,7 +24,7 @@ async fn watched(
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut status = Status::new(Paint(false), false, "http://127.0.0.1:8787");
     let items = stream::iter(items);
-    let end = watch(items, printer, &mut status, None, &mut out, &mut err).await;
+    let end = watch(items, printer, &mut status, None, None, &mut out, &mut err).await;
     (end, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
@@ -81,7 +81,7 @@ impl AsyncWrite for Broken {
 async fn watched_into(out: io::ErrorKind, err: io::ErrorKind) -> Result<End, Failure> {
     let items = stream::iter([Ok(Update::Connecting { attempt: 1 }), Err(gap())]);
     let mut status = Status::new(Paint(false), false, "http://127.0.0.1:8787");
-    watch(items, Printer::Json, &mut status, None, Broken(out), Broken(err)).await
+    watch(items, Printer::Json, &mut status, None, None, Broken(out), Broken(err)).await
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn what_is_there_is_printed_in_pieces_and_nothing_is_kept_back() {
     let updates = stream::iter(updates).chain(stream::pending());
     let mut status = Status::new(Paint(false), false, "http://127.0.0.1:8787");
     let mut out = Pieces::default();
-    let end = watch(updates, Printer::Json, &mut status, None, &mut out, Vec::new());
+    let end = watch(updates, Printer::Json, &mut status, None, None, &mut out, Vec::new());
     assert!(end.now_or_never().is_none());
     assert_eq!(out.0.concat().lines().collect::<Vec<_>>(), events);
     let sizes: Vec<_> = out.0.iter().map(String::len).collect();
@@ -188,7 +188,7 @@ async fn while_a_piece_is_on_its_way_the_next_one_is_put_together() {
     let updates = stream::poll_fn(move |cx| receiver.poll_recv(cx));
     let (mut status, out) = (Status::new(Paint(false), false, "http://x"), Slow::default());
     let mut watching =
-        pin!(watch(updates, Printer::Json, &mut status, None, out.clone(), Vec::new()));
+        pin!(watch(updates, Printer::Json, &mut status, None, None, out.clone(), Vec::new()));
     for update in received(&events).await {
         sender.send(update).unwrap();
         assert!(poll_immediate(watching.as_mut()).await.is_none());
@@ -289,7 +289,7 @@ async fn watched_live(
     let mut status = Status::new(Paint(false), args.quiet, &args.connection.url);
     let printer = if args.output == args::Format::Json { Printer::Json } else { text() };
     let updates = open(&args).unwrap();
-    let end = watch(updates, printer, &mut status, args.count, &mut out, &mut err).await;
+    let end = watch(updates, printer, &mut status, args.count, None, &mut out, &mut err).await;
     (end, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
