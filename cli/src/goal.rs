@@ -1,5 +1,8 @@
 //! What `--for` waits for, held against what happens. Updates in, a verdict out.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The loop between the SDK's stream and the two outputs.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt::Write;
 use std::io;

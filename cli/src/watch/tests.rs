@@ -200,16 +200,16 @@ async fn while_a_piece_is_on_its_way_the_next_one_is_put_together() {
 }
 
 /// What a scripted server does on one connection.
-struct Connection {
+pub(crate) struct Connection {
     /// `data` of the answer to the first `subscribe`.
-    answer: Value,
+    pub(crate) answer: Value,
     /// What follows the answer to the first `subscribe`, to the second, and so on. The link is
     /// closed at the end, unless it is the last one.
-    follows: Vec<Vec<String>>,
+    pub(crate) follows: Vec<Vec<String>>,
 }
 
 /// A server that plays one connection after the other, and its address.
-async fn server(connections: Vec<Connection>) -> String {
+pub(crate) async fn server(connections: Vec<Connection>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -257,9 +257,9 @@ async fn play(stream: TcpStream, connection: Connection, stays: bool) {
     }
 }
 
-const ID: &str = "0192f0c1-2b3c-7def-8a9b-0c1d2e3f4a5b";
+pub(crate) const ID: &str = "0192f0c1-2b3c-7def-8a9b-0c1d2e3f4a5b";
 
-fn answer(mode: &str) -> Value {
+pub(crate) fn answer(mode: &str) -> Value {
     json!({"accepted": ["foo"], "denied": [], "mode": mode, "head": "c-9"})
 }
 
@@ -384,7 +384,7 @@ fn snapshot() -> Vec<String> {
 }
 
 /// Announces a snapshot, which has its position in its last frame.
-fn announced(mode: &str) -> Value {
+pub(crate) fn announced(mode: &str) -> Value {
     let mut announced = answer(mode);
     announced["cursor"] = Value::Null;
     announced
