@@ -9,12 +9,13 @@ use taskwatch_protocol::{ClientFrame, CloseCode};
 use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 
+use crate::connection::Connection;
 use crate::dial::{DialError, Dialer};
 use crate::feed::{Caller, Feed, News};
 use crate::link::{Link, Received};
-use crate::machine::{Action, Generation, Input, LinkInput, Machine, Now, Wish};
+use crate::machine::{Action, Generation, Input, LinkInput, Machine, Now, Stage, Wish};
 use crate::transport::Route;
-use crate::{Token, TokenError, WatchError};
+use crate::{ConnectionState, Token, TokenError, WatchError};
 
 /// The machine sees the clocks at least this often, so that it notices when the computer slept.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -43,12 +44,23 @@ pub(crate) fn run(
     machine: Machine,
     dialer: Dialer,
     feed: Arc<Feed>,
+    connection: Connection,
     first: Wish,
 ) -> impl Future<Output = ()> + Send {
     // Made before the first poll: also a task that never runs tells its stream.
     let (line, now) = (Line::Down, clocks());
-    let mut driver =
-        Driver { machine, dialer, feed, line, asking: None, now, burst: 0, news: Vec::new() };
+    let mut driver = Driver {
+        machine,
+        dialer,
+        feed,
+        connection,
+        stage: Stage::default(),
+        line,
+        asking: None,
+        now,
+        burst: 0,
+        news: Vec::new(),
+    };
     async move {
         driver.handle(Input::Wish(first));
         while driver.perform().await {
@@ -76,6 +88,9 @@ struct Driver {
     machine: Machine,
     dialer: Dialer,
     feed: Arc<Feed>,
+    connection: Connection,
+    /// What whoever looks at the connection was shown.
+    stage: Stage,
     line: Line,
     /// For a token while the connection goes on.
     asking: Option<(Generation, Asking)>,
@@ -155,12 +170,32 @@ impl Driver {
                 Action::Leave => self.leave().await,
                 Action::Stop(error) => {
                     self.hand_over();
-                    self.feed.end(error);
+                    self.end(error);
                     return false;
                 }
             }
         }
+        self.show();
         true
+    }
+
+    /// Shows how the connection stands, if that has changed.
+    fn show(&mut self) {
+        let stage = self.machine.stage();
+        if stage != self.stage
+            && let Some(state) = self.machine.connection()
+        {
+            self.stage = stage;
+            self.connection.is(state);
+        }
+    }
+
+    /// Ends the stream. The first end counts.
+    fn end(&self, error: WatchError) {
+        match self.feed.end(error) {
+            Some(error) => self.connection.is(ConnectionState::Ended(error)),
+            None => self.connection.is(ConnectionState::Idle),
+        }
     }
 
     /// Tells the caller; false if there is none any more.
@@ -211,7 +246,7 @@ async fn answer(asking: &mut Option<(Generation, Asking)>) -> Input {
 impl Drop for Driver {
     /// If the runtime ends or something panics, the caller is not left waiting.
     fn drop(&mut self) {
-        self.feed.end(WatchError::Aborted);
+        self.end(WatchError::Aborted);
     }
 }
 

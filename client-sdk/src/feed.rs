@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use taskwatch_protocol::Cursor;
 use tokio::sync::Notify;
 
+use crate::acks::Acks;
 use crate::buffer::Buffer;
 use crate::machine::Wish;
 use crate::{Update, WatchError};
@@ -20,6 +21,8 @@ pub(crate) struct Feed {
 #[derive(Debug)]
 struct State {
     buffer: Buffer,
+    /// `Some` if the caller says what is handled.
+    acks: Option<Acks>,
     wishes: Vec<Wish>,
     is_ready: bool,
     is_abandoned: bool,
@@ -58,6 +61,7 @@ impl Feed {
     pub(crate) fn new() -> Self {
         let state = State {
             buffer: Buffer::default(),
+            acks: None,
             wishes: Vec::new(),
             is_ready: false,
             is_abandoned: false,
@@ -82,6 +86,20 @@ impl Feed {
             reader.wake();
         }
         told
+    }
+}
+
+impl State {
+    fn pop(&mut self) -> Option<Update> {
+        let Some(acks) = &mut self.acks else { return self.buffer.pop() };
+        let before = self.buffer.yielded().cloned();
+        let update = self.buffer.pop()?;
+        match &update {
+            Update::Event(event) => acks.yielded(event.cursor.clone(), before),
+            Update::Snapshot(snapshot) => acks.yielded(snapshot.cursor.clone(), before),
+            _ => {}
+        }
+        Some(update)
     }
 }
 
@@ -113,11 +131,13 @@ impl Feed {
         })
     }
 
-    /// Ends the stream. The first end counts.
-    pub(crate) fn end(&self, error: WatchError) {
+    /// Ends the stream. The first end counts, and is returned, unless the caller has left before.
+    pub(crate) fn end(&self, error: WatchError) -> Option<WatchError> {
         self.tell(|state| {
-            state.end.get_or_insert(End { error, is_told: false });
-        });
+            let is_left = state.is_abandoned && state.end.is_none();
+            let end = state.end.get_or_insert(End { error, is_told: false });
+            (!is_left).then(|| end.error.clone())
+        })
     }
 
     pub(crate) fn is_half_empty(&self) -> bool {
@@ -147,7 +167,7 @@ impl Feed {
     ) -> Poll<Option<Result<Update, WatchError>>> {
         let mut state = self.state();
         let had_room = state.buffer.is_half_empty();
-        if let Some(update) = state.buffer.pop() {
+        if let Some(update) = state.pop() {
             let has_room = state.buffer.is_half_empty();
             drop(state);
             if has_room && !had_room {
@@ -185,8 +205,28 @@ impl Feed {
         self.state().buffer = Buffer::since(cursor);
     }
 
-    pub(crate) fn yielded(&self) -> Option<Cursor> {
-        self.state().buffer.yielded().cloned()
+    /// The position to save: that of what was yielded, or, if the caller says what is handled, that
+    /// behind which all of it is.
+    pub(crate) fn position(&self) -> Option<Cursor> {
+        let state = self.state();
+        let limit = state.acks.as_ref().and_then(Acks::limit);
+        limit.unwrap_or_else(|| state.buffer.yielded()).cloned()
+    }
+
+    /// From now on the caller says what is handled.
+    pub(crate) fn expect_acks(&self) {
+        self.state().acks.get_or_insert_default();
+    }
+
+    pub(crate) fn ack(&self, cursor: &Cursor) {
+        if let Some(acks) = &mut self.state().acks {
+            acks.ack(cursor);
+        }
+    }
+
+    /// How much the caller has not handled.
+    pub(crate) fn open(&self) -> usize {
+        self.state().acks.as_ref().map_or(0, Acks::open)
     }
 
     pub(crate) fn wish(&self, wish: Wish) {
@@ -202,5 +242,57 @@ impl Feed {
     pub(crate) fn abandon(&self) {
         self.state().is_abandoned = true;
         self.driver.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, event};
+
+    fn tell(feed: &Feed, news: impl IntoIterator<Item = News>) {
+        feed.take(&mut news.into_iter().collect());
+    }
+
+    fn event_news(seq: u64) -> News {
+        News::Update(Update::Event(event(seq)), Some(at(seq)))
+    }
+
+    fn read(feed: &Feed) -> Option<Update> {
+        match feed.poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(update))) => Some(update),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_position_waits_for_acks_and_bookmarks_move_it_when_nothing_is_open() {
+        let feed = Feed::new();
+        feed.begin_at(Some(at(1)));
+        feed.expect_acks();
+        tell(&feed, [event_news(2), event_news(3), News::Bookmark(at(5))]);
+        assert_eq!(feed.position(), Some(at(1)));
+        while read(&feed).is_some() {}
+        assert_eq!((feed.position(), feed.open()), (Some(at(1)), 2));
+        feed.ack(&at(3));
+        tell(&feed, [News::Bookmark(at(6))]);
+        assert_eq!((feed.position(), feed.open()), (Some(at(1)), 1));
+        feed.ack(&at(3));
+        feed.ack(&at(9));
+        assert_eq!(feed.open(), 1);
+        feed.ack(&at(2));
+        assert_eq!((feed.position(), feed.open()), (Some(at(6)), 0));
+        while read(&feed).is_some() {}
+        tell(&feed, [News::Bookmark(at(7))]);
+        assert_eq!(feed.position(), Some(at(7)));
+    }
+
+    #[test]
+    fn without_acks_the_position_is_that_of_what_was_yielded() {
+        let feed = Feed::new();
+        tell(&feed, [event_news(2), event_news(3)]);
+        read(&feed);
+        feed.ack(&at(3));
+        assert_eq!((feed.position(), feed.open()), (Some(at(2)), 0));
     }
 }

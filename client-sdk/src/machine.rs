@@ -10,6 +10,7 @@ mod model;
 mod renewal;
 mod session;
 mod snapshot;
+mod stage;
 mod step;
 mod subscription;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use tracing::trace;
 use self::comeback::BACK_OFF;
 use self::session::{CatchingUp, Session};
 use self::snapshot::Owed;
+pub(crate) use self::stage::Stage;
 pub(crate) use self::step::{Action, Generation, Input, LinkInput, Now, Plan, Wish};
 use crate::backoff::Delays;
 use crate::ledger::Ledger;
@@ -43,6 +45,8 @@ enum Phase {
     Idle,
     Waiting {
         until: Instant,
+        /// For people.
+        reason: String,
     },
     Dialling {
         until: Instant,
@@ -152,7 +156,7 @@ impl Machine {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Idle | Phase::Parked | Phase::Stopped => None,
-            Phase::Waiting { until } | Phase::Dialling { until } => Some(*until),
+            Phase::Waiting { until, .. } | Phase::Dialling { until } => Some(*until),
             // While the link is not read, its silence proves nothing.
             Phase::Open(session) => Some(match self.full_since {
                 Some(since) => since + PARK_AFTER,
@@ -340,7 +344,7 @@ impl Machine {
                 let probe = session.probe(now);
                 self.actions.push_back(Action::Send(probe));
             }
-            Phase::Waiting { until } => *until = now,
+            Phase::Waiting { until, .. } => *until = now,
             _ => {}
         }
     }

@@ -143,7 +143,7 @@ impl Stream {
     }
 
     pub fn cursor(&self) -> Option<Cursor> {
-        self.feed.yielded()
+        self.feed.position()
     }
 
     fn caller_changed(&mut self, now: Clocks) {

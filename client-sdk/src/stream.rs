@@ -9,10 +9,11 @@ use taskwatch_protocol::{Cursor, EventKind, InvalidName, Pattern};
 
 use crate::backoff::Delays;
 use crate::config::{Settings, patterns};
+use crate::connection::Connection;
 use crate::driver;
 use crate::feed::Feed;
 use crate::machine::{Machine, Plan, Wish};
-use crate::{Event, OnGap, Update, WatchError};
+use crate::{ConnectionWatch, Event, OnGap, Update, WatchError};
 
 /// The caller's end of a feed, and what its driver begins with.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ struct Subscription {
     feed: Arc<Feed>,
     /// `None` once the driver runs.
     start: Option<Start>,
+    connection: ConnectionWatch,
 }
 
 #[derive(Debug)]
@@ -27,14 +29,16 @@ struct Start {
     settings: Settings,
     plan: Plan,
     wished: Vec<Pattern>,
+    connection: Connection,
 }
 
 impl Start {
     fn run(self, feed: Arc<Feed>) {
         let Settings { dialer, backoff_initial, backoff_cap, max_elapsed, .. } = self.settings;
-        let delays = Delays::new(backoff_initial, backoff_cap, rand::random);
+        let delays = Delays::new(backoff_initial, backoff_cap, fastrand::f64);
         let machine = Machine::new(self.plan, delays, max_elapsed);
-        tokio::spawn(driver::run(machine, dialer, feed, Wish::Add(self.wished)));
+        let first = Wish::Add(self.wished);
+        tokio::spawn(driver::run(machine, dialer, feed, self.connection, first));
     }
 }
 
@@ -93,8 +97,9 @@ impl EventStream {
     pub(crate) fn new(settings: Settings, wished: Vec<Pattern>) -> Self {
         let has_tokens = settings.dialer.has_tokens();
         let plan = Plan { has_tokens, transport: settings.transport, ..Plan::default() };
-        let start = Some(Start { settings, plan, wished });
-        Self { inner: Subscription { feed: Arc::new(Feed::new()), start } }
+        let (shown, connection) = Connection::new();
+        let start = Some(Start { settings, plan, wished, connection: shown });
+        Self { inner: Subscription { feed: Arc::new(Feed::new()), start, connection } }
     }
 
     /// Goes on after this position instead of beginning with what comes from now on.
@@ -155,6 +160,34 @@ impl EventStream {
         self
     }
 
+    /// The caller says what it has handled, and the [`cursor`](Self::cursor) is the position behind which
+    /// all of it is: it never passes what was yielded and not [acknowledged](Acker::ack).
+    ///
+    /// So a program that works on several events at a time, or hands them to others, loses none if it
+    /// ends in the middle: what it had not handled comes again. Each event needs an ack, and each
+    /// [`Update::Snapshot`] too; what the plain stream does not yield needs none. How many are open at a
+    /// time is for the caller to limit: about a hundred bytes are kept for each event from the first open
+    /// one on.
+    ///
+    /// Before the first poll; later it changes nothing.
+    pub fn manual_ack(self) -> Self {
+        if self.inner.start.is_some() {
+            self.inner.feed.expect_acks();
+        }
+        self
+    }
+
+    /// To say what is handled, from wherever that is known; see [`manual_ack`](Self::manual_ack).
+    pub fn acker(&self) -> Acker {
+        Acker { feed: Arc::clone(&self.inner.feed) }
+    }
+
+    /// To look at how the connection stands, from wherever that is shown.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionWatch {
+        self.inner.connection.clone()
+    }
+
     /// The full story: events, and what happens to the connection.
     pub fn updates(self) -> Updates {
         Updates { inner: self.inner }
@@ -174,10 +207,11 @@ impl EventStream {
     /// The position of what was yielded: save it, and go on with [`since`](Self::since).
     ///
     /// It also moves while nothing happens in the watched repositories, so that a saved one does
-    /// not fall out of the server's history. `None` before the first acknowledgement.
+    /// not fall out of the server's history. `None` before the subscription is acknowledged. With
+    /// [`manual_ack`](Self::manual_ack) it is that of what was handled.
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
-        self.inner.feed.yielded()
+        self.inner.feed.position()
     }
 
     /// Watches these as well: from now on, or, while the link is down, from where the stream goes
@@ -214,6 +248,8 @@ impl Stream for EventStream {
         loop {
             match ready!(self.inner.poll_update(cx)) {
                 Some(Ok(Update::Event(event))) => return Poll::Ready(Some(Ok(event))),
+                // Nobody sees it, so nobody can say that it is handled.
+                Some(Ok(Update::Snapshot(hidden))) => self.inner.feed.ack(&hidden.cursor),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
@@ -250,7 +286,18 @@ impl Updates {
     /// As [`EventStream::cursor`].
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
-        self.inner.feed.yielded()
+        self.inner.feed.position()
+    }
+
+    /// As [`EventStream::connection`].
+    #[must_use]
+    pub fn connection(&self) -> ConnectionWatch {
+        self.inner.connection.clone()
+    }
+
+    /// As [`EventStream::acker`].
+    pub fn acker(&self) -> Acker {
+        Acker { feed: Arc::clone(&self.inner.feed) }
     }
 
     /// As [`EventStream::add`].
@@ -283,5 +330,38 @@ impl Stream for Updates {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.inner.poll_update(cx)
+    }
+}
+
+/// Says what is handled of a stream; see [`EventStream::manual_ack`].
+///
+/// Each copy speaks for the same stream, on whatever thread, and also after the stream was dropped.
+#[derive(Clone, Debug)]
+#[must_use = "it does nothing by itself"]
+pub struct Acker {
+    feed: Arc<Feed>,
+}
+
+impl Acker {
+    /// The event or snapshot with this position is handled. They may be acknowledged in any order.
+    ///
+    /// An event and a snapshot behind it can have the same position; then each has an ack of its own. For
+    /// what was not yielded, or is acknowledged already, nothing happens; nor does it on a stream without
+    /// [`manual_ack`](EventStream::manual_ack).
+    pub fn ack(&self, cursor: &Cursor) {
+        self.feed.ack(cursor);
+    }
+
+    /// The position behind which everything is handled: the one to save. The stream's own
+    /// [`cursor`](EventStream::cursor) is the same.
+    #[must_use]
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.feed.position()
+    }
+
+    /// How many events and snapshots were yielded and not acknowledged.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.feed.open()
     }
 }

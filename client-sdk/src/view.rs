@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::config::patterns;
 use crate::machine::Wish;
-use crate::{Tasks, Updates, WatchError};
+use crate::{ConnectionWatch, Tasks, Updates, WatchError};
 
 /// So many updates at most are made visible at once.
 const BATCH: usize = 256;
@@ -22,6 +22,7 @@ const BATCH: usize = 256;
 pub struct TaskView {
     shown: watch::Receiver<Shown>,
     wishes: mpsc::UnboundedSender<Wish>,
+    connection: ConnectionWatch,
 }
 
 /// What all views of one stream look at.
@@ -37,8 +38,9 @@ impl TaskView {
     pub(crate) fn new(updates: Updates) -> Self {
         let (show, shown) = watch::channel(Shown::default());
         let (wishes, wished) = mpsc::unbounded_channel();
+        let connection = updates.connection();
         tokio::spawn(keep_current(updates, wished, show));
-        Self { shown, wishes }
+        Self { shown, wishes, connection }
     }
 
     /// Waits until the tasks have come.
@@ -93,6 +95,12 @@ impl TaskView {
     #[must_use]
     pub fn error(&self) -> Option<WatchError> {
         self.shown.borrow().end.clone()
+    }
+
+    /// To look at how the connection stands, from wherever that is shown.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionWatch {
+        self.connection.clone()
     }
 
     /// Shows the tasks of these as well, as soon as they have come.

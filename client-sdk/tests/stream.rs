@@ -11,8 +11,8 @@ use taskwatch_client::protocol::{
     Snapshot, Subscribe, Subscribed, VERSION_HEADER, Welcome,
 };
 use taskwatch_client::{
-    Client, ClientBuilder, CloseCode, Cursor, ErrorCode, EventStream, Priority, RepositoryName,
-    Status, Task, TaskEvent, Timestamp, TransportChoice, Update, WatchError,
+    Client, ClientBuilder, CloseCode, ConnectionState, Cursor, ErrorCode, EventStream, Priority,
+    RepositoryName, Status, Task, TaskEvent, Timestamp, TransportChoice, Update, WatchError,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -411,8 +411,9 @@ async fn a_link_that_dies_without_a_word_is_left() {
 async fn a_snapshot_is_an_update_and_no_event() {
     let server = Server::new().await;
     let client = server.client("ws");
-    let mut events = client.subscribe(["foo"]).unwrap().snapshot();
-    let mut updates = client.subscribe(["foo"]).unwrap().snapshot().updates();
+    let mut events = client.subscribe(["foo"]).unwrap().manual_ack().snapshot();
+    let mut updates = client.subscribe(["foo"]).unwrap().snapshot().manual_ack().updates();
+    let (events_acker, updates_acker) = (events.acker(), updates.acker());
     let serve = async {
         let mut peers = vec![];
         for _ in 0..2 {
@@ -445,11 +446,75 @@ async fn a_snapshot_is_an_update_and_no_event() {
                 _ => {}
             }
         };
-        assert_eq!(updates.cursor(), Some(at(5)));
+        // The event alone is open; what the stream hides is not.
+        assert_eq!((events.cursor(), events_acker.open()), (Some(at(5)), 1));
+        events_acker.ack(&first);
+        assert_eq!((events.cursor(), events_acker.open()), (Some(at(6)), 0));
+        assert_eq!((updates.cursor(), updates_acker.open()), (None, 1));
+        updates_acker.ack(&snapshot.cursor);
+        assert_eq!((updates.cursor(), updates_acker.cursor()), (Some(at(5)), Some(at(5))));
         (first, snapshot.cursor)
     };
     let (_peers, cursors) = tokio::join!(serve, watch);
     assert_eq!(cursors, (at(6), at(5)));
+}
+
+#[tokio::test]
+async fn the_connection_can_be_watched_from_elsewhere() {
+    let server = Server::new().await;
+    let mut events = server.watch();
+    let mut connection = events.connection();
+    assert_eq!(connection.get(), ConnectionState::Idle);
+    let (seen, mut states) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(state) = connection.changed().await {
+            seen.send(state).unwrap();
+        }
+    });
+    let watch = async {
+        // Each of these stays until the server goes on: the watch shows the present alone.
+        let mut until = async |wanted: fn(&ConnectionState) -> bool| {
+            while !wanted(&states.recv().await.unwrap()) {}
+        };
+        until(|state| matches!(state, ConnectionState::Connecting { attempt: 1, .. })).await;
+        let mut peer = server.accept().await;
+        peer.acks(Mode::Live, 1).await;
+        until(ConnectionState::is_live).await;
+        drop(peer);
+        until(|state| matches!(state, ConnectionState::Connecting { .. })).await;
+        let mut peer = server.accept().await;
+        peer.acks(Mode::Resumed, 1).await;
+        until(|state| matches!(state, ConnectionState::CatchingUp { .. })).await;
+        peer.closes(CloseCode::Forbidden).await;
+        until(|state| matches!(state, ConnectionState::Ended(WatchError::Closed { .. }))).await;
+        // And then there is nothing more to see.
+        assert_eq!(states.recv().await, None);
+    };
+    let ((), end) = tokio::join!(watch, events.next());
+    assert!(matches!(end, Some(Err(WatchError::Closed { .. }))), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_was_dropped_has_no_connection() {
+    let server = Server::new().await;
+    let mut events = server.watch();
+    let mut connection = events.connection();
+    let mut peer = tokio::join!(events.ready(), async {
+        let mut peer = server.accept().await;
+        peer.acks(Mode::Live, 1).await;
+        peer
+    })
+    .1;
+    while !connection.get().is_live() {
+        connection.changed().await.unwrap();
+    }
+    drop(events);
+    while let Some(Ok(_)) = peer.socket.next().await {}
+    while connection.changed().await.is_some() {}
+    assert_eq!(connection.get(), ConnectionState::Idle);
+    // One that was never polled says so at once.
+    let mut never = server.watch().connection();
+    assert_eq!(never.changed().await, None);
 }
 
 #[test]

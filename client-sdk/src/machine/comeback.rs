@@ -101,7 +101,7 @@ impl Machine {
             let attempts = self.attempts;
             return self.stop(Action::Drop, WatchError::Unreachable { attempts, reason });
         }
-        self.phase = Phase::Waiting { until: now + delay };
+        self.phase = Phase::Waiting { until: now + delay, reason: reason.clone() };
         self.tell(Update::Interrupted { reason, retry_in: delay });
     }
 

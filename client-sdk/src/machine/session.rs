@@ -106,6 +106,12 @@ impl Session {
         self.live_since.is_some() && self.asked.is_empty() && !is_busy
     }
 
+    /// Whether something that was missed, or the present state of something, is on its way.
+    pub(super) fn is_behind(&self) -> bool {
+        let is_coming = self.snapshot.is_some() || self.asked_snapshot().is_some();
+        self.catching_up.is_some() || is_coming
+    }
+
     /// Whether its silence may be that of something which lets no frames through: a stream of events
     /// can be held back at any time, a WebSocket that let one frame pass lets others pass too.
     pub(super) fn is_mute(&self) -> bool {

@@ -2,6 +2,7 @@
 
 mod access;
 mod snapshots;
+mod stages;
 mod transports;
 
 use std::time::{Duration, Instant, SystemTime};
