@@ -2,6 +2,7 @@
 
 mod connection;
 mod goal;
+mod hook;
 mod watch;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 
 pub(crate) use self::connection::{ConnectionArgs, Transport};
 pub(crate) use self::goal::GoalArgs;
+pub(crate) use self::hook::HookArgs;
 pub(crate) use self::watch::{Format, OnGap, WatchArgs};
 
 const EXAMPLES: &str = "\
@@ -21,6 +23,7 @@ Examples:
   taskwatch --repo '*' -o json | jq -c '.data.changes'     everything, for a program
   taskwatch --repo github.com/acme/api --count 1           wait for the next change
   taskwatch --repo github.com/acme/api --snapshot          what is there now, then what happens
+  taskwatch --repo tools --cursor-file at --exec ./on.sh   run something for each event, once or more
   taskwatch --repo github.com/acme/api -q --timeout 30m \
       --for 'all(status in [completed, cancelled])'        wait until all is done
 
@@ -212,6 +215,12 @@ mod tests {
             "--repo foo --for any() --on-gap error",
             "--repo foo --allow-empty",
             "--repo foo --timeout 30",
+            "--repo foo --exec a -o json",
+            "--repo foo --exec a --for any()",
+            "--repo foo --exec-parallel 2",
+            "--repo foo --exec a --exec-parallel 0",
+            "--repo foo --cursor-file f --for any()",
+            "--repo foo -- a",
         ] {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words}");
         }

@@ -14,7 +14,9 @@
 
 use std::io;
 
-use taskwatch_client::{BuildError, CloseCode, ErrorCode, InvalidName, InvalidToken, WatchError};
+use taskwatch_client::{
+    BuildError, CloseCode, CursorFileError, ErrorCode, InvalidName, InvalidToken, WatchError,
+};
 
 use crate::token::TOKEN_VARIABLE;
 
@@ -61,6 +63,9 @@ pub(crate) enum Failure {
     /// `--repo` is not a name.
     #[error(transparent)]
     Name(#[from] InvalidName),
+    /// `--cursor-file` cannot be read or written.
+    #[error(transparent)]
+    Position(#[from] CursorFileError),
     /// The SDK gave up.
     #[error(transparent)]
     Watch(#[from] WatchError),
@@ -95,7 +100,7 @@ impl Failure {
                 USAGE
             }
             Self::Watch(error) => watch_code(error),
-            Self::Ended | Self::Output(_) | Self::Start(_) => FAILURE,
+            Self::Position(_) | Self::Ended | Self::Output(_) | Self::Start(_) => FAILURE,
         }
     }
 

@@ -1,13 +1,16 @@
 //! What goes to stderr about the connection. Pure: updates in, lines out.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
-use taskwatch_client::{Denied, ErrorCode, Gap, Pattern, Transport, Update};
+use taskwatch_client::{Denied, ErrorCode, Gap, Pattern, TaskEvent, Transport, Update};
 
 use crate::escape::Visible;
 use crate::exit::{End, Failure};
 use crate::goal::Goal;
+use crate::hook::Problem;
+use crate::output;
 use crate::paint::{BAD, GOOD, NOTE, Paint};
 
 /// Tells the story of a connection, one line at a time.
@@ -58,6 +61,24 @@ impl Status {
     /// The line about something in a condition that may be a slip.
     pub(crate) fn doubt(&self, doubt: &str) -> String {
         self.warning(&Visible(doubt).to_string())
+    }
+
+    /// The line about a hook that failed for an event.
+    pub(crate) fn hook_failed(
+        &self,
+        program: &OsStr,
+        event: &TaskEvent,
+        problem: &Problem,
+        attempt: u32,
+        wait: Duration,
+    ) -> String {
+        let (program, problem) = (program.to_string_lossy(), problem.to_string());
+        let (kind, title) = (event.kind(), output::title(&event.task().title));
+        let (program, problem) = (Visible(&program), Visible(&problem));
+        let wait = span(wait);
+        self.warning(&format!(
+            "{program} failed for {kind} of {title}: {problem}, attempt {attempt}; again in {wait}"
+        ))
     }
 
     /// What came of waiting for so long, if there is something to say.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::poll_immediate;
 use futures_util::{Stream, StreamExt};
 use jiff::Zoned;
-use taskwatch_client::{OnGap, TransportChoice, Update, Updates, WatchError};
+use taskwatch_client::{Cursor, OnGap, TransportChoice, Update, Updates, WatchError};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -21,6 +21,7 @@ use crate::connection;
 use crate::exit::{End, Failure};
 use crate::goal::Goal;
 use crate::output::{self, LocalTimes, TextFormat};
+use crate::position::Position;
 use crate::status::Status;
 
 /// For a polite end; after it the connection is just dropped.
@@ -40,11 +41,20 @@ pub(crate) enum Printer {
     Json,
 }
 
-/// The stream that the arguments ask for. Nothing is dialled yet.
+/// What is enough, and ends the watcher.
+#[derive(Debug, Default)]
+pub(crate) struct Enough<'a> {
+    /// So many events.
+    pub(crate) count: Option<NonZeroU64>,
+    /// Something that is so.
+    pub(crate) goal: Option<&'a mut Goal>,
+}
+
+/// The stream that the arguments ask for, from this position on, if there is one. Nothing is dialled yet.
 ///
 /// # Errors
 /// If they make no sense.
-pub(crate) fn open(args: &WatchArgs) -> Result<Updates, Failure> {
+pub(crate) fn open(args: &WatchArgs, position: Option<Cursor>) -> Result<Updates, Failure> {
     let on_gap = match args.on_gap {
         _ if args.goal.needs_state() => OnGap::Snapshot,
         args::OnGap::Error => OnGap::Error,
@@ -63,11 +73,14 @@ pub(crate) fn open(args: &WatchArgs) -> Result<Updates, Failure> {
     if args.snapshot || args.goal.needs_state() {
         events = events.snapshot();
     }
-    Ok(events.since(args.since()).on_gap(on_gap).updates())
+    if args.hook.hook().is_some() {
+        events = events.manual_ack();
+    }
+    Ok(events.since(position.or_else(|| args.since())).on_gap(on_gap).updates())
 }
 
-/// Prints snapshots and events to `out` and tells of the connection on `err`, until `count` events
-/// were printed, `goal` is met, `out` is closed, or the stream ends.
+/// Prints snapshots and events to `out` and tells of the connection on `err`, until there was
+/// enough, `out` is closed, or the stream ends. `position` follows what was printed.
 ///
 /// What is there already is printed in one piece, up to a limit: a write for each line took over
 /// ten times as long as all the rest. While a piece is written the next one is put together, and no more, so that
@@ -79,12 +92,12 @@ pub(crate) async fn watch(
     updates: impl Stream<Item = Result<Update, WatchError>> + Unpin,
     printer: Printer,
     status: &mut Status,
-    count: Option<NonZeroU64>,
-    goal: Option<&mut Goal>,
+    enough: Enough<'_>,
+    position: &mut Position,
     out: impl AsyncWrite + Unpin,
     err: impl AsyncWrite + Unpin,
 ) -> Result<End, Failure> {
-    match watch_until_closed(updates, printer, status, count, goal, out, err).await {
+    match watch_until_closed(updates, printer, status, enough, position, out, err).await {
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             Ok(End::OutputClosed)
         }
@@ -96,8 +109,8 @@ async fn watch_until_closed(
     mut updates: impl Stream<Item = Result<Update, WatchError>> + Unpin,
     printer: Printer,
     status: &mut Status,
-    count: Option<NonZeroU64>,
-    mut goal: Option<&mut Goal>,
+    Enough { count, mut goal }: Enough<'_>,
+    position: &mut Position,
     mut out: impl AsyncWrite + Unpin,
     mut err: impl AsyncWrite + Unpin,
 ) -> Result<End, Failure> {
@@ -112,8 +125,10 @@ async fn watch_until_closed(
                 biased;
                 free = out.flush() => {
                     free.map_err(Failure::Output)?;
+                    position.flushed()?;
                     is_printing = !lines.is_empty();
                     write(&mut out, &mut lines).await.map_err(Failure::Output)?;
+                    position.written();
                     continue;
                 }
                 update = updates.next() => update,
@@ -131,10 +146,15 @@ async fn watch_until_closed(
         // Who sees both outputs sees them in the order in which things happened.
         if is_over || told.is_some() {
             print(&mut out, &mut lines).await.map_err(Failure::Output)?;
+            is_printing = false;
         } else if lines.len() >= PIECE {
             // Waits for the piece before this one.
             write(&mut out, &mut lines).await.map_err(Failure::Output)?;
+            position.written();
             is_printing = true;
+        }
+        if lines.is_empty() && !is_printing {
+            position.save()?;
         }
         let update = update?;
         if let Some(mut line) = told {
@@ -154,9 +174,9 @@ async fn watch_until_closed(
     Err(Failure::Ended)
 }
 
-/// Waits for what was handed to `out`, as far as somebody reads it.
-pub(crate) async fn finish(mut out: impl AsyncWrite + Unpin) {
-    let _ = timeout(FINISH_LIMIT, out.flush()).await;
+/// Waits for what was handed to `out`, as far as somebody reads it; whether all of it was.
+pub(crate) async fn finish(mut out: impl AsyncWrite + Unpin) -> bool {
+    matches!(timeout(FINISH_LIMIT, out.flush()).await, Ok(Ok(())))
 }
 
 /// Says goodbye to the server, as far as it takes part.

@@ -4,6 +4,7 @@
 mod support;
 
 mod architecture;
+mod condition;
 mod crud;
 mod embed;
 mod fallback;

@@ -6,7 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use taskwatch_client::protocol::{Cursor, Pattern};
 
-use super::{Color, ConnectionArgs, GoalArgs, Transport};
+use super::{Color, ConnectionArgs, GoalArgs, HookArgs, Transport};
 
 /// What to watch, and how it is shown.
 #[derive(Debug, Args)]
@@ -50,6 +50,9 @@ pub(crate) struct WatchArgs {
 
     #[command(flatten)]
     pub(crate) goal: GoalArgs,
+
+    #[command(flatten)]
+    pub(crate) hook: HookArgs,
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
