@@ -29,9 +29,9 @@ def change(port: int, stop: threading.Event) -> None:
     while not stop.is_set():
         time.sleep(dice.uniform(0, 0.02))
         kind = dice.random()
-        if kind < 0.1 and len(tasks) > 3:
+        if kind < 0.1 and len(tasks) > 2:
             rest.delete(tasks.pop(dice.randrange(len(tasks))))
-        elif kind < 0.3 or not tasks:
+        elif kind < 0.25 or not tasks:
             task_id, _ = rest.create({"repository": REPOSITORY, "title": f"task {dice.random()} $(exit 1)"})
             tasks.append(task_id)
         else:
@@ -69,6 +69,16 @@ class Watcher:
         return [int(pid) for pid in pids.split()]
 
 
+def kill_one(processes: list[int]) -> int:
+    for process in processes[:1]:
+        try:
+            os.kill(process, signal.SIGKILL)
+            return 1
+        except ProcessLookupError:
+            pass
+    return 0
+
+
 def main(programs: str, scratch: str, kills: str) -> int:
     scratch_path, dice = pathlib.Path(scratch), random.Random()
     daemon = Daemon(f"{programs}/taskwatchd", scratch_path / "data")
@@ -83,12 +93,9 @@ def main(programs: str, scratch: str, kills: str) -> int:
         for _ in range(int(kills)):
             time.sleep(dice.uniform(0, 0.6))
             if dice.random() < 0.4:
-                for pid in watcher.children()[:1]:
-                    try:
-                        os.kill(pid, signal.SIGKILL)
-                        killed_hooks += 1
-                    except ProcessLookupError:
-                        pass
+                killed_hooks += kill_one(watcher.children())
+                # It is run again, or not in time.
+                time.sleep(dice.uniform(0, 0.4))
             if watcher.process.poll() is not None:
                 raise SystemExit(f"the watcher ended with {watcher.process.returncode}")
             watcher.kill()

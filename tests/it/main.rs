@@ -10,6 +10,7 @@ mod embed;
 mod fallback;
 mod fan_out;
 mod frames;
+mod hooks;
 mod hostile_text;
 mod http_streams;
 mod if_match;
