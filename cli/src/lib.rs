@@ -88,7 +88,10 @@ fn run_to_end(args: &WatchArgs, status: &mut Status) -> Result<End, Failure> {
 }
 
 async fn watch(args: &WatchArgs, status: &mut Status) -> Result<End, Failure> {
-    let file = args.hook.position()?;
+    let file = match args.hook.cursor_file() {
+        Some(path) => Some(position::open(path).await?),
+        None => None,
+    };
     let updates = watch::open(args, file.as_ref().and_then(CursorFile::cursor))?;
     let position = Position::new(file, updates.acker());
     let (started, mut goal) = (Instant::now(), args.goal.goal(&args.repositories));

@@ -1,13 +1,36 @@
 //! The position that `--cursor-file` keeps, so that the next run goes on there.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use taskwatch_client::{Acker, Cursor, CursorFile};
+use taskwatch_client::{Acker, Cursor, CursorFile, CursorFileError};
+use tokio::time::sleep;
 
 use crate::exit::Failure;
 
 /// Each save waits for the disk, and none is needed: at worst more comes again.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a file may be in use by another watcher. Of one that was killed, a hook that was just being
+/// started has it open for a moment; one that was told to end may need a little longer.
+const IN_USE_LIMIT: Duration = Duration::from_secs(2);
+const IN_USE_POLL: Duration = Duration::from_millis(20);
+
+/// The file at this path, as soon as it is free.
+///
+/// # Errors
+/// If another program keeps it, or it holds something else.
+pub(crate) async fn open(path: &Path) -> Result<CursorFile, Failure> {
+    let begin = Instant::now();
+    loop {
+        match CursorFile::open(path) {
+            Err(CursorFileError::InUse { .. }) if begin.elapsed() < IN_USE_LIMIT => {
+                sleep(IN_USE_POLL).await;
+            }
+            file => return Ok(file?),
+        }
+    }
+}
 
 /// Where a stream has come, on the disk.
 #[derive(Debug)]

@@ -2,12 +2,10 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use taskwatch_client::CursorFile;
 
-use crate::exit::Failure;
 use crate::hook::Hook;
 
 /// What to run for each event, and where the position is kept.
@@ -44,11 +42,9 @@ impl HookArgs {
         Some(Hook { program, arguments: self.exec_args.clone(), parallel: self.exec_parallel })
     }
 
-    /// The file of the position, if there is to be one.
-    ///
-    /// # Errors
-    /// If another program has it, or it holds something else.
-    pub(crate) fn position(&self) -> Result<Option<CursorFile>, Failure> {
-        Ok(self.cursor_file.as_ref().map(CursorFile::open).transpose()?)
+    /// Where the position is kept, if anywhere.
+    #[must_use]
+    pub(crate) fn cursor_file(&self) -> Option<&Path> {
+        self.cursor_file.as_deref()
     }
 }
