@@ -371,6 +371,23 @@ mod tests {
     }
 
     #[test]
+    fn what_came_of_waiting() {
+        let goal = Goal::new("all()".parse().unwrap(), false, vec!["foo".parse().unwrap()]);
+        let half_an_hour = Duration::from_secs(1_800);
+        let verdict = |quiet, end, goal| {
+            Status::new(Paint(false), quiet, "http://x").verdict(end, goal, half_an_hour)
+        };
+        let missing = "warning: not met after 30 min 0 s: the tasks of foo are not known";
+        assert_eq!(verdict(true, End::TimedOut, Some(&goal)).as_deref(), Some(missing));
+        let over = "warning: 30 min 0 s are over";
+        assert_eq!(verdict(true, End::TimedOut, None).as_deref(), Some(over));
+        let met = "met after 30 min 0 s · 0 tasks";
+        assert_eq!(verdict(false, End::Met, Some(&goal)).as_deref(), Some(met));
+        assert_eq!(verdict(true, End::Met, Some(&goal)), None);
+        assert_eq!(verdict(false, End::Interrupted, Some(&goal)), None);
+    }
+
+    #[test]
     fn a_failure_comes_with_what_to_do() {
         let gap = WatchError::Gap { reason: "expired".into() };
         let failure = status().failure(&gap.into());
