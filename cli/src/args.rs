@@ -2,6 +2,8 @@
 
 mod connection;
 mod doctor;
+mod goal;
+mod hook;
 mod tasks;
 mod watch;
 
@@ -13,6 +15,8 @@ use clap_complete::Shell;
 
 pub(crate) use self::connection::{ConnectionArgs, Transport};
 pub(crate) use self::doctor::{DoctorArgs, DoctorFormat};
+pub(crate) use self::goal::GoalArgs;
+pub(crate) use self::hook::HookArgs;
 pub(crate) use self::tasks::{
     CreateArgs, FieldArgs, GetArgs, ListArgs, Order, ReportArgs, RmArgs, TaskCommand, TaskFormat,
     UpdateArgs,
@@ -26,6 +30,9 @@ Examples:
   taskwatch --repo '*' -o json | jq -c '.data.changes'     everything, for a program
   taskwatch --repo github.com/acme/api --count 1           wait for the next change
   taskwatch --repo github.com/acme/api --snapshot          what is there now, then what happens
+  taskwatch --repo tools --cursor-file at --exec ./on.sh   run something for each event, once or more
+  taskwatch --repo github.com/acme/api -q --timeout 30m \
+      --for 'all(status in [completed, cancelled])'        wait until all is done
 
 Events go to stdout, one line each, and nothing else does. What happens to the connection is told
 on stderr. A lost connection is made again and goes on where it was cut, so that nothing is missed.
@@ -40,13 +47,14 @@ A token never stands on the command line, where others could see it: it comes fr
 or else from the variable TASKWATCH_TOKEN. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are obeyed.
 
 Exit codes:
-    0  done: --count was reached, or nobody reads stdout any more
+    0  done: --count was reached, what --for says is so, or nobody reads stdout any more
     1  failure
     2  the command line is wrong
     3  refused: the token, the version, the permission, the server's certificate, or the password
        of the proxy
     5  events were missed that the server no longer keeps, and --on-gap did not say to go on
     6  none of the repositories exists, or none may be read
+  124  --timeout ran out
   130  interrupted (Ctrl-C)
   143  terminated";
 
@@ -214,6 +222,17 @@ mod tests {
             "--repo foo --transport carrier-pigeon",
             "--repo foo bar",
             "--repo foo --token secret",
+            "--repo foo --for all(",
+            "--repo foo --for any() --since c1-0-7",
+            "--repo foo --for any() --on-gap error",
+            "--repo foo --allow-empty",
+            "--repo foo --timeout 30",
+            "--repo foo --exec a -o json",
+            "--repo foo --exec a --for any()",
+            "--repo foo --exec-parallel 2",
+            "--repo foo --exec a --exec-parallel 0",
+            "--repo foo --cursor-file f --for any()",
+            "--repo foo -- a",
         ] {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words}");
         }

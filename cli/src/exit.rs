@@ -2,19 +2,21 @@
 //!
 //! | code | |
 //! |---|---|
-//! | 0 | done: `--count` was reached, or nobody reads stdout any more |
+//! | 0 | done: `--count` was reached, what `--for` says is so, or nobody reads stdout any more |
 //! | 1 | failure |
 //! | 2 | the command line is wrong; clap's own errors have the same code |
 //! | 3 | refused: the token, the version, the permission, the server's certificate, or the proxy's password |
 //! | 5 | events were missed that the server no longer keeps, and `--on-gap` did not say to go on |
 //! | 6 | there is nothing of that name, no repository or no task, or nothing that may be read |
+//! | 124 | `--timeout` ran out |
 //! | 130 | interrupted |
 //! | 143 | terminated |
 
 use std::io;
 
 use taskwatch_client::{
-    BuildError, CloseCode, ErrorCode, InvalidName, InvalidToken, RequestError, WatchError,
+    BuildError, CloseCode, CursorFileError, ErrorCode, InvalidName, InvalidToken, RequestError,
+    WatchError,
 };
 
 use crate::tasks::ApiError;
@@ -31,6 +33,10 @@ const HISTORY_GONE: u8 = 5;
 pub(crate) enum End {
     /// As many events came as were wanted.
     CountReached,
+    /// What was waited for is so.
+    Met,
+    /// The time given is over.
+    TimedOut,
     /// Nobody reads stdout any more.
     OutputClosed,
     /// SIGINT, usually Ctrl-C.
@@ -59,6 +65,9 @@ pub(crate) enum Failure {
     /// `--repo` is not a name.
     #[error(transparent)]
     Name(#[from] InvalidName),
+    /// `--cursor-file` cannot be read or written.
+    #[error(transparent)]
+    Position(#[from] CursorFileError),
     /// The SDK gave up.
     #[error(transparent)]
     Watch(#[from] WatchError),
@@ -84,7 +93,9 @@ pub(crate) enum Failure {
 impl End {
     pub(crate) fn code(self) -> u8 {
         match self {
-            Self::CountReached | Self::OutputClosed => 0,
+            Self::CountReached | Self::Met | Self::OutputClosed => 0,
+            // As timeout(1) has it.
+            Self::TimedOut => 124,
             // As a shell reports a process that a signal ended: 128 and the signal's number.
             Self::Interrupted => 130,
             Self::Terminated => 143,
@@ -101,7 +112,7 @@ impl Failure {
             Self::Watch(error) => watch_code(error),
             Self::Api { error: ApiError::Request(error), .. } => request_code(error),
             Self::Api { .. } => FAILURE,
-            Self::Ended | Self::Output(_) | Self::Start(_) => FAILURE,
+            Self::Position(_) | Self::Ended | Self::Output(_) | Self::Start(_) => FAILURE,
         }
     }
 
@@ -218,6 +229,8 @@ mod tests {
     fn an_end_that_was_asked_for() {
         assert_eq!(End::CountReached.code(), 0);
         assert_eq!(End::OutputClosed.code(), 0);
+        assert_eq!(End::Met.code(), 0);
+        assert_eq!(End::TimedOut.code(), 124);
         assert_eq!(End::Interrupted.code(), 130);
         assert_eq!(End::Terminated.code(), 143);
     }

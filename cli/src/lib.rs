@@ -3,16 +3,20 @@
 //! A library only so that the demo can run the watcher inside its own process.
 
 mod args;
+mod condition;
 mod connection;
 mod doctor;
 mod exit;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod goal;
+mod hook;
 mod log;
 mod manual;
 mod output;
 mod paint;
+mod position;
 mod status;
 mod stop;
 mod tasks;
@@ -22,17 +26,22 @@ mod watch;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use taskwatch_client::protocol::escape;
+use taskwatch_client::{CursorFile, Updates};
 use tokio::runtime;
 
 use crate::args::{Args, Color, Command, Format, WatchArgs};
 use crate::exit::{End, Failure};
+use crate::goal::Goal;
+use crate::hook::{Hook, Setting};
 use crate::output::TextFormat;
 use crate::paint::Paint;
+use crate::position::Position;
 use crate::status::Status;
-use crate::watch::Printer;
+use crate::watch::{Enough, Printer};
 
 /// Runs the watcher with these arguments, the program's name first, up to its end: its exit code.
 ///
@@ -94,6 +103,36 @@ fn run_to_end(args: &WatchArgs, status: &mut Status) -> Result<End, Failure> {
 }
 
 async fn watch(args: &WatchArgs, status: &mut Status) -> Result<End, Failure> {
+    let file = match args.hook.cursor_file() {
+        Some(path) => Some(position::open(path).await?),
+        None => None,
+    };
+    let updates = watch::open(args, file.as_ref().and_then(CursorFile::cursor))?;
+    let position = Position::new(file, updates.acker());
+    let (started, mut goal) = (Instant::now(), args.goal.goal(&args.repositories));
+    for doubt in goal.iter().flat_map(Goal::doubts) {
+        let _ = writeln!(io::stderr(), "{}", status.doubt(doubt));
+    }
+    let end = match args.hook.hook() {
+        Some(hook) => run_hooks(args, &hook, updates, position, status).await?,
+        None => print(args, updates, position, goal.as_mut(), status).await?,
+    };
+    // Met in time, though what was printed was not read in time.
+    let is_met = goal.as_ref().is_some_and(Goal::is_met);
+    let end = if is_met && end == End::TimedOut { End::Met } else { end };
+    if let Some(line) = status.verdict(end, goal.as_ref(), started.elapsed()) {
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+    Ok(end)
+}
+
+async fn print(
+    args: &WatchArgs,
+    mut updates: Updates,
+    mut position: Position,
+    goal: Option<&mut Goal>,
+    status: &mut Status,
+) -> Result<End, Failure> {
     let printer = match args.output {
         Format::Json => Printer::Json,
         Format::Text => {
@@ -102,14 +141,49 @@ async fn watch(args: &WatchArgs, status: &mut Status) -> Result<End, Failure> {
         }
     };
     let (mut out, err) = (tokio::io::stdout(), tokio::io::stderr());
-    let mut updates = watch::open(args)?;
+    let enough = Enough { count: args.count, goal };
     let end = tokio::select! {
         // Signals are caught before anything is dialled or told.
         biased;
         stop = stop::requested(io::stdout()) => stop.map_err(Failure::Start),
-        end = watch::watch(&mut updates, printer, status, args.count, &mut out, err) => end,
+        end = watch::watch(
+            &mut updates, printer, status, enough, &mut position, &mut out, err,
+        ) => end,
+        () = time_is_up(args.goal.timeout) => Ok(End::TimedOut),
     };
     // What was being printed when a signal came is printed to its end, unless nobody reads it.
-    tokio::join!(watch::close(updates), watch::finish(out));
+    let ((), is_printed) = tokio::join!(watch::close(updates), watch::finish(out));
+    if is_printed {
+        position.finish()?;
+    }
     end
+}
+
+async fn run_hooks(
+    args: &WatchArgs,
+    hook: &Hook,
+    mut updates: Updates,
+    position: Position,
+    status: &mut Status,
+) -> Result<End, Failure> {
+    let stop = async {
+        tokio::select! {
+            biased;
+            stop = stop::requested(io::stdout()) => stop.map_err(Failure::Start),
+            () = time_is_up(args.goal.timeout) => Ok(End::TimedOut),
+        }
+    };
+    let acker = updates.acker();
+    let setting = Setting { updates: &mut updates, acker, position, count: args.count, status };
+    let end = hook::run(hook, setting, stop).await;
+    watch::close(updates).await;
+    end
+}
+
+/// Waits for as long as was given; without end if nothing was.
+async fn time_is_up(timeout: Option<Duration>) {
+    match timeout {
+        Some(timeout) => tokio::time::sleep(timeout).await,
+        None => std::future::pending().await,
+    }
 }

@@ -170,7 +170,7 @@ fn of_day(at: jiff::Timestamp, now: &Zoned) -> String {
     at.strftime(format).to_string()
 }
 
-fn title(text: &str) -> impl Display {
+pub(crate) fn title(text: &str) -> impl Display {
     from_fn(move |f| match text {
         "" => f.write_str("(no title)"),
         text => shortened(text, TITLE_CHARS).fmt(f),
@@ -222,7 +222,7 @@ fn listed(f: &mut Formatter<'_>, items: impl Iterator<Item = impl Display>) -> f
 }
 
 /// A text among others: in quotes unless it is one word, so that it cannot pass for more.
-fn word(text: &str) -> impl Display {
+pub(crate) fn word(text: &str) -> impl Display {
     let plain = |c: char| c.is_alphanumeric() || "_-./@:+~#".contains(c);
     from_fn(move |f| {
         if !text.is_empty() && text.chars().all(plain) {

@@ -1,12 +1,16 @@
 //! What goes to stderr about the connection. Pure: updates in, lines out.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
-use taskwatch_client::{Denied, ErrorCode, Gap, Pattern, Transport, Update};
+use taskwatch_client::{Denied, ErrorCode, Gap, Pattern, TaskEvent, Transport, Update};
 
 use crate::escape::Visible;
-use crate::exit::Failure;
+use crate::exit::{End, Failure};
+use crate::goal::Goal;
+use crate::hook::Problem;
+use crate::output;
 use crate::paint::{BAD, GOOD, NOTE, Paint};
 
 /// Tells the story of a connection, one line at a time.
@@ -52,6 +56,39 @@ impl Status {
     pub(crate) fn open_to_others(&self, path: &Path, mode: u32) -> String {
         let path = path.display().to_string();
         self.warning(&format!("others may read the token in {} (mode {mode:o})", Visible(&path)))
+    }
+
+    /// The line about something in a condition that may be a slip.
+    pub(crate) fn doubt(&self, doubt: &str) -> String {
+        self.warning(&Visible(doubt).to_string())
+    }
+
+    /// The line about a hook that failed for an event.
+    pub(crate) fn hook_failed(
+        &self,
+        program: &OsStr,
+        event: &TaskEvent,
+        problem: &Problem,
+        attempt: u32,
+        wait: Duration,
+    ) -> String {
+        let (program, problem) = (program.to_string_lossy(), problem.to_string());
+        let (kind, title) = (event.kind(), output::title(&event.task().title));
+        let (program, problem) = (Visible(&program), Visible(&problem));
+        let wait = span(wait);
+        self.warning(&format!(
+            "{program} failed for {kind} of {title}: {problem}, attempt {attempt}; again in {wait}"
+        ))
+    }
+
+    /// What came of waiting for so long, if there is something to say.
+    pub(crate) fn verdict(&self, end: End, goal: Option<&Goal>, after: Duration) -> Option<String> {
+        match (end, goal) {
+            (End::Met, Some(goal)) => (!self.quiet).then(|| self.good(&goal.met(after))),
+            (End::TimedOut, Some(goal)) => Some(self.warning(&goal.missing(after))),
+            (End::TimedOut, None) => Some(self.warning(&format!("{} are over", span(after)))),
+            _ => None,
+        }
     }
 
     /// The last line, if the watcher ends otherwise than it was asked to.
@@ -172,7 +209,7 @@ fn gap_text(gap: &Gap) -> String {
 }
 
 /// A time a person can grasp: `0.8 s`, `41 s`, `3 min 5 s`, `2 h 10 min`.
-fn span(duration: Duration) -> String {
+pub(crate) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().round() as u64;
     match seconds {
         // Rounded up to what one digit can say, so that it never reads 0.0 s.
@@ -331,6 +368,23 @@ mod tests {
         let closed = WatchError::Closed { code: 4003.into(), reason: nasty.to_owned() };
         let failure = status().failure(&closed.into());
         assert!(failure.starts_with("error: ") && failure.contains(shown), "{failure}");
+    }
+
+    #[test]
+    fn what_came_of_waiting() {
+        let goal = Goal::new("all()".parse().unwrap(), false, vec!["foo".parse().unwrap()]);
+        let half_an_hour = Duration::from_secs(1_800);
+        let verdict = |quiet, end, goal| {
+            Status::new(Paint(false), quiet, "http://x").verdict(end, goal, half_an_hour)
+        };
+        let missing = "warning: not met after 30 min 0 s: the tasks of foo are not known";
+        assert_eq!(verdict(true, End::TimedOut, Some(&goal)).as_deref(), Some(missing));
+        let over = "warning: 30 min 0 s are over";
+        assert_eq!(verdict(true, End::TimedOut, None).as_deref(), Some(over));
+        let met = "met after 30 min 0 s · 0 tasks";
+        assert_eq!(verdict(false, End::Met, Some(&goal)).as_deref(), Some(met));
+        assert_eq!(verdict(true, End::Met, Some(&goal)), None);
+        assert_eq!(verdict(false, End::Interrupted, Some(&goal)), None);
     }
 
     #[test]

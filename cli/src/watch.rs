@@ -1,7 +1,7 @@
 //! The loop between the SDK's stream and the two outputs.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt::Write;
 use std::io;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::poll_immediate;
 use futures_util::{Stream, StreamExt};
 use jiff::Zoned;
-use taskwatch_client::{OnGap, TransportChoice, Update, Updates, WatchError};
+use taskwatch_client::{Cursor, OnGap, TransportChoice, Update, Updates, WatchError};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -19,7 +19,9 @@ use tokio::time::timeout;
 use crate::args::{self, WatchArgs};
 use crate::connection;
 use crate::exit::{End, Failure};
+use crate::goal::Goal;
 use crate::output::{self, LocalTimes, TextFormat};
+use crate::position::Position;
 use crate::status::Status;
 
 /// For a polite end; after it the connection is just dropped.
@@ -39,12 +41,22 @@ pub(crate) enum Printer {
     Json,
 }
 
-/// The stream that the arguments ask for. Nothing is dialled yet.
+/// What is enough, and ends the watcher.
+#[derive(Debug, Default)]
+pub(crate) struct Enough<'a> {
+    /// So many events.
+    pub(crate) count: Option<NonZeroU64>,
+    /// Something that is so.
+    pub(crate) goal: Option<&'a mut Goal>,
+}
+
+/// The stream that the arguments ask for, from this position on, if there is one. Nothing is dialled yet.
 ///
 /// # Errors
 /// If they make no sense.
-pub(crate) fn open(args: &WatchArgs) -> Result<Updates, Failure> {
+pub(crate) fn open(args: &WatchArgs, position: Option<Cursor>) -> Result<Updates, Failure> {
     let on_gap = match args.on_gap {
+        _ if args.goal.needs_state() => OnGap::Snapshot,
         args::OnGap::Error => OnGap::Error,
         args::OnGap::Live => OnGap::Live,
         args::OnGap::Snapshot => OnGap::Snapshot,
@@ -58,14 +70,17 @@ pub(crate) fn open(args: &WatchArgs) -> Result<Updates, Failure> {
     let names = args.repositories.iter().map(ToString::to_string);
     let client = connection::client(&args.connection)?;
     let mut events = client.transport(transport).build()?.subscribe(names)?;
-    if args.snapshot {
+    if args.snapshot || args.goal.needs_state() {
         events = events.snapshot();
     }
-    Ok(events.since(args.since()).on_gap(on_gap).updates())
+    if args.hook.hook().is_some() {
+        events = events.manual_ack();
+    }
+    Ok(events.since(position.or_else(|| args.since())).on_gap(on_gap).updates())
 }
 
-/// Prints snapshots and events to `out` and tells of the connection on `err`, until `count` events
-/// were printed, `out` is closed, or the stream ends.
+/// Prints snapshots and events to `out` and tells of the connection on `err`, until there was
+/// enough, `out` is closed, or the stream ends. `position` follows what was printed.
 ///
 /// What is there already is printed in one piece, up to a limit: a write for each line took over
 /// ten times as long as all the rest. While a piece is written the next one is put together, and no more, so that
@@ -77,11 +92,12 @@ pub(crate) async fn watch(
     updates: impl Stream<Item = Result<Update, WatchError>> + Unpin,
     printer: Printer,
     status: &mut Status,
-    count: Option<NonZeroU64>,
+    enough: Enough<'_>,
+    position: &mut Position,
     out: impl AsyncWrite + Unpin,
     err: impl AsyncWrite + Unpin,
 ) -> Result<End, Failure> {
-    match watch_until_closed(updates, printer, status, count, out, err).await {
+    match watch_until_closed(updates, printer, status, enough, position, out, err).await {
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             Ok(End::OutputClosed)
         }
@@ -93,7 +109,8 @@ async fn watch_until_closed(
     mut updates: impl Stream<Item = Result<Update, WatchError>> + Unpin,
     printer: Printer,
     status: &mut Status,
-    count: Option<NonZeroU64>,
+    Enough { count, mut goal }: Enough<'_>,
+    position: &mut Position,
     mut out: impl AsyncWrite + Unpin,
     mut err: impl AsyncWrite + Unpin,
 ) -> Result<End, Failure> {
@@ -108,8 +125,10 @@ async fn watch_until_closed(
                 biased;
                 free = out.flush() => {
                     free.map_err(Failure::Output)?;
+                    position.flushed()?;
                     is_printing = !lines.is_empty();
                     write(&mut out, &mut lines).await.map_err(Failure::Output)?;
+                    position.written();
                     continue;
                 }
                 update = updates.next() => update,
@@ -127,12 +146,17 @@ async fn watch_until_closed(
         // Who sees both outputs sees them in the order in which things happened.
         if is_over || told.is_some() {
             print(&mut out, &mut lines).await.map_err(Failure::Output)?;
+            is_printing = false;
         } else if lines.len() >= PIECE {
             // Waits for the piece before this one.
             write(&mut out, &mut lines).await.map_err(Failure::Output)?;
+            position.written();
             is_printing = true;
         }
-        update?;
+        if lines.is_empty() && !is_printing {
+            position.save()?;
+        }
+        let update = update?;
         if let Some(mut line) = told {
             line.push('\n');
             // That nobody reads about the connection is no reason to stop.
@@ -141,14 +165,18 @@ async fn watch_until_closed(
         if is_over {
             return Ok(End::CountReached);
         }
+        if goal.as_mut().is_some_and(|goal| goal.take(update)) {
+            print(&mut out, &mut lines).await.map_err(Failure::Output)?;
+            return Ok(End::Met);
+        }
     }
     print(&mut out, &mut lines).await.map_err(Failure::Output)?;
     Err(Failure::Ended)
 }
 
-/// Waits for what was handed to `out`, as far as somebody reads it.
-pub(crate) async fn finish(mut out: impl AsyncWrite + Unpin) {
-    let _ = timeout(FINISH_LIMIT, out.flush()).await;
+/// Waits for what was handed to `out`, as far as somebody reads it; whether all of it was.
+pub(crate) async fn finish(mut out: impl AsyncWrite + Unpin) -> bool {
+    matches!(timeout(FINISH_LIMIT, out.flush()).await, Ok(Ok(())))
 }
 
 /// Says goodbye to the server, as far as it takes part.

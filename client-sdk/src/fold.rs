@@ -57,8 +57,13 @@ impl Tasks {
         self.repositories.iter().any(|pattern| pattern.matches(repository))
     }
 
-    /// Takes one update of a stream that begins with a snapshot; false if nothing changed.
-    pub(crate) fn apply(&mut self, update: Update) -> bool {
+    /// Takes the next update of a stream that begins with a [snapshot](crate::EventStream::snapshot)
+    /// and has another one after a gap ([`OnGap::Snapshot`](crate::OnGap::Snapshot)); false if nothing
+    /// changed.
+    ///
+    /// Between a gap and the snapshot that follows it the tasks stay as they last were, and
+    /// [`covers`](Self::covers) nothing.
+    pub fn apply(&mut self, update: Update) -> bool {
         match update {
             Update::Event(event) => {
                 let has_changed = self.covers(&event.repository) && self.event(event.event);

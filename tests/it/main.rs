@@ -4,12 +4,14 @@
 mod support;
 
 mod architecture;
+mod condition;
 mod crud;
 mod doctor;
 mod embed;
 mod fallback;
 mod fan_out;
 mod frames;
+mod hooks;
 mod hostile_text;
 mod http_streams;
 mod if_match;

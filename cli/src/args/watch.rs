@@ -6,7 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use taskwatch_client::protocol::{Cursor, Pattern};
 
-use super::{Color, ConnectionArgs, Transport};
+use super::{Color, ConnectionArgs, GoalArgs, HookArgs, Transport};
 
 /// What to watch, and how it is shown.
 #[derive(Debug, Args)]
@@ -47,6 +47,12 @@ pub(crate) struct WatchArgs {
     /// Say nothing about the connection; what is missed or refused is still told
     #[arg(short, long, help_heading = "Output")]
     pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) goal: GoalArgs,
+
+    #[command(flatten)]
+    pub(crate) hook: HookArgs,
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,

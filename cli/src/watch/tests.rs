@@ -24,7 +24,16 @@ async fn watched(
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut status = Status::new(Paint(false), false, "http://127.0.0.1:8787");
     let items = stream::iter(items);
-    let end = watch(items, printer, &mut status, None, &mut out, &mut err).await;
+    let end = watch(
+        items,
+        printer,
+        &mut status,
+        Enough::default(),
+        &mut Position::nowhere(),
+        &mut out,
+        &mut err,
+    )
+    .await;
     (end, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
@@ -81,7 +90,16 @@ impl AsyncWrite for Broken {
 async fn watched_into(out: io::ErrorKind, err: io::ErrorKind) -> Result<End, Failure> {
     let items = stream::iter([Ok(Update::Connecting { attempt: 1 }), Err(gap())]);
     let mut status = Status::new(Paint(false), false, "http://127.0.0.1:8787");
-    watch(items, Printer::Json, &mut status, None, Broken(out), Broken(err)).await
+    watch(
+        items,
+        Printer::Json,
+        &mut status,
+        Enough::default(),
+        &mut Position::nowhere(),
+        Broken(out),
+        Broken(err),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -127,8 +145,16 @@ async fn what_is_there_is_printed_in_pieces_and_nothing_is_kept_back() {
     // More will come, but nothing has yet.
     let updates = stream::iter(updates).chain(stream::pending());
     let mut status = Status::new(Paint(false), false, "http://127.0.0.1:8787");
-    let mut out = Pieces::default();
-    let end = watch(updates, Printer::Json, &mut status, None, &mut out, Vec::new());
+    let (mut out, mut position) = (Pieces::default(), Position::nowhere());
+    let end = watch(
+        updates,
+        Printer::Json,
+        &mut status,
+        Enough::default(),
+        &mut position,
+        &mut out,
+        Vec::new(),
+    );
     assert!(end.now_or_never().is_none());
     assert_eq!(out.0.concat().lines().collect::<Vec<_>>(), events);
     let sizes: Vec<_> = out.0.iter().map(String::len).collect();
@@ -187,8 +213,16 @@ async fn while_a_piece_is_on_its_way_the_next_one_is_put_together() {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let updates = stream::poll_fn(move |cx| receiver.poll_recv(cx));
     let (mut status, out) = (Status::new(Paint(false), false, "http://x"), Slow::default());
-    let mut watching =
-        pin!(watch(updates, Printer::Json, &mut status, None, out.clone(), Vec::new()));
+    let mut position = Position::nowhere();
+    let mut watching = pin!(watch(
+        updates,
+        Printer::Json,
+        &mut status,
+        Enough::default(),
+        &mut position,
+        out.clone(),
+        Vec::new()
+    ));
     for update in received(&events).await {
         sender.send(update).unwrap();
         assert!(poll_immediate(watching.as_mut()).await.is_none());
@@ -200,16 +234,16 @@ async fn while_a_piece_is_on_its_way_the_next_one_is_put_together() {
 }
 
 /// What a scripted server does on one connection.
-struct Connection {
+pub(crate) struct Connection {
     /// `data` of the answer to the first `subscribe`.
-    answer: Value,
+    pub(crate) answer: Value,
     /// What follows the answer to the first `subscribe`, to the second, and so on. The link is
     /// closed at the end, unless it is the last one.
-    follows: Vec<Vec<String>>,
+    pub(crate) follows: Vec<Vec<String>>,
 }
 
 /// A server that plays one connection after the other, and its address.
-async fn server(connections: Vec<Connection>) -> String {
+pub(crate) async fn server(connections: Vec<Connection>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -257,9 +291,9 @@ async fn play(stream: TcpStream, connection: Connection, stays: bool) {
     }
 }
 
-const ID: &str = "0192f0c1-2b3c-7def-8a9b-0c1d2e3f4a5b";
+pub(crate) const ID: &str = "0192f0c1-2b3c-7def-8a9b-0c1d2e3f4a5b";
 
-fn answer(mode: &str) -> Value {
+pub(crate) fn answer(mode: &str) -> Value {
     json!({"accepted": ["foo"], "denied": [], "mode": mode, "head": "c-9"})
 }
 
@@ -288,8 +322,17 @@ async fn watched_live(
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut status = Status::new(Paint(false), args.quiet, &args.connection.url);
     let printer = if args.output == args::Format::Json { Printer::Json } else { text() };
-    let updates = open(&args).unwrap();
-    let end = watch(updates, printer, &mut status, args.count, &mut out, &mut err).await;
+    let updates = open(&args, None).unwrap();
+    let end = watch(
+        updates,
+        printer,
+        &mut status,
+        Enough { count: args.count, goal: None },
+        &mut Position::nowhere(),
+        &mut out,
+        &mut err,
+    )
+    .await;
     (end, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
@@ -384,7 +427,7 @@ fn snapshot() -> Vec<String> {
 }
 
 /// Announces a snapshot, which has its position in its last frame.
-fn announced(mode: &str) -> Value {
+pub(crate) fn announced(mode: &str) -> Value {
     let mut announced = answer(mode);
     announced["cursor"] = Value::Null;
     announced
