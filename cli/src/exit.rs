@@ -8,6 +8,7 @@
 //! | 3 | refused: the token, the version, the permission, the server's certificate, or the proxy's password |
 //! | 5 | events were missed that the server no longer keeps, and `--on-gap` did not say to go on |
 //! | 6 | none of the repositories exists, or none may be read |
+//! | 129 | the terminal of the board is gone |
 //! | 130 | interrupted |
 //! | 143 | terminated |
 
@@ -30,6 +31,10 @@ pub(crate) enum End {
     CountReached,
     /// Nobody reads stdout any more.
     OutputClosed,
+    /// A key said so.
+    Left,
+    /// SIGHUP: the terminal is gone.
+    HungUp,
     /// SIGINT, usually Ctrl-C.
     Interrupted,
     /// SIGTERM.
@@ -65,6 +70,12 @@ pub(crate) enum Failure {
     /// Events could not be printed.
     #[error("cannot write to stdout: {0}")]
     Output(#[source] io::Error),
+    /// There is no screen for a board.
+    #[error("--board needs a terminal: {0}")]
+    Board(&'static str),
+    /// Keys could not be read.
+    #[error("cannot read from the terminal: {0}")]
+    Terminal(#[source] io::Error),
     /// The system did not give what it takes to begin.
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),
@@ -73,8 +84,9 @@ pub(crate) enum Failure {
 impl End {
     pub(crate) fn code(self) -> u8 {
         match self {
-            Self::CountReached | Self::OutputClosed => 0,
+            Self::CountReached | Self::OutputClosed | Self::Left => 0,
             // As a shell reports a process that a signal ended: 128 and the signal's number.
+            Self::HungUp => 129,
             Self::Interrupted => 130,
             Self::Terminated => 143,
         }
@@ -84,11 +96,13 @@ impl End {
 impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::TokenFile { .. } | Self::TokenVariable(_) | Self::Name(_) => {
-                USAGE
-            }
+            Self::Settings(_)
+            | Self::TokenFile { .. }
+            | Self::TokenVariable(_)
+            | Self::Name(_)
+            | Self::Board(_) => USAGE,
             Self::Watch(error) => watch_code(error),
-            Self::Ended | Self::Output(_) | Self::Start(_) => FAILURE,
+            Self::Ended | Self::Output(_) | Self::Terminal(_) | Self::Start(_) => FAILURE,
         }
     }
 

@@ -172,7 +172,7 @@ fn gap_text(gap: &Gap) -> String {
 }
 
 /// A time a person can grasp: `0.8 s`, `41 s`, `3 min 5 s`, `2 h 10 min`.
-fn span(duration: Duration) -> String {
+pub(crate) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().round() as u64;
     match seconds {
         // Rounded up to what one digit can say, so that it never reads 0.0 s.

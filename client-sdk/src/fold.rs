@@ -57,8 +57,10 @@ impl Tasks {
         self.repositories.iter().any(|pattern| pattern.matches(repository))
     }
 
-    /// Takes one update of a stream that begins with a snapshot; false if nothing changed.
-    pub(crate) fn apply(&mut self, update: Update) -> bool {
+    /// Takes one update of a stream that [begins with a snapshot](crate::EventStream::snapshot); false
+    /// if nothing changed. After a gap the tasks are out of date until a snapshot follows, so the stream
+    /// is one with [`OnGap::Snapshot`](crate::OnGap::Snapshot).
+    pub fn apply(&mut self, update: Update) -> bool {
         match update {
             Update::Event(event) => {
                 let has_changed = self.covers(&event.repository) && self.event(event.event);

@@ -1,0 +1,105 @@
+//! How it stands with the connection.
+
+use std::time::Duration;
+
+use taskwatch_client::Update;
+
+use crate::escape::Visible;
+use crate::status::span;
+
+/// How it stands with the connection. Its texts are harmless already.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Link {
+    phase: Phase,
+    /// ` over WebSocket`
+    way: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Phase {
+    /// There was none before.
+    Connecting { url: String },
+    /// What is shown is not yet what is there.
+    CatchingUp,
+    /// What is shown is what is there, or was not long ago.
+    Live,
+    /// There is none, and the next attempt is made then.
+    Lost { reason: String, until: Duration },
+    /// It was given up for a while.
+    Resting,
+}
+
+/// What a look at it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Current.
+    Good,
+    /// On its way.
+    Waiting,
+    /// Out of date.
+    Bad,
+}
+
+impl Link {
+    pub(crate) fn new(url: &str) -> Self {
+        let url = Visible(url).to_string();
+        Self { phase: Phase::Connecting { url }, way: String::new() }
+    }
+
+    /// Takes what happened on the stream; false if it says the same as before. `has_state` is whether
+    /// there are tasks to go on from.
+    pub(crate) fn update(&mut self, update: &Update, has_state: bool, now: Duration) -> bool {
+        let phase = match update {
+            Update::Connected { resumed, transport, .. } => {
+                self.way = format!(" over {transport}");
+                if *resumed || !has_state { Phase::CatchingUp } else { Phase::Live }
+            }
+            Update::CaughtUp { .. } | Update::Snapshot(_) => Phase::Live,
+            Update::Event(event) if !event.replayed && has_state => Phase::Live,
+            Update::Gap(_) => Phase::CatchingUp,
+            Update::Interrupted { reason, retry_in } => {
+                Phase::Lost { reason: Visible(reason).to_string(), until: now + *retry_in }
+            }
+            Update::Parked => Phase::Resting,
+            _ => return false,
+        };
+        let has_changed = self.phase != phase;
+        self.phase = phase;
+        has_changed
+    }
+
+    /// When it says something else by itself: at the next second of a wait.
+    pub(crate) fn due(&self, now: Duration) -> Option<Duration> {
+        let Phase::Lost { until, .. } = &self.phase else { return None };
+        let left = until.checked_sub(now).filter(|left| !left.is_zero())?;
+        let rest = Duration::from_nanos(u64::from(left.subsec_nanos()));
+        Some(now + if rest.is_zero() { Duration::from_secs(1) } else { rest })
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        match self.phase {
+            Phase::Live => Health::Good,
+            Phase::Connecting { .. } | Phase::CatchingUp | Phase::Resting => Health::Waiting,
+            Phase::Lost { .. } => Health::Bad,
+        }
+    }
+
+    /// What to say of it.
+    pub(crate) fn text(&self, now: Duration) -> String {
+        let way = &self.way;
+        match &self.phase {
+            Phase::Connecting { url } => format!("connecting to {url}"),
+            Phase::CatchingUp => format!("catching up{way}"),
+            Phase::Live => format!("live{way}"),
+            Phase::Lost { reason, until } => match until.saturating_sub(now) {
+                Duration::ZERO => format!("reconnecting: {reason}"),
+                // Rounded up: what is left is never nothing.
+                left => match left.as_nanos().div_ceil(1_000_000_000) {
+                    seconds @ ..60 => format!("reconnecting in {seconds} s: {reason}"),
+                    _ => format!("reconnecting in {}: {reason}", span(left)),
+                },
+            },
+            Phase::Resting => "resting: this terminal is slow".to_owned(),
+        }
+    }
+}
