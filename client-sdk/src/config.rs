@@ -6,16 +6,16 @@ use std::time::Duration;
 use hyper_util::client::proxy::matcher::Matcher;
 use taskwatch_protocol::{InvalidName, Pattern};
 use tracing::warn;
-use url::{Host, Url};
 
-use crate::dial::{Dialer, Proxy, tls_config};
+use crate::address::Address;
+use crate::dial::{Dialer, Proxy, Tls};
 use crate::token::{TokenFile, Tokens};
 use crate::{EventStream, InvalidToken, OnGap, TaskView, Token, TokenProvider, TransportChoice};
 
 /// Watches the tasks of one server. A clone is cheap.
 #[derive(Clone, Debug)]
 pub struct Client {
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +68,9 @@ pub enum BuildError {
     /// A wait of zero would make a client hammer its server.
     #[error("backoff_initial and backoff_cap must be more than zero")]
     Backoff,
+    /// The address is encrypted, that of a proxy is, or certificates were given, and there is no TLS.
+    #[error("this program cannot speak TLS: taskwatch-client was built without its feature `tls`")]
+    NoTls,
     /// The roots that this machine trusts cannot be loaded.
     #[error("cannot prepare TLS: {reason}")]
     Tls {
@@ -95,36 +98,10 @@ pub enum BuildError {
     },
 }
 
-/// The URL of the upgrade, with the scheme `ws` or `wss`.
-fn endpoint(text: &str) -> Result<Url, BuildError> {
-    let scheme = || BuildError::Scheme { url: text.to_owned() };
-    let mut url = Url::parse(text).map_err(|problem| BuildError::Malformed {
-        url: text.to_owned(),
-        reason: problem.to_string(),
-    })?;
-    let unexpected = [
-        ("user or password", !url.username().is_empty() || url.password().is_some()),
-        ("query", url.query().is_some()),
-        ("fragment", url.fragment().is_some()),
-    ];
-    if let Some((part, _)) = unexpected.into_iter().find(|(_, is_there)| *is_there) {
-        return Err(BuildError::Unexpected { part });
-    }
-    let wire = match url.scheme() {
-        "http" | "ws" => "ws",
-        "https" | "wss" => "wss",
-        _ => return Err(scheme()),
-    };
-    url.set_scheme(wire).map_err(|()| scheme())?;
-    let prefix = url.path().trim_end_matches('/');
-    let path = if prefix.ends_with("/ws") { prefix.to_owned() } else { format!("{prefix}/ws") };
-    url.set_path(&path);
-    Ok(url)
-}
-
 impl Client {
     /// Begins with the address of the server: `http`, `https`, `ws` or `wss`. A path is kept as a
-    /// prefix, and `/ws` is appended unless it is there.
+    /// prefix, and `/ws` is appended unless it is there. The name of the host is in ASCII. `https` and
+    /// `wss` need the feature `tls`, which is on by default.
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
         ClientBuilder {
             url: url.into(),
@@ -270,7 +247,7 @@ impl ClientBuilder {
 
     /// Trusts the certificates in this PEM file as well as the roots of the machine: that of a private
     /// authority, or one that a server has made for itself. The file is read by
-    /// [`build`](Self::build).
+    /// [`build`](Self::build), which refuses it without the feature `tls`.
     pub fn cacert(mut self, path: impl Into<PathBuf>) -> Self {
         self.cacert = Some(path.into());
         self
@@ -314,20 +291,21 @@ impl ClientBuilder {
         if self.backoff_initial.is_zero() || self.backoff_cap.is_zero() {
             return Err(BuildError::Backoff);
         }
-        let url = endpoint(&self.url)?;
+        let address = Address::endpoint(&self.url)?;
         let tokens = self.tokens.transpose()?;
-        let tls = || tls_config(self.cacert.as_deref());
-        let proxy = if self.no_proxy { None } else { Proxy::of(&url, &Matcher::from_env(), tls)? };
+        let tls = || Tls::new(self.cacert.as_deref());
+        let proxy =
+            if self.no_proxy { None } else { Proxy::of(&address, &Matcher::from_env(), tls)? };
+        let is_encrypted = address.is_encrypted();
         // What a proxy takes for its own machine is not this one.
-        let stays_here = is_loopback(&url) && proxy.is_none();
-        if tokens.is_some() && url.scheme() == "ws" && !stays_here {
-            warn!("the token goes to {} unencrypted", url.authority());
+        let stays_here = address.is_loopback() && proxy.is_none();
+        if tokens.is_some() && !is_encrypted && !stays_here {
+            warn!("the token goes to {} unencrypted", address.authority());
         }
         // A file that is wrong is told also where it is not needed.
-        let is_encrypted = url.scheme() == "wss";
         let tls = (is_encrypted || self.cacert.is_some()).then(tls).transpose()?;
         let settings = Settings {
-            dialer: Dialer::new(url, tls.filter(|_| is_encrypted), proxy, tokens),
+            dialer: Dialer::new(address, tls.filter(|_| is_encrypted), proxy, tokens),
             backoff_initial: self.backoff_initial,
             backoff_cap: self.backoff_cap,
             max_elapsed: self.max_elapsed,
@@ -337,32 +315,9 @@ impl ClientBuilder {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_http_or_ws_and_ends_in_ws() {
-        for (given, used) in [
-            ("http://127.0.0.1:8787", "ws://127.0.0.1:8787/ws"),
-            ("https://tasks.example", "wss://tasks.example/ws"),
-            ("ws://localhost/ws", "ws://localhost/ws"),
-            ("wss://tasks.example/team/", "wss://tasks.example/team/ws"),
-            ("http://[::1]:80/a/ws/", "ws://[::1]/a/ws"),
-            ("http://localhost/news", "ws://localhost/news/ws"),
-        ] {
-            assert_eq!(endpoint(given).unwrap().as_str(), used);
-        }
-    }
 
     #[test]
     fn what_is_no_address_of_a_server_is_refused() {
@@ -376,6 +331,20 @@ mod tests {
             ("http://localhost#top", "fragment"),
         ] {
             assert_eq!(refused(url), BuildError::Unexpected { part });
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn without_tls_what_needs_it_is_refused() {
+        for builder in [
+            Client::builder("https://localhost"),
+            Client::builder("wss://localhost"),
+            Client::builder("http://localhost").cacert("roots.pem"),
+        ] {
+            let error = builder.no_proxy().build().unwrap_err();
+            assert_eq!(error, BuildError::NoTls);
+            assert!(error.to_string().contains("`tls`"), "{error}");
         }
     }
 

@@ -7,12 +7,13 @@ use taskwatch_protocol::CloseCode;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::Transport;
+use crate::address::Address;
 use crate::dial::Dialer;
 use crate::link::{Link, Received, WebSocket};
 use crate::transport::Route;
 
 fn dialer(url: &str) -> Result<Dialer, Box<dyn Error>> {
-    Ok(Dialer::new(url.parse()?, None, None, None))
+    Ok(Dialer::new(Address::of(url.parse()?)?, None, None, None))
 }
 
 async fn dial(dialer: &Dialer) -> Result<Box<WebSocket>, Box<dyn Error>> {

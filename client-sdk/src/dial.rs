@@ -3,17 +3,18 @@
 mod http1;
 mod proxy;
 mod refusal;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "dial/no_tls.rs"]
 mod tls;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use taskwatch_protocol::{PROTOCOL_VERSION, VERSION_HEADER};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -22,12 +23,12 @@ use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tracing::debug;
-use url::{Host, Url};
 
 pub(crate) use self::http1::{Connection, EVENTS, LINES};
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::refusal::Refusal;
-pub(crate) use self::tls::config as tls_config;
+pub(crate) use self::tls::Tls;
+use crate::address::{Address, Host};
 use crate::link::{Ahead, Io, Link, Requests, WebSocket};
 use crate::token::Tokens;
 use crate::transport::{Route, Transport};
@@ -68,10 +69,10 @@ impl From<TokenError> for DialError {
 /// How connections to one server are made.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
-    /// `ws` or `wss`, with the path of the upgrade.
-    url: Url,
+    /// That of the upgrade.
+    address: Address,
     /// `Some` if the address is encrypted.
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Tls>,
     proxy: Option<Proxy>,
     tokens: Option<Tokens>,
     /// The largest message that is read.
@@ -80,12 +81,12 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     pub(crate) fn new(
-        url: Url,
-        tls: Option<Arc<ClientConfig>>,
+        address: Address,
+        tls: Option<Tls>,
         proxy: Option<Proxy>,
         tokens: Option<Tokens>,
     ) -> Self {
-        Self { url, tls, proxy, tokens, max_message: MAX_MESSAGE }
+        Self { address, tls, proxy, tokens, max_message: MAX_MESSAGE }
     }
 
     pub(crate) fn has_tokens(&self) -> bool {
@@ -117,8 +118,8 @@ impl Dialer {
 
     /// An upgraded connection, or the way to take instead.
     async fn upgrade(&self, route: &Route) -> Result<Result<WebSocket, Route>, DialError> {
-        let mut request =
-            self.url.as_str().into_client_request().map_err(|it| self.failed("ask", &it))?;
+        let request = self.address.uri().into_client_request();
+        let mut request = request.map_err(|problem| self.failed("ask", &problem))?;
         let headers = request.headers_mut();
         headers.insert(VERSION_HEADER, HeaderValue::from(PROTOCOL_VERSION));
         if let Some(tokens) = &self.tokens {
@@ -150,7 +151,7 @@ impl Dialer {
     }
 
     fn failed(&self, step: &str, problem: &dyn fmt::Display) -> DialError {
-        DialError::Failed(format!("cannot {step} {}: {problem}", self.url.authority()))
+        DialError::Failed(format!("cannot {step} {}: {problem}", self.address.authority()))
     }
 
     /// tungstenite's own limits are 64 MiB for a message and none for what waits to be written.
@@ -166,21 +167,13 @@ impl Dialer {
 
     async fn connect(&self) -> Result<Box<dyn Io>, DialError> {
         let failed = |problem: &dyn fmt::Display| self.failed("connect to", problem);
-        let host = self.url.host().ok_or_else(|| failed(&"the address names no host"))?;
-        let port = self.url.port_or_known_default().unwrap_or(80);
+        let (host, port) = (self.address.host(), self.address.port());
         let io: Box<dyn Io> = match &self.proxy {
-            Some(proxy) => proxy.connect(host.clone(), port).await?,
-            None => Box::new(connect(host.clone(), port).await.map_err(|it| failed(&it))?),
+            Some(proxy) => proxy.connect(host, port).await?,
+            None => Box::new(connect(host, port).await.map_err(|it| failed(&it))?),
         };
-        let Some(config) = &self.tls else { return Ok(io) };
-        let name = match host {
-            Host::Domain(name) => {
-                ServerName::try_from(name.to_owned()).map_err(|it| failed(&it))?
-            }
-            Host::Ipv4(ip) => IpAddr::from(ip).into(),
-            Host::Ipv6(ip) => IpAddr::from(ip).into(),
-        };
-        match tls::handshake(config, name, io).await {
+        let Some(tls) = &self.tls else { return Ok(io) };
+        match tls.handshake(host, io).await {
             Ok(stream) => Ok(stream),
             Err(problem) => Err(match tls::certificate_fault(&problem) {
                 Some(reason) => DialError::Final(WatchError::Certificate { reason }),
@@ -191,11 +184,10 @@ impl Dialer {
 }
 
 /// Connects to the first address of a host that answers.
-async fn connect<S: AsRef<str>>(host: Host<S>, port: u16) -> std::io::Result<TcpStream> {
+async fn connect(host: &Host, port: u16) -> std::io::Result<TcpStream> {
     let addresses: Vec<SocketAddr> = match host {
-        Host::Domain(name) => lookup_host((name.as_ref(), port)).await?.collect(),
-        Host::Ipv4(ip) => vec![(ip, port).into()],
-        Host::Ipv6(ip) => vec![(ip, port).into()],
+        Host::Name(name) => lookup_host((name.as_str(), port)).await?.collect(),
+        Host::Ip(ip) => vec![(*ip, port).into()],
     };
     let limit = if addresses.len() > 1 { ADDRESS_LIMIT } else { Duration::MAX };
     let mut last = std::io::Error::other("the name has no address");

@@ -23,12 +23,14 @@
 //! [view](Client::view). In between there are the [`updates`](EventStream::updates) of a stream that
 //! begins with a [`snapshot`](EventStream::snapshot): the state, then exactly what follows it.
 
+mod address;
 mod backoff;
 mod buffer;
 mod config;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod conformance;
+mod cursor_file;
 mod dial;
 mod driver;
 mod error;
@@ -37,6 +39,7 @@ mod fold;
 mod ledger;
 mod link;
 mod machine;
+mod request;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
@@ -48,6 +51,13 @@ mod transport;
 mod update;
 mod view;
 
+/// So that its code is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+pub use bytes::Bytes;
+pub use http;
 pub use taskwatch_protocol as protocol;
 pub use taskwatch_protocol::{
     CloseCode, Cursor, Denied, ErrorCode, EventKind, InvalidName, Pattern, Priority,
@@ -55,8 +65,10 @@ pub use taskwatch_protocol::{
 };
 
 pub use config::{BuildError, Client, ClientBuilder};
+pub use cursor_file::{CursorFile, CursorFileError};
 pub use error::WatchError;
 pub use fold::Tasks;
+pub use request::RequestError;
 pub use stream::{EventStream, Updates};
 pub use token::{InvalidToken, Token, TokenError, TokenFuture, TokenProvider};
 pub use transport::{Transport, TransportChoice};

@@ -32,7 +32,7 @@ struct Start {
 impl Start {
     fn run(self, feed: Arc<Feed>) {
         let Settings { dialer, backoff_initial, backoff_cap, max_elapsed, .. } = self.settings;
-        let delays = Delays::new(backoff_initial, backoff_cap, rand::random);
+        let delays = Delays::new(backoff_initial, backoff_cap, fastrand::f64);
         let machine = Machine::new(self.plan, delays, max_elapsed);
         tokio::spawn(driver::run(machine, dialer, feed, Wish::Add(self.wished)));
     }

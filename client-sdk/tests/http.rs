@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use taskwatch_client::http::Request;
 use taskwatch_client::protocol::{
     Envelope, Heartbeat, Mode, ServerFrame, ServerMessage, Subscribed,
 };
 use taskwatch_client::{
-    Client, ClientBuilder, Cursor, ErrorCode, Priority, Status, Task, TaskEvent, Timestamp, Token,
-    Transport, TransportChoice, Update, Updates, WatchError,
+    Bytes, Client, ClientBuilder, Cursor, ErrorCode, Priority, RequestError, Status, Task,
+    TaskEvent, Timestamp, Token, Transport, TransportChoice, Update, Updates, WatchError,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -552,4 +553,133 @@ async fn what_is_not_a_frame_breaks_the_connection_and_is_not_kept() {
         assert!(reason.contains(part), "{reason}");
     }
     assert_eq!(way, (Transport::Sse, None));
+}
+
+fn creation() -> Request<Bytes> {
+    Request::post("/api/v1/tasks?dry=no")
+        .header("Content-Type", "application/json")
+        .header("Idempotency-Key", "once")
+        .body(Bytes::from("{}"))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_request_goes_below_the_prefix_and_brings_back_the_whole_answer() {
+    let server = Server::new().await;
+    let client = server.builder().bearer("an-example-token").build().unwrap();
+    let serve = async {
+        let mut peer = server.accept().await;
+        let request = &peer.request;
+        assert!(request.starts_with("POST /team/api/v1/tasks?dry=no HTTP/1.1\r\n"), "{request}");
+        for field in [
+            &format!("host: 127.0.0.1:{}", server.port),
+            "authorization: bearer an-example-token",
+            "content-type: application/json",
+            "idempotency-key: once",
+            "x-version: 1",
+            "content-length: 2",
+        ] {
+            assert!(request.contains(&format!("\r\n{field}\r\n")), "{request}");
+        }
+        assert_eq!(peer.tcp.read_u16().await.unwrap(), u16::from_be_bytes(*b"{}"));
+        peer.write("HTTP/1.1 201 Created\r\nETag: \"v1\"\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
+        peer.chunk("{\"version\"").await;
+        peer.chunk(":1}").await;
+        peer.ends().await;
+    };
+    let ((), answer) = tokio::join!(serve, client.request(creation()));
+    let answer = answer.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["etag"]),
+        (201, &"\"v1\"".parse().unwrap())
+    );
+    assert_eq!(answer.body(), "{\"version\":1}");
+}
+
+#[tokio::test]
+async fn a_refused_token_is_asked_for_once_more() {
+    for second in ["HTTP/1.1 204 No Content\r\n\r\n", &problem("401 Unauthorized", "unauthorized")]
+    {
+        let server = Server::new().await;
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        let provider = move || {
+            let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+            async move { Ok(Token::new(format!("token-{number}")).unwrap()) }
+        };
+        let client = server.builder().token(provider).build().unwrap();
+        let serve = async {
+            let mut peer = server.accept().await;
+            assert!(peer.request.contains("token-1\r\n"), "{}", peer.request);
+            peer.write(&problem("401 Unauthorized", "unauthorized")).await;
+            let mut peer = server.accept().await;
+            assert!(peer.request.contains("token-2\r\n"), "{}", peer.request);
+            peer.write(second).await;
+        };
+        let ((), answer) = tokio::join!(serve, client.request(creation()));
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        match answer {
+            Ok(answer) => assert_eq!(answer.status(), 204),
+            Err(error) => {
+                assert!(matches!(error, RequestError::Refused { status: 401, .. }), "{error}");
+                assert!(second.contains("401"), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_its_word_and_whoever_answers_in_between_has_none() {
+    let page = "HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n";
+    for (answer, expected) in [
+        (problem("412 Precondition Failed", "version_conflict"), (412, Some("version_conflict"))),
+        (page.to_owned(), (302, None)),
+    ] {
+        let server = Server::new().await;
+        let client = server.builder().build().unwrap();
+        let serve = async {
+            let mut peer = server.accept().await;
+            assert!(!peer.request.contains("authorization"), "{}", peer.request);
+            peer.write(&answer).await;
+        };
+        let ((), refused) = tokio::join!(serve, client.request(creation()));
+        let Err(RequestError::Refused { status, code, detail, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        let code = code.as_ref().map(ErrorCode::as_str);
+        assert_eq!((status, code), expected);
+        assert_eq!(detail, if code.is_some() { "because" } else { "Found" });
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_sent_is_told_from_what_was_not_answered() {
+    for cut in ["", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nless"] {
+        let server = Server::new().await;
+        let client = server.builder().build().unwrap();
+        let serve = async { server.accept().await.write(cut).await };
+        let ((), answer) = tokio::join!(serve, client.request(creation()));
+        assert!(matches!(answer, Err(RequestError::Cut { .. })), "{cut:?}: {answer:?}");
+    }
+    let server = Server::new().await;
+    let client = server.builder().build().unwrap();
+    drop(server);
+    let answer = client.request(creation()).await;
+    assert!(matches!(answer, Err(RequestError::Unreachable { .. })), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_kept() {
+    let server = Server::new().await;
+    let client = server.builder().build().unwrap();
+    let serve = async {
+        let mut peer = server.accept().await;
+        peer.write("HTTP/1.1 200 OK\r\n\r\n").await;
+        let piece = vec![b' '; 1 << 20];
+        // Until the client hangs up.
+        while peer.tcp.write_all(&piece).await.is_ok() {}
+    };
+    let ((), answer) = tokio::join!(serve, client.request(creation()));
+    assert_eq!(answer.unwrap_err(), RequestError::TooLarge { limit: 32 << 20 });
 }

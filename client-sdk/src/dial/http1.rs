@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, HOST};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use taskwatch_protocol::{PROTOCOL_VERSION, VERSION_HEADER};
 use tokio::task::JoinHandle;
-use url::Position;
 
 use super::{DialError, Dialer};
 use crate::transport::Transport;
@@ -25,7 +25,7 @@ const READ_BUFFER: usize = 64 * 1024;
 
 /// A connection for one request after the other.
 pub(crate) struct Connection {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
     was_used: bool,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) async fn exchange(
         &mut self,
-        request: Request<Empty<Bytes>>,
+        request: Request<Full<Bytes>>,
     ) -> hyper::Result<Response<Incoming>> {
         self.sender.ready().await?;
         self.was_used = true;
@@ -69,23 +69,52 @@ impl Dialer {
         &self,
         transport: Transport,
         query: &str,
-    ) -> Result<Request<Empty<Bytes>>, DialError> {
+    ) -> Result<Request<Full<Bytes>>, DialError> {
         let (path, accept) = match transport {
             Transport::Sse => (EVENTS_PATH, EVENTS),
             _ => (CHANGES_PATH, LINES),
         };
-        let path_of_hub = self.url.path();
-        let prefix = path_of_hub.strip_suffix("/ws").unwrap_or(path_of_hub);
-        let mut request = Request::get(format!("{prefix}{path}?{query}"))
-            .header(HOST, &self.url[Position::BeforeHost..Position::AfterPort])
-            .header(VERSION_HEADER, HeaderValue::from(PROTOCOL_VERSION))
+        let request = Request::get(self.path(&format!("{path}?{query}")))
             .header(ACCEPT, accept)
             // Compressed, it would come when a block is full.
             .header(ACCEPT_ENCODING, "identity")
-            .header(CACHE_CONTROL, "no-store");
+            .header(CACHE_CONTROL, "no-store")
+            .body(Full::default());
+        self.addressed(request.map_err(|problem| self.failed("ask", &problem))?).await
+    }
+
+    /// Any request whose address is a path of the server, with a token that is asked for now.
+    pub(crate) async fn request_of(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Request<Full<Bytes>>, DialError> {
+        let mut request = request.map(Full::new);
+        let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        *request.uri_mut() =
+            self.path(path).parse().map_err(|problem| self.failed("ask", &problem))?;
+        self.addressed(request).await
+    }
+
+    /// A path of the server is below the same prefix as that of the upgrade.
+    fn path(&self, path: &str) -> String {
+        let path_of_hub = self.address.path();
+        let prefix = path_of_hub.strip_suffix("/ws").unwrap_or(path_of_hub);
+        format!("{prefix}{path}")
+    }
+
+    /// Says to whom the request goes, and who asks.
+    async fn addressed(
+        &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Request<Full<Bytes>>, DialError> {
+        let host = HeaderValue::from_str(self.address.authority())
+            .map_err(|problem| self.failed("ask", &problem))?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, host);
+        headers.insert(VERSION_HEADER, HeaderValue::from(PROTOCOL_VERSION));
         if let Some(tokens) = &self.tokens {
-            request = request.header(AUTHORIZATION, tokens.get().await?.header());
+            headers.insert(AUTHORIZATION, tokens.get().await?.header());
         }
-        request.body(Empty::new()).map_err(|problem| self.failed("ask", &problem))
+        Ok(request)
     }
 }

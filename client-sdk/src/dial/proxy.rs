@@ -2,17 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
-use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 use hyper_util::client::proxy::matcher::Matcher;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use url::{Host, Url};
 
-use super::{DialError, connect, tls};
+use super::{DialError, Tls, connect, tls};
+use crate::address::{Address, Host};
 use crate::link::Io;
 use crate::{BuildError, WatchError};
 
@@ -22,10 +18,9 @@ const MAX_HEAD: usize = 8 * 1024;
 /// The proxy for one server.
 #[derive(Clone)]
 pub(crate) struct Proxy {
-    host: Host,
-    port: u16,
+    address: Address,
     /// `Some` if the proxy itself is spoken to over TLS.
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Tls>,
     /// User and password, as the header has them.
     authorization: Option<HeaderValue>,
 }
@@ -34,41 +29,31 @@ impl Proxy {
     /// What the environment says for this server: `ws` goes where `http` would, `wss` where `https`
     /// would. As with curl, an address of this machine is no exception unless `NO_PROXY` names it.
     pub(crate) fn of(
-        url: &Url,
+        server: &Address,
         matcher: &Matcher,
-        tls: impl FnOnce() -> Result<Arc<ClientConfig>, BuildError>,
+        tls: impl FnOnce() -> Result<Tls, BuildError>,
     ) -> Result<Option<Self>, BuildError> {
-        let scheme = if url.scheme() == "wss" { "https" } else { "http" };
-        let Ok(target) = format!("{scheme}://{}/", url.authority()).parse() else {
+        let scheme = if server.is_encrypted() { "https" } else { "http" };
+        let Ok(target) = format!("{scheme}://{}/", server.authority()).parse() else {
             return Ok(None);
         };
         let Some(intercept) = matcher.intercept(&target) else { return Ok(None) };
         // Without user and password: they are apart.
-        let address = intercept.uri().to_string();
-        let fault = |reason: &str| BuildError::Proxy {
-            proxy: address.trim_end_matches('/').to_owned(),
-            reason: reason.to_owned(),
+        let uri = intercept.uri();
+        let fault = |reason: String| {
+            let proxy = uri.to_string().trim_end_matches('/').to_owned();
+            BuildError::Proxy { proxy, reason }
         };
-        let proxy = Url::parse(&address).map_err(|problem| fault(&problem.to_string()))?;
-        let tls = match proxy.scheme() {
-            "http" => None,
-            "https" => Some(tls()?),
-            _ => return Err(fault("only http and https proxies are known here")),
-        };
-        Ok(Some(Self {
-            host: proxy.host().ok_or_else(|| fault("it names no host"))?.to_owned(),
-            port: proxy.port_or_known_default().unwrap_or(80),
-            tls,
-            authorization: intercept.basic_auth().cloned(),
-        }))
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(fault("only http and https proxies are known here".to_owned()));
+        }
+        let address = Address::of(uri.clone()).map_err(fault)?;
+        let tls = address.is_encrypted().then(tls).transpose()?;
+        Ok(Some(Self { address, tls, authorization: intercept.basic_auth().cloned() }))
     }
 
     /// A tunnel to a server.
-    pub(super) async fn connect(
-        &self,
-        host: Host<&str>,
-        port: u16,
-    ) -> Result<Box<dyn Io>, DialError> {
+    pub(super) async fn connect(&self, host: &Host, port: u16) -> Result<Box<dyn Io>, DialError> {
         let mut io = self.reach().await.map_err(|problem| self.unreachable(&problem))?;
         let target = format!("{host}:{port}");
         let failed = |problem: &dyn fmt::Display| {
@@ -85,14 +70,12 @@ impl Proxy {
 
     /// Connects to the proxy itself.
     async fn reach(&self) -> io::Result<Box<dyn Io>> {
-        let tcp = Box::new(connect(self.host.clone(), self.port).await?);
-        let Some(config) = &self.tls else { return Ok(tcp) };
-        let name = match self.host.clone() {
-            Host::Domain(name) => ServerName::try_from(name).map_err(io::Error::other)?,
-            Host::Ipv4(ip) => IpAddr::from(ip).into(),
-            Host::Ipv6(ip) => IpAddr::from(ip).into(),
-        };
-        tls::handshake(config, name, tcp).await
+        let host = self.address.host();
+        let tcp = Box::new(connect(host, self.address.port()).await?);
+        match &self.tls {
+            Some(tls) => tls.handshake(host, tcp).await,
+            None => Ok(tcp),
+        }
     }
 
     fn unreachable(&self, problem: &io::Error) -> DialError {
@@ -139,7 +122,7 @@ fn status(head: &[u8]) -> Option<StatusCode> {
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        write!(f, "{scheme}://{}:{}", self.address.host(), self.address.port())
     }
 }
 
@@ -153,11 +136,23 @@ impl fmt::Debug for Proxy {
 mod tests {
     use super::*;
 
+    fn server(url: &str) -> Address {
+        Address::of(url.parse().unwrap()).unwrap()
+    }
+
     fn proxy(url: &str, matcher: Matcher) -> Result<Option<String>, BuildError> {
-        let proxy = Proxy::of(&url.parse().unwrap(), &matcher, || tls::config(None))?;
+        let proxy = Proxy::of(&server(url), &matcher, || Tls::new(None))?;
         Ok(proxy.map(|proxy| proxy.to_string()))
     }
 
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn without_tls_an_encrypted_proxy_is_refused() {
+        let matcher = Matcher::builder().all("https://tls").build();
+        assert_eq!(proxy("ws://tasks.example", matcher), Err(BuildError::NoTls));
+    }
+
+    #[cfg(feature = "tls")]
     #[test]
     fn ws_goes_where_http_goes_and_wss_where_https_goes() {
         let matcher = || {
@@ -182,12 +177,12 @@ mod tests {
 
     #[test]
     fn a_password_is_in_no_text() {
-        let url = "ws://tasks.example/ws".parse().unwrap();
+        let server = server("ws://tasks.example/ws");
         let matcher = Matcher::builder().all("http://ana:s3cret@plain").build();
-        let proxy = Proxy::of(&url, &matcher, || tls::config(None)).unwrap().unwrap();
+        let proxy = Proxy::of(&server, &matcher, || Tls::new(None)).unwrap().unwrap();
         assert_eq!(format!("{proxy} {proxy:?}"), "http://plain:80 Proxy(http://plain:80)");
         let matcher = Matcher::builder().all("socks5://ana:s3cret@plain:1080").build();
-        let error = Proxy::of(&url, &matcher, || tls::config(None)).unwrap_err().to_string();
+        let error = Proxy::of(&server, &matcher, || Tls::new(None)).unwrap_err().to_string();
         assert!(error.contains("socks5://plain:1080") && !error.contains("s3cret"), "{error}");
     }
 }

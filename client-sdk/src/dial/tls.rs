@@ -12,10 +12,29 @@ use rustls_platform_verifier::Verifier;
 use tokio_rustls::TlsConnector;
 
 use crate::BuildError;
+use crate::address::Host;
 use crate::link::Io;
 
-/// Trusts the roots of the machine, and those in the PEM file.
-pub(crate) fn config(cacert: Option<&Path>) -> Result<Arc<ClientConfig>, BuildError> {
+/// How encrypted connections are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls(Arc<ClientConfig>);
+
+impl Tls {
+    /// Trusts the roots of the machine, and those in the PEM file.
+    pub(crate) fn new(cacert: Option<&Path>) -> Result<Self, BuildError> {
+        Ok(Self(Arc::new(config(cacert)?)))
+    }
+
+    pub(super) async fn handshake(&self, host: &Host, io: Box<dyn Io>) -> io::Result<Box<dyn Io>> {
+        let name = match host {
+            Host::Name(name) => ServerName::try_from(name.clone()).map_err(io::Error::other)?,
+            Host::Ip(ip) => (*ip).into(),
+        };
+        Ok(Box::new(TlsConnector::from(Arc::clone(&self.0)).connect(name, io).await?))
+    }
+}
+
+fn config(cacert: Option<&Path>) -> Result<ClientConfig, BuildError> {
     let tls = |problem: rustls::Error| BuildError::Tls { reason: problem.to_string() };
     // One provider, named: with two in a program, rustls' own choice of a default panics.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -35,7 +54,7 @@ pub(crate) fn config(cacert: Option<&Path>) -> Result<Arc<ClientConfig>, BuildEr
         .with_no_client_auth();
     // Otherwise a proxy may choose HTTP/2, which this upgrade is not made of.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
@@ -52,14 +71,6 @@ fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
 
 fn cacert_fault(path: &Path, reason: String) -> BuildError {
     BuildError::Cacert { path: path.to_owned(), reason }
-}
-
-pub(super) async fn handshake(
-    config: &Arc<ClientConfig>,
-    name: ServerName<'static>,
-    io: Box<dyn Io>,
-) -> io::Result<Box<dyn Io>> {
-    Ok(Box::new(TlsConnector::from(Arc::clone(config)).connect(name, io).await?))
 }
 
 /// What is wrong with the certificate that the peer has shown; `None` if the handshake failed for

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Response, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use taskwatch_protocol::{ClientFrame, CloseCode};
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
@@ -27,7 +27,7 @@ const WAIT: Duration = Duration::from_secs(25);
 /// From one request to the next, if the answer to the first has brought no event.
 const PACE: Duration = Duration::from_secs(1);
 
-type Ask = http::Request<Empty<Bytes>>;
+type Ask = http::Request<Full<Bytes>>;
 type Asking = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
 
 pub(crate) struct Requests {

@@ -7,12 +7,12 @@
 
 use std::collections::VecDeque;
 
+use form_urlencoded::Serializer;
 use serde::Deserialize;
 use taskwatch_protocol::{
     ClientFrame, ClientMessage, CloseCode, CloseReason, Cursor, EventKind, Mode, Pattern,
     ServerFrame, ServerMessage, Subscribe, Subscribed,
 };
-use url::form_urlencoded::Serializer;
 
 /// What a frame, or the end of an answer, means for the reader.
 #[derive(Debug, PartialEq, Eq)]
@@ -304,7 +304,7 @@ mod tests {
 
     /// The query of the next request, as its pairs.
     fn query(series: &mut Series) -> Vec<(String, String)> {
-        url::form_urlencoded::parse(series.query().as_bytes()).into_owned().collect()
+        form_urlencoded::parse(series.query().as_bytes()).into_owned().collect()
     }
 
     fn pairs(text: &str) -> Vec<(String, String)> {
