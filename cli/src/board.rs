@@ -9,6 +9,8 @@ mod history;
 mod model;
 mod run;
 mod screen;
+#[cfg(test)]
+mod story;
 
 use std::time::Duration;
 

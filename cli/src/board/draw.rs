@@ -1,6 +1,8 @@
 //! From the model to cells.
 
 mod details;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use jiff::Zoned;
@@ -21,7 +23,7 @@ use crate::output::{self, LocalTimes};
 /// The least that it takes to show anything.
 const LEAST: (u16, u16) = (30, 8);
 /// The least width of a column.
-const COLUMN: u16 = 18;
+const COLUMN: u16 = 16;
 /// From this height of the columns on a task has two lines.
 const ROOMY: u16 = 10;
 
@@ -127,18 +129,17 @@ impl Picture<'_> {
                 if model.gaps == 1 { "1 gap".to_owned() } else { format!("{} gaps", model.gaps) };
             right = format!("{gaps} · {right}");
         }
-        let hidden = model.columns.iter().len() - self.columns(area.width).len();
-        if hidden > 0 && matches!(model.page, Page::Board { .. }) {
-            right = format!("{hidden} columns beside · {right}");
+        let (shown, all) = (self.columns(area.width).len(), model.columns.iter().len());
+        if shown < all && matches!(model.page, Page::Board { .. }) {
+            right = format!("{shown} of {all} columns · {right}");
         }
         let room = usize::from(area.width).saturating_sub(width(&right) + 3);
-        let left = fit(&format!("taskwatch  {}", model.watched), room);
-        self.line(
-            area.x + 1,
-            area.y,
-            area.width - 1,
-            &Line::styled(left, bar.add_modifier(Modifier::BOLD)),
-        );
+        let mut left = format!("taskwatch  {}", model.watched);
+        if width(&left) > room {
+            left = fit(&model.watched, room);
+        }
+        let bold = bar.add_modifier(Modifier::BOLD);
+        self.line(area.x + 1, area.y, area.width - 1, &Line::styled(left, bold));
         let x = area.right().saturating_sub(cells(&right) + 1);
         self.line(x, area.y, cells(&right), &Line::styled(right, bar));
     }

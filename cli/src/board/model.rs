@@ -5,6 +5,8 @@ mod columns;
 mod details;
 mod keys;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

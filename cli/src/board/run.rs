@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, OptionFuture};
 use jiff::Zoned;
 use ratatui::crossterm::event::{self, Event};
-use taskwatch_client::{OnGap, Updates};
+use taskwatch_client::OnGap;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -61,22 +61,26 @@ pub(crate) async fn run(args: &WatchArgs) -> Result<End, Failure> {
     // Whether there is something to draw, and how soon.
     let (mut is_stale, mut frame) = (true, Instant::now());
     let end = loop {
-        if is_stale && Instant::now() >= frame {
+        if is_stale && !screen.is_writing() && Instant::now() >= frame {
             let now = now();
             model.expire(&now);
-            if let Err(error) = screen.draw(&mut model, &now) {
+            if let Err(error) = screen.draw(&mut model, &now).await {
                 break Err(Failure::Output(error));
             }
             (is_stale, frame) = (false, Instant::now() + FRAME);
         }
-        let wake = if is_stale { Some(frame) } else { model.due(&now()).map(|due| start + due) };
+        let wake = match is_stale {
+            // Something to draw waits for nothing but its time, and for the last picture.
+            true => (!screen.is_writing()).then_some(frame),
+            false => model.due(&now()).map(|due| start + due),
+        };
         let wake: OptionFuture<_> = wake.map(sleep_until).into();
         tokio::select! {
             biased;
             signal = signals.next() => match signal {
                 Signal::End(end) => break Ok(end),
                 Signal::Suspend => {
-                    screen.leave();
+                    screen.leave().await;
                     signals::stop();
                 }
                 Signal::Continue => {
@@ -97,15 +101,18 @@ pub(crate) async fn run(args: &WatchArgs) -> Result<End, Failure> {
                     Some(Action::Quit) => break Ok(End::Left),
                     Some(Action::Interrupt) => break Ok(End::Interrupted),
                     Some(Action::Suspend) => signals::suspend(),
-                    Some(Action::Redraw) => if let Err(error) = screen.redraw() {
-                        break Err(Failure::Output(error));
-                    },
+                    Some(Action::Redraw) => screen.redraw(),
                     Some(Action::FetchHistory(id)) => {
                         let history = history::fetch(client.clone(), id, now());
                         let fetched = async move { (id, history.await) };
                         fetching = Some(Box::pin(fetched) as BoxFuture<'static, Fetched>).into();
                     }
                     None => {}
+                }
+            }
+            written = screen.written(), if screen.is_writing() => {
+                if let Err(error) = written {
+                    break Err(Failure::Output(error));
                 }
             }
             Some((id, history)) = &mut fetching => {
@@ -128,13 +135,9 @@ pub(crate) async fn run(args: &WatchArgs) -> Result<End, Failure> {
         }
     };
     // Whatever is told from here on is told on the terminal as it was before.
-    drop(screen);
-    close(updates.into_inner()).await;
+    screen.leave().await;
+    watch::close(updates.into_inner()).await;
     end
-}
-
-async fn close(updates: Updates) {
-    watch::close(updates).await;
 }
 
 /// What is pressed. A thread of its own waits for it, since a terminal cannot be waited for otherwise

@@ -1,21 +1,32 @@
 //! The terminal: taken over, and given back whatever happens.
+//!
+//! Pictures are written beside everything else, so that a terminal that takes nothing more keeps nobody
+//! from ending the board.
 
-use std::io::{self, IsTerminal, Stdout};
+use std::io::{self, IsTerminal};
 use std::panic;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
+use ratatui::backend::{Backend, CrosstermBackend};
+use ratatui::buffer::Buffer;
 use ratatui::crossterm::cursor::{Hide, Show};
-use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+    enable_raw_mode, size,
 };
+use ratatui::crossterm::{execute, queue};
+use ratatui::layout::Rect;
+use tokio::io::{AsyncWriteExt, Stdout};
+use tokio::time::timeout;
 
 use super::Moment;
 use super::draw::{Look, draw};
 use super::model::Model;
+
+/// For the last picture, if the terminal takes it slowly.
+const FINISH_LIMIT: Duration = Duration::from_millis(500);
 
 /// Whether the terminal is ours. For the whole process, since a panic knows nothing else.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -23,8 +34,11 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// The terminal, while it is ours. Dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct Screen {
-    terminal: Terminal<CrosstermBackend<Stdout>>,
+    out: Stdout,
     look: Look,
+    /// What is on it.
+    shown: Buffer,
+    is_writing: bool,
 }
 
 /// Why there is no screen to take.
@@ -53,8 +67,8 @@ impl Screen {
                 tell(panic);
             }));
         });
-        let terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
-        let mut screen = Self { terminal, look };
+        let shown = Buffer::default();
+        let mut screen = Self { out: tokio::io::stdout(), look, shown, is_writing: false };
         screen.take()?;
         Ok(screen)
     }
@@ -69,37 +83,61 @@ impl Screen {
         TAKEN.store(true, Ordering::SeqCst);
         enable_raw_mode()?;
         execute!(io::stdout(), EnterAlternateScreen, Hide)?;
-        self.redraw()
+        self.redraw();
+        Ok(())
     }
 
-    /// Gives the terminal back.
-    pub(super) fn leave(&self) {
-        give_back();
+    /// Gives the terminal back, when the picture that is being written is written.
+    pub(super) async fn leave(&mut self) {
+        if timeout(FINISH_LIMIT, self.out.flush()).await.is_ok() {
+            give_back();
+        } else if TAKEN.swap(false, Ordering::SeqCst) {
+            // Nothing more can be written to it.
+            let _ = disable_raw_mode();
+        }
     }
 
-    /// Has the next picture drawn as if nothing of it were there.
+    /// Has the next picture drawn as if nothing were known of what is there.
+    pub(super) fn redraw(&mut self) {
+        self.shown = Buffer::default();
+    }
+
+    /// Whether the last picture is still on its way.
+    pub(super) fn is_writing(&self) -> bool {
+        self.is_writing
+    }
+
+    /// Waits until the last picture has been written.
     ///
     /// # Errors
-    /// If the terminal does not take it.
-    pub(super) fn redraw(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+    /// If the terminal did not take it.
+    pub(super) async fn written(&mut self) -> io::Result<()> {
+        self.out.flush().await?;
+        self.is_writing = false;
+        Ok(())
     }
 
-    /// Shows the board.
+    /// Begins to write what has changed since the last picture.
     ///
     /// # Errors
-    /// If the terminal does not take it.
-    pub(super) fn draw(&mut self, model: &mut Model, now: &Moment) -> io::Result<()> {
+    /// If the terminal is gone.
+    pub(super) async fn draw(&mut self, model: &mut Model, now: &Moment) -> io::Result<()> {
         if !TAKEN.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let look = self.look;
-        self.terminal.draw(|frame| {
-            let area = frame.area();
-            let shown = draw(model, now, look, area, frame.buffer_mut());
-            model.shown(shown);
-        })?;
-        Ok(())
+        let (width, height) = size()?;
+        let area = Rect::new(0, 0, width, height);
+        let mut bytes = Vec::new();
+        if self.shown.area != area {
+            queue!(bytes, Clear(ClearType::All))?;
+            self.shown = Buffer::empty(area);
+        }
+        let mut picture = Buffer::empty(area);
+        model.shown(draw(model, now, self.look, area, &mut picture));
+        CrosstermBackend::new(&mut bytes).draw(self.shown.diff_iter(&picture))?;
+        self.shown = picture;
+        self.is_writing = true;
+        self.out.write_all(&bytes).await
     }
 }
 
@@ -112,7 +150,7 @@ impl Drop for Screen {
 fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         // A terminal that is gone needs nothing.
-        let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
         let _ = disable_raw_mode();
+        let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
     }
 }

@@ -53,7 +53,9 @@ pub(super) fn wrap(text: &str, room: usize) -> Vec<String> {
         }
         line.push_str(rest);
     }
-    lines.push(line);
+    if !line.is_empty() || lines.is_empty() {
+        lines.push(line);
+    }
     lines
 }
 

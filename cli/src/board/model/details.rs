@@ -5,6 +5,7 @@ use std::sync::Arc;
 use taskwatch_client::Task;
 
 use crate::board::entry::Change;
+use crate::escape::Visible;
 
 /// One task, and what happened to it.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub(crate) enum History {
     Loading,
     /// As far as the server's.
     Whole,
-    /// Only to when the board was opened, and why.
+    /// Only to when the board was opened, and why. The text is harmless already.
     Seen(String),
 }
 
@@ -51,7 +52,7 @@ impl Details {
                 self.sort();
                 self.history = History::Whole;
             }
-            Err(reason) => self.history = History::Seen(reason),
+            Err(reason) => self.history = History::Seen(Visible(&reason).to_string()),
         }
     }
 

@@ -14,7 +14,7 @@ pub(crate) const KEYS: [(&str, &str); 10] = [
     ("PgUp PgDn", "a page up, a page down"),
     ("Home End g G", "the first task, the last task"),
     ("Enter", "the details of the task, and what happened to it"),
-    ("/", "show what has these words in title, assignee, tag, repository or id"),
+    ("/", "only what has these words: title, assignee, tag, repository, id"),
     ("Esc", "back; or clear the filter; or select nothing"),
     ("Ctrl-L", "draw everything anew"),
     ("Ctrl-Z", "back to the shell; fg comes back here"),
