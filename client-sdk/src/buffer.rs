@@ -27,6 +27,11 @@ impl Entry {
         matches!(self.update, Update::Connecting { .. } | Update::Interrupted { .. })
     }
 
+    /// Whether this only says that nothing more has happened.
+    fn is_quiet(&self) -> bool {
+        matches!(self.update, Update::Bookmark(_) | Update::Fresh(_))
+    }
+
     /// Events and snapshots are what weighs; the rest is small and bounded by count.
     fn bytes(&self) -> usize {
         match &self.update {
@@ -52,8 +57,16 @@ impl Buffer {
         Self { yielded: cursor, ..Self::default() }
     }
 
-    /// Takes anything; who pushes stops when [`is_full`](Self::is_full) says so.
+    /// Takes anything; who pushes stops when [`is_full`](Self::is_full) says so. In a row of
+    /// bookmarks and freshness the newest of each counts: while nothing happens it does not grow.
     pub(crate) fn push(&mut self, update: Update, position: Option<Cursor>) {
+        let is_fresh = |update: &Update| matches!(update, Update::Fresh(_));
+        if is_fresh(&update)
+            && let Some(last) = self.quiet().find(|entry| is_fresh(&entry.update))
+        {
+            last.update = update;
+            return;
+        }
         let position = position.or_else(|| self.received().cloned());
         // A link that is tried again and again is told by its last attempt: a caller who only waits
         // for it to be ready reads nothing, and must not find the buffer full.
@@ -70,14 +83,22 @@ impl Buffer {
     pub(crate) fn bookmark(&mut self, cursor: Cursor) {
         if let Some(last) = self.entries.back_mut() {
             last.position = Some(cursor.clone());
-            if let Update::Bookmark(bookmark) = &mut last.update {
-                *bookmark = cursor;
-                return;
-            }
         } else {
             self.yielded = Some(cursor.clone());
         }
+        for entry in self.quiet() {
+            entry.position = Some(cursor.clone());
+            if let Update::Bookmark(bookmark) = &mut entry.update {
+                *bookmark = cursor;
+                return;
+            }
+        }
         self.push(Update::Bookmark(cursor.clone()), Some(cursor));
+    }
+
+    /// The entries at the end that say nothing of tasks.
+    fn quiet(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut().rev().take_while(|entry| entry.is_quiet())
     }
 
     /// These are no longer watched: no snapshot of them is yielded any more.
@@ -130,7 +151,7 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Snapshot, testing};
+    use crate::{Freshness, Snapshot, testing};
     use proptest::prelude::*;
 
     fn snapshot(repositories: &[&str], seq: u64, bytes: usize) -> Update {
@@ -142,11 +163,16 @@ mod tests {
         })
     }
 
+    fn fresh(millis: u64) -> Update {
+        Update::Fresh(Freshness { behind: std::time::Duration::from_millis(millis) })
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Event(usize),
         Notice,
         Bookmark,
+        Fresh,
         Pop(usize),
     }
 
@@ -155,6 +181,7 @@ mod tests {
             4 => (0_usize..200_000).prop_map(Step::Event),
             1 => Just(Step::Notice),
             2 => Just(Step::Bookmark),
+            2 => Just(Step::Fresh),
             2 => (0_usize..8).prop_map(Step::Pop),
         ]
     }
@@ -207,6 +234,7 @@ mod tests {
                         seq += 1;
                         buffer.bookmark(testing::at(seq));
                     }
+                    Step::Fresh => buffer.push(fresh(1), None),
                 }
                 prop_assert!(buffer.entries.len() <= Buffer::MAX_ENTRIES);
                 prop_assert!(buffer.bytes < Buffer::MAX_BYTES + largest.max(1));
@@ -242,6 +270,25 @@ mod tests {
         assert_eq!(buffer.pop(), None);
         buffer.bookmark(testing::at(7));
         assert_eq!(buffer.yielded(), Some(&testing::at(7)));
+    }
+
+    #[test]
+    fn while_nothing_happens_the_newest_bookmark_and_freshness_are_all_there_is() {
+        let mut buffer = Buffer::default();
+        buffer.push(Update::Event(testing::event(1)), Some(testing::at(1)));
+        for round in 2..5_000 {
+            buffer.bookmark(testing::at(round));
+            buffer.push(fresh(round), None);
+        }
+        assert_eq!(buffer.entries.len(), 3);
+        buffer.push(Update::Event(testing::event(5_000)), Some(testing::at(5_000)));
+        buffer.push(fresh(5_000), None);
+        buffer.pop();
+        let quiet = [buffer.pop(), buffer.pop()].map(Option::unwrap);
+        assert_eq!(quiet, [Update::Bookmark(testing::at(4_999)), fresh(4_999)]);
+        assert_eq!(buffer.yielded(), Some(&testing::at(4_999)));
+        assert!(matches!(buffer.pop(), Some(Update::Event(_))));
+        assert_eq!(buffer.pop(), Some(fresh(5_000)));
     }
 
     #[test]

@@ -72,5 +72,5 @@ pub use request::RequestError;
 pub use stream::{EventStream, Updates};
 pub use token::{InvalidToken, Token, TokenError, TokenFuture, TokenProvider};
 pub use transport::{Transport, TransportChoice};
-pub use update::{Event, Gap, OnGap, Snapshot, Update};
+pub use update::{Event, Freshness, Gap, OnGap, Snapshot, Update};
 pub use view::TaskView;

@@ -5,6 +5,7 @@
 
 mod comeback;
 mod frames;
+mod freshness;
 #[cfg(test)]
 mod model;
 mod renewal;
@@ -24,7 +25,7 @@ use tracing::trace;
 use self::comeback::BACK_OFF;
 use self::session::{CatchingUp, Session};
 use self::snapshot::Owed;
-pub(crate) use self::step::{Action, Generation, Input, LinkInput, Now, Plan, Wish};
+pub(crate) use self::step::{Action, Beginning, Generation, Input, LinkInput, Now, Plan, Wish};
 use crate::backoff::Delays;
 use crate::ledger::Ledger;
 use crate::transport::{Routes, Transport};
@@ -61,6 +62,9 @@ pub(crate) struct Machine {
     with_state: bool,
     /// Whether a subscription was acknowledged.
     has_begun: bool,
+    /// Asked for until then, in the place of a position.
+    beginning: Option<Beginning>,
+    freshness: Option<Duration>,
     wished: BTreeSet<Pattern>,
     owed: Owed,
     ledger: Ledger,
@@ -101,6 +105,8 @@ impl Machine {
             types: plan.types,
             with_state: plan.snapshot,
             has_begun: false,
+            beginning: plan.beginning,
+            freshness: plan.freshness,
             owed: Owed::default(),
             wished: BTreeSet::new(),
             ledger: Ledger::since(plan.since),
@@ -156,7 +162,10 @@ impl Machine {
             // While the link is not read, its silence proves nothing.
             Phase::Open(session) => Some(match self.full_since {
                 Some(since) => since + PARK_AFTER,
-                None => self.try_again(session).into_iter().fold(session.deadline(), Instant::min),
+                None => [self.try_again(session), session.question_due()]
+                    .into_iter()
+                    .flatten()
+                    .fold(session.deadline(), Instant::min),
             }),
         }
     }
@@ -189,6 +198,9 @@ impl Machine {
             Phase::Open(session) => {
                 if session.renewal.starts(now) {
                     return self.actions.push_back(Action::AskToken(self.generation));
+                }
+                if let Some(question) = session.question(now) {
+                    return self.actions.push_back(Action::Send(question));
                 }
                 if session.deadline() > now {
                     return self.redial(now);
@@ -246,7 +258,8 @@ impl Machine {
     fn added(&mut self, now: Instant, patterns: Vec<Pattern>) {
         // What is wished before the stream has begun goes on from the position it was given, if any.
         let is_open = matches!(self.phase, Phase::Open(_));
-        let has_position = !self.has_begun && !is_open && self.ledger.received().is_some();
+        let is_given = self.ledger.received().is_some() || self.beginning.is_some();
+        let has_position = !self.has_begun && !is_open && is_given;
         let snapshot = self.with_state && !has_position;
         if snapshot {
             self.owed.add(&patterns);

@@ -3,16 +3,20 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::Stream;
-use taskwatch_protocol::{Cursor, EventKind, InvalidName, Pattern};
+use taskwatch_protocol::{Cursor, EventKind, InvalidName, Pattern, Timestamp};
 
 use crate::backoff::Delays;
 use crate::config::{Settings, patterns};
 use crate::driver;
 use crate::feed::Feed;
-use crate::machine::{Machine, Plan, Wish};
+use crate::machine::{Beginning, Machine, Plan, Wish};
 use crate::{Event, OnGap, Update, WatchError};
+
+/// A server takes only so many messages.
+const LEAST_FRESHNESS: Duration = Duration::from_secs(1);
 
 /// The caller's end of a feed, and what its driver begins with.
 #[derive(Debug)]
@@ -97,13 +101,64 @@ impl EventStream {
         Self { inner: Subscription { feed: Arc::new(Feed::new()), start } }
     }
 
-    /// Goes on after this position instead of beginning with what comes from now on.
+    /// Goes on after this position instead of beginning with what comes from now on; with `None`
+    /// it begins with that.
     ///
+    /// Of `since`, [`since_time`](Self::since_time) and [`tail`](Self::tail) the last call counts.
     /// Before the first poll; later it changes nothing.
     pub fn since(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
         if let Some(start) = &mut self.inner.start {
             start.plan.since = cursor.into();
+            start.plan.beginning = None;
             self.inner.feed.begin_at(start.plan.since.clone());
+        }
+        self
+    }
+
+    /// Begins with what happened at or after this time, by the server's clock.
+    ///
+    /// It is a [`since`](Self::since) whose position the server looks up: the events up to now come
+    /// as [replayed](Event::replayed), then [`Update::CaughtUp`]. If some of them are no longer kept,
+    /// that is a gap, and [`on_gap`](Self::on_gap) decides. A time that is still to come is now.
+    ///
+    /// Of `since`, `since_time` and [`tail`](Self::tail) the last call counts. The stream ends with
+    /// [`WatchError::Refused`] if the server does not offer it. Before the first poll; later it
+    /// changes nothing.
+    pub fn since_time(self, time: Timestamp) -> Self {
+        self.beginning(Beginning::Time(time))
+    }
+
+    /// Begins with so many past events, 1 to 10,000: the last of those that the stream is about.
+    ///
+    /// They come as [replayed](Event::replayed), then [`Update::CaughtUp`]. There may be fewer, and
+    /// that is no gap: the server looks at its last 100,000 events, as far as it keeps them.
+    ///
+    /// Of [`since`](Self::since), [`since_time`](Self::since_time) and `tail` the last call counts.
+    /// The stream ends with [`WatchError::Refused`] if the server does not offer it, or not so many.
+    /// Before the first poll; later it changes nothing.
+    pub fn tail(self, events: u32) -> Self {
+        self.beginning(Beginning::Tail(events))
+    }
+
+    fn beginning(mut self, beginning: Beginning) -> Self {
+        self = self.since(None);
+        if let Some(start) = &mut self.inner.start {
+            start.plan.beginning = Some(beginning);
+        }
+        self
+    }
+
+    /// Tells in the [`updates`](Self::updates), about this often, how fresh the stream is: an
+    /// [`Update::Fresh`] each time.
+    ///
+    /// The server is asked while the connection is up and nothing is being caught up with; at most
+    /// once a second. There is no update where the answer shows that more is on its way, from a
+    /// server that does not say so, and over plain HTTP, where nothing can be asked.
+    ///
+    /// Before the first poll; later it changes nothing.
+    pub fn freshness(mut self, every: Duration) -> Self {
+        if let Some(start) = &mut self.inner.start {
+            start.plan.freshness = Some(every.max(LEAST_FRESHNESS));
         }
         self
     }
@@ -114,8 +169,8 @@ impl EventStream {
     /// The state comes as [`Update::Snapshot`], so it is seen in the [`updates`](Self::updates)
     /// alone: the plain stream yields events only, and begins with the first one behind it. A
     /// snapshot comes whole, and what follows it is exactly what has happened since. If the
-    /// connection is lost in between, it is asked for again. With [`since`](Self::since) the
-    /// position wins: the state comes only if the server cannot go on from there. A saved position
+    /// connection is lost in between, it is asked for again. With [`since`](Self::since) or
+    /// one of its kind the position wins: the state comes only if the server cannot go on from there. A saved position
     /// stands for the state only of what had its snapshot by then.
     ///
     /// When frames were lost on the way, which is found by counting, the state of everything may come

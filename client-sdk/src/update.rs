@@ -96,6 +96,17 @@ pub enum Update {
     Gap(Gap),
     /// Everything that matches up to this position has been yielded.
     Bookmark(Cursor),
+    /// How fresh the stream is; see [`EventStream::freshness`](crate::EventStream::freshness).
+    Fresh(Freshness),
+}
+
+/// How fresh a stream was when the update was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Freshness {
+    /// What had happened so long before, or earlier, has been yielded before this update, as far as
+    /// it matches. It is the time that a question to the server and its answer took.
+    pub behind: Duration,
 }
 
 /// A hole in the stream: what happened between two positions is no longer known.

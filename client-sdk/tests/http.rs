@@ -44,7 +44,7 @@ fn event(seq: u64) -> String {
 }
 
 fn ping(delivered: u64, seq: u64) -> String {
-    let beat = Heartbeat { delivered: Some(delivered) };
+    let beat = Heartbeat { delivered: Some(delivered), ..Heartbeat::default() };
     Envelope::new(ServerMessage::Ping(beat)).cursor(at(seq)).encode()
 }
 

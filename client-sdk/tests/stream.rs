@@ -197,7 +197,7 @@ async fn a_lost_frame_is_noticed_at_the_next_ping() {
         let mut peer = server.accept().await;
         peer.acks(Mode::Live, 1).await;
         peer.send(&event(3)).await;
-        let beat = ServerMessage::Ping(Heartbeat { delivered: Some(2) });
+        let beat = ServerMessage::Ping(Heartbeat { delivered: Some(2), ..Heartbeat::default() });
         peer.send(&Envelope::new(beat).cursor(at(3))).await;
         let mut peer = server.accept().await;
         assert_eq!(peer.acks(Mode::Resumed, 1).await.since, Some(at(1)));
@@ -365,7 +365,7 @@ async fn a_quiet_stream_moves_with_the_bookmarks() {
     let serve = async {
         let mut peer = server.accept().await;
         peer.acks(Mode::Live, 1).await;
-        let beat = ServerMessage::Ping(Heartbeat { delivered: Some(0) });
+        let beat = ServerMessage::Ping(Heartbeat { delivered: Some(0), ..Heartbeat::default() });
         peer.send(&Envelope::new(beat).cursor(at(40))).await;
         assert!(matches!(peer.read().await.unwrap().message, ClientMessage::Pong));
         drop(peer);

@@ -17,7 +17,7 @@ words! {
         Forbidden = "forbidden",
         /// More repositories than a frame or a connection may name.
         LimitSubscriptions = "limit_subscriptions",
-        /// `since` in a subscription that is not the connection's first.
+        /// `since`, `since_time` or `tail` in a subscription that is not the connection's first.
         SinceNotFirst = "since_not_first",
         /// Too much, too fast.
         RateLimited = "rate_limited",

@@ -31,8 +31,8 @@ pub use cursor::{Cursor, Incarnation, MalformedCursor, Position, Seq};
 pub use envelope::{ClientFrame, DecodeError, Envelope, MAX_DEPTH, ServerFrame};
 pub use error::ErrorCode;
 pub use message::{
-    Auth, Authenticated, ClientMessage, Denied, ErrorMessage, Heartbeat, Limits, Mode, OnGap,
-    ResetReason, ServerMessage, Snapshot, Subscribe, Subscribed, Unknown, Unsubscribe,
+    Auth, Authenticated, ClientMessage, Denied, ErrorMessage, Heartbeat, Limits, MAX_TAIL, Mode,
+    OnGap, ResetReason, ServerMessage, Snapshot, Subscribe, Subscribed, Unknown, Unsubscribe,
     Unsubscribed, Welcome,
 };
 pub use repository::{InvalidName, Pattern, RepositoryName};

@@ -82,12 +82,15 @@ pub struct Unknown {
 }
 
 /// `data` of `ping` and `pong`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Heartbeat {
     /// Task events written to this connection since it opened, replays included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered: Option<u64>,
+    /// In the answer to a client's `ping`: the newest position of the log at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<Cursor>,
 }
 
 /// An `error` frame: a text for people, and words for programs.
@@ -178,6 +181,9 @@ pub struct Limits {
     pub max_patterns: u64,
 }
 
+/// The largest `tail` that is served.
+pub const MAX_TAIL: u32 = 10_000;
+
 /// `data` of `subscribe`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -187,13 +193,14 @@ pub struct Subscribe {
     /// Send everything after this position first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Cursor>,
-    /// Send everything after this time first.
+    /// Send everything that happened at or after this time first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since_time: Option<Timestamp>,
-    /// Send the last so many events first.
+    /// Send the last so many of the events that are asked for first.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10_000)))]
     pub tail: Option<u32>,
-    /// What to do if `since` cannot be honoured; absent means `error`.
+    /// What to do if `since` or `since_time` cannot be honoured; absent means `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_gap: Option<OnGap>,
     /// Send the present state first.
@@ -209,6 +216,12 @@ impl Subscribe {
     #[must_use]
     pub fn live(repositories: Vec<Pattern>) -> Self {
         Self { repositories, ..Self::default() }
+    }
+
+    /// Whether it says where to begin: with `since`, `since_time` or `tail`.
+    #[must_use]
+    pub fn has_start(&self) -> bool {
+        self.since.is_some() || self.since_time.is_some() || self.tail.is_some()
     }
 }
 
@@ -262,17 +275,17 @@ words! {
     pub open enum Mode {
         /// With what comes from now on.
         Live = "live",
-        /// With everything after `since`.
+        /// With everything after a position: `since`, or what `since_time` or `tail` stand for.
         Resumed = "resumed",
         /// With the present state.
         Snapshot = "snapshot",
-        /// `since` could not be honoured; what follows is what `on_gap` asked for.
+        /// `since` or `since_time` could not be honoured; what follows is what `on_gap` asked for.
         Reset = "reset",
     }
 }
 
 words! {
-    /// Why `since` could not be honoured.
+    /// Why `since` or `since_time` could not be honoured.
     pub open enum ResetReason {
         /// Events after it are no longer kept.
         Expired = "expired",

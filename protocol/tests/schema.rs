@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use taskwatch_protocol::{
     Auth, Authenticated, ClientFrame, ClientMessage, Cursor, Denied, ErrorMessage, EventKind,
-    Heartbeat, Limits, Mode, OnGap, Pattern, Priority, RepositoryName, ResetReason, SCHEMA,
-    ServerFrame, ServerMessage, Snapshot, Status, Subscribe, Subscribed, Task, TaskEvent,
+    Heartbeat, Limits, MAX_TAIL, Mode, OnGap, Pattern, Priority, RepositoryName, ResetReason,
+    SCHEMA, ServerFrame, ServerMessage, Snapshot, Status, Subscribe, Subscribed, Task, TaskEvent,
     Timestamp, Unknown, Unsubscribe, Unsubscribed, Welcome, schema,
 };
 use uuid::Uuid;
@@ -273,8 +273,11 @@ fn server_message() -> impl Strategy<Value = ServerMessage> {
     let head = || prop::option::of(cursor());
     prop_oneof![
         event().prop_map(ServerMessage::Task),
-        number().prop_map(|delivered| ServerMessage::Ping(Heartbeat { delivered })),
-        number().prop_map(|delivered| ServerMessage::Pong(Heartbeat { delivered })),
+        number().prop_map(|delivered| {
+            ServerMessage::Ping(Heartbeat { delivered, ..Heartbeat::default() })
+        }),
+        (number(), head())
+            .prop_map(|(delivered, head)| { ServerMessage::Pong(Heartbeat { delivered, head }) }),
         (".{0,20}", code(), any::<bool>(), number()).prop_map(
             |(message, code, retryable, retry_after_ms)| {
                 ServerMessage::Error(ErrorMessage { message, code, retryable, retry_after_ms })
@@ -321,7 +324,8 @@ fn server_message() -> impl Strategy<Value = ServerMessage> {
 fn client_message() -> impl Strategy<Value = ClientMessage> {
     let on_gap = prop::option::of(prop::sample::select(OnGap::KNOWN));
     let kinds = prop::option::of(prop::sample::subsequence(EventKind::KNOWN, 0..=3));
-    let from = (prop::option::of(cursor()), prop::option::of(time()), any::<Option<u32>>());
+    let from =
+        (prop::option::of(cursor()), prop::option::of(time()), prop::option::of(1..=MAX_TAIL));
     prop_oneof![
         Just(ClientMessage::Ping),
         Just(ClientMessage::Pong),

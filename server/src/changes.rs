@@ -126,7 +126,7 @@ pub(crate) async fn collect(
     subscription: Subscribe,
     wait: Duration,
 ) -> Result<Changes, ChangesError> {
-    let wait = if subscription.since.is_some() { wait } else { Duration::ZERO };
+    let wait = if subscription.has_start() { wait } else { Duration::ZERO };
     let terms = Terms { lifetime: wait.saturating_add(CATCHING_UP), wait: Some(wait) };
     collect_within(hub, visitor, subscription, terms).await
 }

@@ -43,9 +43,10 @@ pub(crate) use stats::Counters;
 pub use stats::HubStats;
 
 use crate::clock::now;
+use crate::log::Start;
 use crate::session::Rules;
 use crate::{
-    EventLog, HubConfig, LogEvent, MemoryLog, Page, Principal, ReadError, SnapshotError,
+    EventLog, HubConfig, LogEvent, MemoryLog, Page, Principal, ReadError, SeekError, SnapshotError,
     TaskEventPublisher, TaskSnapshot,
 };
 
@@ -349,6 +350,11 @@ impl Hub {
     /// up to `after`.
     pub(crate) async fn read_log(&self, after: Seq, upto: Seq) -> Result<Arc<Page>, ReadError> {
         self.shared.pages.read(after, upto).await
+    }
+
+    /// The position at which somebody wants to begin.
+    pub(crate) async fn seek(&self, start: Start) -> Result<Seq, SeekError> {
+        self.shared.pages.seek(start).await
     }
 
     /// The present state of some repositories, when it is its turn.

@@ -44,8 +44,9 @@ pub use changes::{Changes, ChangesError, ChangesRequest};
 pub use config::HubConfig;
 pub use hub::{Hub, HubStats};
 pub use log::{
-    EventLog, Incarnations, LogEvent, MemoryLog, Page, PageLimit, ReadError, ReadFuture,
-    SnapshotError, SnapshotFuture, SnapshotSink, TaskEventPublisher, TaskSnapshot,
+    EventLog, Incarnations, LogEvent, MemoryLog, Page, PageLimit, ReadError, ReadFuture, SeekError,
+    SeekFuture, SnapshotError, SnapshotFuture, SnapshotSink, Tail, TaskEventPublisher,
+    TaskSnapshot,
 };
 pub use problem::Problem;
 pub use rate::{InvalidRate, Rate};

@@ -2,6 +2,7 @@
 
 mod incarnations;
 mod memory;
+mod seek;
 mod snapshot;
 mod spool;
 
@@ -11,10 +12,12 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use taskwatch_protocol::{Cursor, EventKind, Pattern, RepositoryName, ResetReason, Seq};
+use taskwatch_protocol::{Cursor, EventKind, Pattern, RepositoryName, ResetReason, Seq, Timestamp};
 
 pub use incarnations::Incarnations;
 pub use memory::{MemoryLog, TaskEventPublisher};
+pub(crate) use seek::Start;
+pub use seek::{SeekError, SeekFuture, Tail};
 pub use snapshot::{SnapshotError, SnapshotSink, TaskSnapshot};
 pub(crate) use spool::{SpoolLimits, SpooledFrames, UNIT};
 
@@ -150,6 +153,27 @@ pub trait EventLog: Send + Sync + 'static {
     ///
     /// An empty page with `scanned_to == upto` says that there is nothing in between.
     fn read(&self, after: Seq, upto: Seq, limit: PageLimit) -> ReadFuture<'_>;
+
+    /// The position before the first event at or after `time`; the newest one if there is none. The
+    /// times of events must never decrease along the log.
+    ///
+    /// Where this is not implemented, a subscription that begins at a time is refused.
+    ///
+    /// # Errors
+    /// [`SeekError::Gone`] if there was such an event that is no longer kept.
+    fn seek_time(&self, time: Timestamp) -> SeekFuture<'_> {
+        let _ = time;
+        Box::pin(std::future::ready(Err(SeekError::Unsupported)))
+    }
+
+    /// Shows `tail` the kept events up to its end, the newest first, until it has enough of them.
+    /// The position that it names then.
+    ///
+    /// Where this is not implemented, a subscription that begins with the last events is refused.
+    fn seek_tail(&self, tail: Tail) -> SeekFuture<'_> {
+        let _ = tail;
+        Box::pin(std::future::ready(Err(SeekError::Unsupported)))
+    }
 
     /// Pushes the tasks of `repositories`, as they are at one position, and finishes with that
     /// position. The log picks it: not before anything that was published, and not ahead of what

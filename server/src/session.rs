@@ -15,7 +15,7 @@ pub(crate) use delivery::{Delivery, Next, Outbox};
 pub(crate) use fetch::{Fetch, Fetched};
 use listening::Listening;
 pub(crate) use listening::{End, Terms};
-pub(crate) use subscription::{Answer, SnapshotRequest};
+pub(crate) use subscription::{Answer, SeekRequest, SnapshotRequest, check_start};
 use subscription::{Change, Request};
 use taskwatch_protocol::{
     Auth, ClientFrame, ClientMessage, CloseCode, Envelope, ErrorCode, ErrorMessage, Heartbeat,
@@ -237,8 +237,8 @@ impl Session {
         }
     }
 
-    /// A text message came in.
-    pub(crate) fn text(&mut self, now: Now, text: &str, log: &dyn EventLog) -> Step {
+    /// A text message came in. `head` is the newest position of the log at this moment.
+    pub(crate) fn text(&mut self, now: Now, text: &str, log: &dyn EventLog, head: Seq) -> Step {
         self.unfinished = None;
         if !self.messages.take(now.instant, self.rules.messages, 1) {
             return Step::Close(CloseCode::RateLimited);
@@ -254,7 +254,9 @@ impl Session {
         };
         match frame.message {
             ClientMessage::Ping => {
-                let pong = ServerMessage::Pong(self.sign_of_life());
+                // Behind a snapshot the position may be ahead of what was published.
+                let head = Some(log.cursor(head.max(self.position)));
+                let pong = ServerMessage::Pong(Heartbeat { head, ..self.sign_of_life() });
                 let pong = Envelope::new(pong).at(now.wall).cursor(self.bookmark(log));
                 Step::Send(Box::new(pong.id(frame.id)))
             }
@@ -308,7 +310,7 @@ impl Session {
 
     fn sign_of_life(&self) -> Heartbeat {
         let wrong = mutant::active(Mutant::Miscount) && self.delivered > 20;
-        Heartbeat { delivered: Some(self.delivered + u64::from(wrong)) }
+        Heartbeat { delivered: Some(self.delivered + u64::from(wrong)), head: None }
     }
 
     /// When [`Self::tick`] wants to be called.

@@ -224,7 +224,7 @@ impl Connection {
             let step = it.session.heard(now.instant, text.len());
             it.obey(step);
             it.delivery.refresh(&mut it.session);
-            let step = it.session.text(now, text, it.hub.log());
+            let step = it.session.text(now, text, it.hub.log(), it.hub.head());
             it.obey(step);
         });
     }

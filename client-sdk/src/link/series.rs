@@ -117,6 +117,12 @@ impl Series {
             if let Some(since) = first.and_then(|first| first.since.as_ref()) {
                 add("since", since.as_str());
             }
+            if let Some(time) = first.and_then(|first| first.since_time) {
+                add("since_time", &time.to_string());
+            }
+            if let Some(events) = first.and_then(|first| first.tail) {
+                add("tail", &events.to_string());
+            }
             if let Some(on_gap) = first.and_then(|first| first.on_gap.as_ref()) {
                 add("on_gap", on_gap.as_str());
             }
@@ -324,7 +330,7 @@ mod tests {
     }
 
     fn ping(delivered: u64, seq: u64) -> String {
-        let beat = Heartbeat { delivered: Some(delivered) };
+        let beat = Heartbeat { delivered: Some(delivered), ..Heartbeat::default() };
         Envelope::new(ServerMessage::Ping(beat)).cursor(at(seq)).encode()
     }
 
@@ -391,6 +397,24 @@ mod tests {
         series.frame(part(Some(9)));
         let next = pairs("repository=foo repository=acme/* repository=bar since=c-9");
         assert_eq!(query(&mut series), next);
+    }
+
+    #[test]
+    fn another_beginning_is_asked_for_until_an_answer_says_where_it_is() {
+        let time = Some(taskwatch_protocol::Timestamp::from_unix_millis(1_795_341_600_000));
+        let foo = || Subscribe::live(patterns(&["foo"]));
+        for (first, asked) in [
+            (Subscribe { tail: Some(5), ..foo() }, "tail=5"),
+            (Subscribe { since_time: time, ..foo() }, "since_time=2026-11-22T10:00:00.000Z"),
+        ] {
+            let mut series = Series::default();
+            asks(&mut series, "1", first);
+            for _ in 0..2 {
+                assert_eq!(query(&mut series), pairs(&format!("repository=foo {asked}")));
+            }
+            series.frame(subscribed(Mode::Resumed, &["foo"], Some(7)));
+            assert_eq!(query(&mut series), pairs("repository=foo since=c-7"));
+        }
     }
 
     #[test]
@@ -556,7 +580,7 @@ mod tests {
                 }
                 if pings {
                     let told = frame(series.frame(ping(events, seen))).message;
-                    let whole = Heartbeat { delivered: Some(seen) };
+                    let whole = Heartbeat { delivered: Some(seen), ..Heartbeat::default() };
                     prop_assert_eq!(told, ServerMessage::Ping(whole));
                 }
                 let has_brought = pings || events > 0;

@@ -9,11 +9,12 @@ use taskwatch_protocol::{
 use tracing::{debug, trace};
 
 use super::comeback::BACK_OFF;
+use super::freshness::Gauge;
 use super::session::Session;
-use super::{Action, Machine, Phase};
+use super::{Action, Beginning, Machine, Phase};
 use crate::ledger::Mismatch;
 use crate::transport::Route;
-use crate::{Event, OnGap, Token, TokenError, Update};
+use crate::{Event, Freshness, OnGap, Token, TokenError, Update};
 
 /// So many unproven events make the machine ask for a proof, so that it can forget them; not more
 /// often than once per interval, half of what a server takes. At a second there were so many that
@@ -38,7 +39,8 @@ impl Machine {
             return;
         }
         self.ledger.new_connection();
-        if self.ledger.received().is_none() && !self.owed.is_empty() {
+        let has_start = self.ledger.received().is_some() || self.beginning.is_some();
+        if !has_start && !self.owed.is_empty() {
             // The position was given up for a snapshot that did not finish.
             self.owed.add(&self.wished);
         }
@@ -50,16 +52,26 @@ impl Machine {
         }
         let since = self.ledger.received().cloned();
         let mut session = Box::new(Session::new(now, route, since.clone()));
+        session.gauge =
+            self.freshness.filter(|_| session.talks()).map(|every| Gauge::new(every, now));
         if !held.is_empty() {
+            let beginning = self.beginning.filter(|_| since.is_none());
+            session.seeks = beginning.is_some();
+            let (since_time, tail) = match beginning {
+                Some(Beginning::Time(time)) => (Some(time), None),
+                Some(Beginning::Tail(events)) => (None, Some(events)),
+                None => (None, None),
+            };
             let on_gap = match self.on_gap() {
-                _ if since.is_none() => None,
+                _ if since.is_none() && since_time.is_none() => None,
                 OnGap::Error => None,
                 OnGap::Live => Some(WireOnGap::Live),
                 OnGap::Snapshot => Some(WireOnGap::Snapshot),
             };
             let types = self.types.clone();
-            let frame =
-                session.subscribe(Subscribe { since, on_gap, types, ..Subscribe::live(held) });
+            let first =
+                Subscribe { since, since_time, tail, on_gap, types, ..Subscribe::live(held) };
+            let frame = session.subscribe(first);
             self.actions.push_back(Action::Send(frame));
         }
         if !owed.is_empty() {
@@ -121,7 +133,13 @@ impl Machine {
             }
             ServerMessage::Pong(heartbeat) => {
                 session.ponged(id.as_deref());
+                let asked = session.gauge.as_mut();
+                let behind = asked.and_then(|gauge| gauge.answered(id.as_deref(), now));
+                let is_level = cursor.is_some() && heartbeat.head == cursor;
                 self.heartbeat(now, heartbeat, cursor, false);
+                if let Some(behind) = behind.filter(|_| is_level) {
+                    self.fresh(behind);
+                }
             }
             ServerMessage::Welcome(welcome) => {
                 let life = welcome.token_expires_in_ms.filter(|_| self.has_tokens);
@@ -203,6 +221,15 @@ impl Machine {
             self.tell(caught_up);
         }
         self.actions.push_back(Action::Bookmark(cursor));
+    }
+
+    /// Everything that had happened so long ago was yielded.
+    fn fresh(&mut self, behind: Duration) {
+        if let Phase::Open(session) = &self.phase
+            && session.is_settled()
+        {
+            self.tell(Update::Fresh(Freshness { behind }));
+        }
     }
 
     /// Something is missing of what the server has sent, so more may be: goes back to where nothing

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use taskwatch_protocol::{
     ClientMessage, CloseReason, Envelope, Mode, Pattern, ServerFrame, ServerMessage, Subscribe,
+    Timestamp,
 };
 
 use self::caller::Caller;
@@ -23,7 +24,7 @@ use super::*;
 use crate::buffer::Buffer;
 use crate::testing::{Model, at, seq};
 use crate::transport::Route;
-use crate::{Token, TokenError, Transport, TransportChoice, Update};
+use crate::{Freshness, Token, TokenError, Transport, TransportChoice, Update};
 
 /// Names and patterns that overlap.
 const PATTERNS: [&str; 5] = ["a/x", "a/y", "b", "a/*", "*"];
@@ -82,19 +83,43 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Where the stream begins: halfway through what has happened, unless it is now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Start {
+    Now,
+    Since,
+    Time,
+    Tail,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Choice {
     snapshot: bool,
     on_gap: OnGap,
-    since: bool,
+    start: Start,
+    /// The caller is told how fresh the stream is.
+    freshness: bool,
     /// The connections cannot talk back, as over plain HTTP.
     listens: bool,
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
     let on_gap = prop_oneof![Just(OnGap::Error), Just(OnGap::Live), Just(OnGap::Snapshot)].boxed();
-    (any::<bool>(), on_gap, any::<bool>(), any::<bool>())
-        .prop_map(|(snapshot, on_gap, since, listens)| Choice { snapshot, on_gap, since, listens })
+    let start = prop_oneof![
+        2 => Just(Start::Now),
+        2 => Just(Start::Since),
+        1 => Just(Start::Time),
+        1 => Just(Start::Tail),
+    ];
+    (any::<bool>(), on_gap, start, any::<bool>(), any::<bool>()).prop_map(
+        |(snapshot, on_gap, start, freshness, listens)| Choice {
+            snapshot,
+            on_gap,
+            start,
+            freshness,
+            listens,
+        },
+    )
 }
 
 /// How much of what was meant to happen happened.
@@ -110,6 +135,8 @@ struct Story {
     renewals: u32,
     /// Connections that were made anew without a word.
     redials: u32,
+    /// Updates that tell how fresh the stream is.
+    fresh: u32,
 }
 
 struct World {
@@ -126,6 +153,8 @@ struct World {
     asking: Option<Generation>,
     peer: Option<Peer>,
     stale: VecDeque<(Generation, Wire)>,
+    /// When the server was asked something, and where its log was.
+    questions: Vec<(Instant, u64)>,
     buffer: Buffer,
     end: Option<WatchError>,
     caller: Caller,
@@ -136,11 +165,22 @@ impl World {
     fn new(choice: Choice, before: &[u16]) -> Self {
         let mut log = Model::default();
         before.iter().for_each(|draw| log.change(*draw));
-        let since = choice.since.then(|| at(log.head() / 2));
+        let half = log.head() / 2;
+        let since = (choice.start == Start::Since).then(|| at(half));
+        let beginning = match choice.start {
+            Start::Now | Start::Since => None,
+            Start::Time => {
+                let millis = i64::try_from(half + 1).unwrap();
+                Some(Beginning::Time(Timestamp::from_unix_millis(millis)))
+            }
+            Start::Tail => Some(Beginning::Tail(u32::try_from(half + 1).unwrap())),
+        };
         let sse = TransportChoice::Sse;
         let plan = Plan {
             transport: if choice.listens { sse } else { TransportChoice::WebSocket },
             since: since.clone(),
+            beginning,
+            freshness: choice.freshness.then(|| Duration::from_secs(1)),
             snapshot: choice.snapshot,
             on_gap: choice.on_gap,
             has_tokens: true,
@@ -161,6 +201,7 @@ impl World {
             asking: None,
             peer: None,
             stale: VecDeque::new(),
+            questions: Vec::new(),
             buffer: Buffer::since(since),
             end: None,
             caller: Caller::default(),
@@ -192,11 +233,17 @@ impl World {
                             self.caller.asked.insert(pattern.clone(), id);
                         }
                     }
+                    if message == ClientMessage::Ping {
+                        self.questions.push((self.now.steady, self.log.head()));
+                    }
                     if let Some(peer) = &mut self.peer {
-                        peer.hear(message, id);
+                        peer.hear(message, id, self.log.head());
                     }
                 }
                 Action::Yield(update, position) => {
+                    if let Update::Fresh(Freshness { behind, .. }) = update {
+                        self.is_fresh(behind);
+                    }
                     self.caller.reach(position.as_ref());
                     self.buffer.push(update, position);
                 }
@@ -210,6 +257,15 @@ impl World {
                 Action::Stop(error) => self.end = Some(error),
             }
         }
+    }
+
+    /// What had happened so long ago was yielded.
+    fn is_fresh(&mut self, behind: Duration) {
+        let then = self.now.steady - behind;
+        let asked = self.questions.iter().filter(|(at, _)| *at == then).map(|(_, head)| *head);
+        let promised = asked.min().expect("it was asked then");
+        assert!(self.caller.reached >= promised, "not so fresh: {promised} has not come");
+        self.story.fresh += 1;
     }
 
     fn link(&mut self, input: LinkInput) {
@@ -534,16 +590,18 @@ fn whatever_happens_the_caller_sees_everything_once_and_in_order_or_is_told() {
     println!(
         "{cases} cases: {resumes} with a resume, {lags} with lag, {joins} with a join, {} with a reset, \
          {} with a snapshot, {} with a cut one, {} with a loss, {} with a renewal, \
-         {redials} with a quiet connection",
+         {redials} with a quiet connection, {} told how fresh they are",
         count(|it| it.resets),
         count(|it| it.snapshots),
         count(|it| it.cut_snapshots),
         count(|it| it.losses),
         count(|it| it.renewals),
+        count(|it| it.fresh),
     );
     for share in [resumes, lags, joins] {
         assert!(share * 10 >= stories.len() * 3, "the cases were too easy");
     }
-    // Only one half of the cases may have any.
+    // Only one half of the cases may have any, and of the other half one half.
     assert!(redials * 10 >= stories.len(), "the cases were too easy");
+    assert!(count(|it| it.fresh) * 10 >= stories.len(), "the cases were too easy");
 }

@@ -6,6 +6,7 @@ use taskwatch_protocol::{
     Auth, ClientFrame, ClientMessage, Cursor, Envelope, Pattern, Subscribe, Unsubscribe, Welcome,
 };
 
+use super::freshness::Gauge;
 use super::renewal::Renewal;
 use super::snapshot::Incoming;
 use crate::transport::{Route, Transport};
@@ -33,13 +34,17 @@ pub(super) struct Session {
     last_id: u64,
     /// What was not answered yet, the oldest first.
     asked: Vec<Request>,
-    /// The position that the first subscription goes on from.
+    /// The position that the first subscription goes on from,
     pub(super) since: Option<Cursor>,
+    /// or whether it asks for another beginning than now.
+    pub(super) seeks: bool,
     pub(super) catching_up: Option<CatchingUp>,
     /// Announced by its acknowledgement; its last frame has not come.
     pub(super) snapshot: Option<Incoming>,
     probe: Option<(String, Instant)>,
     pub(super) proof_asked: Option<Instant>,
+    /// Where the caller wants to know how fresh the stream is.
+    pub(super) gauge: Option<Gauge>,
     pub(super) renewal: Renewal,
 }
 
@@ -87,10 +92,12 @@ impl Session {
             last_id: 0,
             asked: Vec::new(),
             since,
+            seeks: false,
             catching_up: None,
             snapshot: None,
             probe: None,
             proof_asked: None,
+            gauge: None,
             renewal: Renewal::default(),
         }
     }
@@ -243,6 +250,21 @@ impl Session {
     pub(super) fn ping(&mut self) -> ClientFrame {
         let id = self.id();
         Envelope::new(ClientMessage::Ping).id(id)
+    }
+
+    /// When to ask how fresh the stream is.
+    pub(super) fn question_due(&self) -> Option<Instant> {
+        self.gauge.as_ref().filter(|_| self.is_settled()).and_then(Gauge::deadline)
+    }
+
+    /// Asks it, if it is time.
+    pub(super) fn question(&mut self, now: Instant) -> Option<ClientFrame> {
+        self.question_due().filter(|due| *due <= now)?;
+        let ping = self.ping();
+        if let (Some(gauge), Some(id)) = (&mut self.gauge, &ping.id) {
+            gauge.ask(id.clone(), now);
+        }
+        Some(ping)
     }
 
     /// Ends the probe if `id` is the answer to it.

@@ -1,8 +1,10 @@
 //! What goes into the machine, and what comes out.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use taskwatch_protocol::{ClientFrame, CloseCode, CloseReason, Cursor, EventKind, Pattern};
+use taskwatch_protocol::{
+    ClientFrame, CloseCode, CloseReason, Cursor, EventKind, Pattern, Timestamp,
+};
 
 use crate::dial::DialError;
 use crate::transport::{Route, TransportChoice};
@@ -75,10 +77,22 @@ pub(crate) enum Action {
     Stop(WatchError),
 }
 
+/// Where a stream begins, if neither now nor at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    Time(Timestamp),
+    /// With so many past events.
+    Tail(u32),
+}
+
 /// What the caller chose before the stream began.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) since: Option<Cursor>,
+    /// In the place of `since`.
+    pub(crate) beginning: Option<Beginning>,
+    /// How often the caller is told how fresh the stream is.
+    pub(crate) freshness: Option<Duration>,
     pub(crate) snapshot: bool,
     pub(crate) on_gap: OnGap,
     pub(crate) types: Option<Vec<EventKind>>,

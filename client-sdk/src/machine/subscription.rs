@@ -62,6 +62,14 @@ impl Machine {
         if data.accepted.is_empty() && !data.denied.is_empty() && !refuses_gap {
             return self.all_denied(&request, data.denied);
         }
+        let seeks = std::mem::take(&mut session.seeks);
+        if seeks && !matches!(data.mode, Mode::Resumed | Mode::Reset) {
+            return self.stop(Action::Leave, no_seeking());
+        }
+        if seeks && data.mode == Mode::Resumed && cursor.is_none() {
+            let reason = "the position at which the stream begins is missing".to_owned();
+            return self.incomplete(now, reason);
+        }
         // A position that was given and not honoured is a gap, whatever the server calls it.
         let is_gap = data.mode == Mode::Reset || (since.is_some() && data.mode != Mode::Resumed);
         let reason = data.reason.clone().unwrap_or_else(|| "unknown".into());
@@ -76,8 +84,9 @@ impl Machine {
         self.is_refused = false;
         self.trying_since = None;
         self.has_begun = true;
+        self.beginning = None;
         let away = self.away_since.take().map_or(Duration::ZERO, |since| now - since);
-        let resumed = since.is_some() && !is_gap;
+        let resumed = (since.is_some() || seeks) && !is_gap;
         let (server, route) = (session.server.clone(), session.route.clone());
         self.actions.push_back(Action::Ready);
         self.routes.worked(now, &route, self.delays.up_to(TRY_AGAIN_SPREAD));
@@ -89,7 +98,7 @@ impl Machine {
             let Route { transport, reason, .. } = route;
             self.tell(Update::Connected { resumed, server, transport, fallback: reason });
         }
-        if !resumed {
+        if !resumed || seeks {
             self.ledger.start_at(cursor.clone());
         }
         if is_gap {
@@ -210,6 +219,12 @@ impl Machine {
 /// Whether a snapshot follows: its position comes with its last frame.
 fn is_announced(data: &Subscribed, cursor: Option<&Cursor>) -> bool {
     matches!(data.mode, Mode::Snapshot | Mode::Reset) && cursor.is_none()
+}
+
+/// An older server that is asked in a query passes over what it does not know.
+fn no_seeking() -> WatchError {
+    let reason = "this server does not offer since_time or tail".to_owned();
+    WatchError::Refused { code: ErrorCode::Unsupported, reason }
 }
 
 /// An older server does not know what it was asked for, and does something else.

@@ -1,6 +1,8 @@
 //! The machine without a socket, a runtime or a clock.
 
 mod access;
+mod beginning;
+mod freshness;
 mod snapshots;
 mod transports;
 
@@ -37,7 +39,10 @@ fn frame(message: ServerMessage, cursor: impl Into<Option<Cursor>>) -> ServerFra
 }
 
 fn ping(delivered: u64, seq: u64) -> ServerFrame {
-    frame(ServerMessage::Ping(Heartbeat { delivered: Some(delivered) }), at(seq))
+    frame(
+        ServerMessage::Ping(Heartbeat { delivered: Some(delivered), ..Heartbeat::default() }),
+        at(seq),
+    )
 }
 
 fn ack(mode: Mode, names: &[&str], head: u64) -> Subscribed {
@@ -301,7 +306,10 @@ fn many_unproven_events_make_it_ask_for_a_proof_ten_times_a_second() {
     assert_eq!(pings(&first), 1);
     rig.after(SECOND / 10);
     assert_eq!(pings(&rig.event(2_001)), 1);
-    rig.frame(&frame(ServerMessage::Pong(Heartbeat { delivered: Some(2_001) }), at(2_001)));
+    rig.frame(&frame(
+        ServerMessage::Pong(Heartbeat { delivered: Some(2_001), ..Heartbeat::default() }),
+        at(2_001),
+    ));
     rig.after(SECOND / 10);
     assert_eq!(pings(&rig.event(2_002)), 0);
 }
@@ -352,7 +360,7 @@ fn after_a_sleep_the_link_has_3_s_to_prove_itself() {
     // What lay in the kernel's buffer proves nothing.
     rig.event(1);
     assert_eq!(rig.after(2 * SECOND), []);
-    let pong = ServerMessage::Pong(Heartbeat { delivered: Some(1) });
+    let pong = ServerMessage::Pong(Heartbeat { delivered: Some(1), ..Heartbeat::default() });
     rig.frame(&frame(pong, at(1)).id(probe.id.clone()));
     assert_eq!(rig.after(2 * SECOND), []);
     rig.now.wall += 6 * SECOND;

@@ -32,6 +32,23 @@ impl EventCache {
         self.floor
     }
 
+    /// How many events are here.
+    pub(crate) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// The position before the event in this place.
+    pub(crate) fn position_before(&self, place: usize) -> Seq {
+        let before = place.checked_sub(1).and_then(|before| self.events.get(before));
+        before.map_or(self.floor, LogEvent::seq)
+    }
+
+    /// At most so many events up to `upto`, the newest first.
+    pub(crate) fn newest(&self, upto: Seq, most: usize) -> Vec<LogEvent> {
+        let end = self.events.partition_point(|event| event.seq() <= upto);
+        self.events.range(..end).rev().take(most).cloned().collect()
+    }
+
     /// Appends; false, and nothing is changed, if the number is not above the head.
     pub(crate) fn push(&mut self, event: LogEvent) -> bool {
         if event.seq() <= self.head {

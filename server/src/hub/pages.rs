@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::lock;
-use crate::{EventLog, Page, PageLimit, ReadError};
+use crate::log::Start;
+use crate::{EventLog, Page, PageLimit, ReadError, SeekError};
 
 /// Pages kept: at the default size of a page, 8 MiB at most.
 const KEPT: usize = 32;
@@ -78,6 +79,16 @@ impl Pages {
             }
             // It was cut short by its bytes, or by the end of the log as it was then.
             start = page.scanned_to;
+        }
+    }
+
+    /// The position that is looked for. It takes its turn among the reads.
+    pub(crate) async fn seek(&self, start: Start) -> Result<Seq, SeekError> {
+        let _permit = self.permits.acquire().await;
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        match start {
+            Start::Time(time) => self.log.seek_time(time).await,
+            Start::Tail(tail) => self.log.seek_tail(tail).await,
         }
     }
 

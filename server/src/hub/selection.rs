@@ -1,6 +1,6 @@
 //! What one connection wants.
 
-use taskwatch_protocol::{EventKind, Pattern};
+use taskwatch_protocol::{EventKind, Pattern, RepositoryName};
 
 use super::registry::EventSet;
 use crate::{LogEvent, Principal};
@@ -61,8 +61,12 @@ impl Selection {
     }
 
     pub(crate) fn wants(&self, event: &LogEvent) -> bool {
-        self.wants_kind(event)
-            && self.visible.iter().any(|pattern| pattern.matches(event.repository()))
+        self.wants_of(event.repository(), event.kind())
+    }
+
+    /// Whether an event of this repository and kind is wanted.
+    pub(crate) fn wants_of(&self, repository: &RepositoryName, kind: &EventKind) -> bool {
+        self.wants_kind(kind) && self.visible.iter().any(|pattern| pattern.matches(repository))
     }
 
     /// Those of these events whose kind is wanted.
@@ -70,12 +74,12 @@ impl Selection {
         if self.kinds.is_none() {
             return EventSet::MAX;
         }
-        let wanted = events.iter().enumerate().filter(|(_, event)| self.wants_kind(event));
+        let wanted = events.iter().enumerate().filter(|(_, event)| self.wants_kind(event.kind()));
         wanted.fold(0, |set, (at, _)| set | 1 << at)
     }
 
-    fn wants_kind(&self, event: &LogEvent) -> bool {
-        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(event.kind()))
+    fn wants_kind(&self, kind: &EventKind) -> bool {
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
     }
 }
 

@@ -1,21 +1,55 @@
 //! A log in memory, and the publisher that writes to it.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use taskwatch_protocol::{
     Cursor, Incarnation, ResetReason, Seq, ServerFrame, ServerMessage, Task, TaskEvent, Timestamp,
 };
 
-use super::{EventLog, Incarnations, LogEvent, PageLimit, ReadError, ReadFuture};
+use super::{
+    EventLog, Incarnations, LogEvent, PageLimit, ReadError, ReadFuture, SeekError, SeekFuture, Tail,
+};
 use crate::Hub;
 use crate::clock::now;
 use crate::hub::EventCache;
 
+/// Events that are looked at for a tail in one turn: who publishes waits for the lock.
+const LOOKS_IN_A_TURN: usize = 256;
+
 /// The newest events, kept in memory. It begins with the process and ends with it.
 #[derive(Debug)]
 pub struct MemoryLog {
-    events: Mutex<EventCache>,
+    kept: Mutex<Kept>,
     lives: Incarnations,
+}
+
+#[derive(Debug)]
+struct Kept {
+    events: EventCache,
+    /// When they happened.
+    times: VecDeque<Timestamp>,
+    /// When the newest event happened that is no longer kept.
+    gone: Option<Timestamp>,
+}
+
+impl Kept {
+    fn push(&mut self, event: LogEvent, at: Timestamp) {
+        if self.events.push(event) {
+            self.times.push_back(at);
+        }
+        while self.times.len() > self.events.len() {
+            self.gone = self.times.pop_front();
+        }
+    }
+
+    fn seek_time(&self, time: Timestamp) -> Result<Seq, SeekError> {
+        if self.gone.is_some_and(|gone| gone >= time) {
+            return Err(SeekError::Gone);
+        }
+        let place = self.times.partition_point(|&at| at < time);
+        Ok(self.events.position_before(place))
+    }
 }
 
 impl MemoryLog {
@@ -23,19 +57,23 @@ impl MemoryLog {
     #[must_use]
     pub fn new(max_events: usize, max_bytes: usize) -> Self {
         Self {
-            events: Mutex::new(EventCache::new(0, max_events, max_bytes)),
+            kept: Mutex::new(Kept {
+                events: EventCache::new(0, max_events, max_bytes),
+                times: VecDeque::new(),
+                gone: None,
+            }),
             lives: Incarnations::new(vec![(Incarnation(rand::random()), 1)]),
         }
     }
 
-    fn events(&self) -> MutexGuard<'_, EventCache> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl EventLog for MemoryLog {
     fn head(&self) -> Seq {
-        self.events().head()
+        self.kept().events.head()
     }
 
     fn cursor(&self, seq: Seq) -> Cursor {
@@ -43,13 +81,35 @@ impl EventLog for MemoryLog {
     }
 
     fn validate(&self, cursor: &Cursor) -> Result<Seq, ResetReason> {
-        let events = self.events();
+        let events = &self.kept().events;
         self.lives.validate(cursor, events.head(), events.floor())
     }
 
     fn read(&self, after: Seq, upto: Seq, limit: PageLimit) -> ReadFuture<'_> {
-        let page = self.events().read(after, upto, limit);
+        let page = self.kept().events.read(after, upto, limit);
         Box::pin(std::future::ready(page.ok_or(ReadError::Gone)))
+    }
+
+    fn seek_time(&self, time: Timestamp) -> SeekFuture<'_> {
+        let found = self.kept().seek_time(time);
+        Box::pin(std::future::ready(found))
+    }
+
+    fn seek_tail(&self, mut tail: Tail) -> SeekFuture<'_> {
+        Box::pin(async move {
+            let mut upto = tail.upto();
+            loop {
+                let events = self.kept().events.newest(upto, LOOKS_IN_A_TURN);
+                let Some(oldest) = events.last() else { return Ok(tail.position()) };
+                upto = oldest.seq() - 1;
+                for event in &events {
+                    if tail.look_at(event.seq(), event.repository(), event.kind()).is_break() {
+                        return Ok(tail.position());
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        })
     }
 }
 
@@ -91,8 +151,33 @@ impl TaskEventPublisher {
         let (repository, kind) = (event.repository.clone(), event.kind());
         let frame = ServerFrame::new(ServerMessage::Task(event)).at(*last).cursor(cursor.clone());
         let event = LogEvent::new(seq, repository, kind, &frame.encode());
-        self.log.events().push(event.clone());
+        self.log.kept().push(event.clone(), *last);
         self.hub.publish(event);
         cursor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::tests::event;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_unix_millis(millis)
+    }
+
+    #[test]
+    fn a_time_is_the_position_before_what_happened_then() {
+        let log = MemoryLog::new(3, usize::MAX);
+        assert_eq!(log.kept().seek_time(at(5)), Ok(0));
+        for (seq, millis) in [(1, 10), (2, 20), (3, 20)] {
+            log.kept().push(event(seq, "foo"), at(millis));
+        }
+        let times = [0, 10, 11, 20, 21].map(|millis| log.kept().seek_time(at(millis)));
+        assert_eq!(times, [Ok(0), Ok(0), Ok(1), Ok(1), Ok(3)]);
+        // What was thrown away is missed only by who goes back so far.
+        log.kept().push(event(4, "foo"), at(30));
+        let times = [0, 10, 11, 20].map(|millis| log.kept().seek_time(at(millis)));
+        assert_eq!(times, [Err(SeekError::Gone), Err(SeekError::Gone), Ok(1), Ok(1)]);
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use taskwatch_protocol::{CloseCode, Mode, Seq, ServerFrame, ServerMessage};
 
 use super::fetch::Turns;
-use super::{Answer, End, Fetch, Fetched, Session, SnapshotRequest};
+use super::{Answer, End, Fetch, Fetched, SeekRequest, Session, SnapshotRequest};
 use crate::clock::Now;
 use crate::hub::{Frames, Member, SnapshotOf, Stop, Taken, visible};
 use crate::log::SpooledFrames;
 use crate::mutant::{self, Mutant};
-use crate::{Hub, Page, ReadError, SnapshotError, TaskSnapshot};
+use crate::{Hub, Page, ReadError, SeekError, SnapshotError, TaskSnapshot};
 
 /// Bytes put together for one write. A write costs about 3.5 µs and each further message in it
 /// 0.1 µs, so this is enough; more would only be memory for a peer that reads slowly.
@@ -75,6 +75,8 @@ pub(crate) struct Delivery {
     member: Arc<Member>,
     turns: Turns,
     source: Source,
+    /// What is to be answered now that its position was looked for.
+    sought: Option<Box<(SeekRequest, Result<Seq, SeekError>)>>,
     /// What is to be answered with a snapshot.
     asked: Option<Box<SnapshotRequest>>,
     /// To be sent as soon as the connection's position is that of the snapshot.
@@ -86,7 +88,8 @@ pub(crate) struct Delivery {
 impl Delivery {
     pub(crate) fn new(hub: Hub, member: Member, turns: Turns) -> Self {
         let (member, source) = (Arc::new(member), Source::Behind);
-        Self { hub, member, turns, source, asked: None, snapshot: None, overflowed: false }
+        let (sought, asked, snapshot) = (None, None, None);
+        Self { hub, member, turns, source, sought, asked, snapshot, overflowed: false }
     }
 
     pub(crate) fn member(&self) -> &Arc<Member> {
@@ -194,6 +197,7 @@ impl Delivery {
                 tracing::error!(%error, "cannot catch up");
                 return Err(Stop::new(CloseCode::Unavailable));
             }
+            Fetched::Sought(request, found) => self.sought = Some(Box::new((*request, found))),
             Fetched::Snapshot(snapshot) => {
                 let snapshot = snapshot.and_then(|snapshot| {
                     let late = snapshot.seq() < session.position();
@@ -305,7 +309,14 @@ impl Delivery {
             self.source = Source::Snapshot(Some(Box::new(snapshot.into_frames())));
             return None;
         }
-        match session.answer(now, self.hub.log()) {
+        let answer = match self.sought.take() {
+            Some(sought) => {
+                let (request, found) = *sought;
+                Some(session.sought(request, found, now, self.hub.log()))
+            }
+            None => session.answer(now, self.hub.log()),
+        };
+        match answer {
             Some(Answer::Frame(answer)) => {
                 if let ServerMessage::Subscribed(subscribed) = &answer.message {
                     if subscribed.mode == Mode::Resumed {
@@ -322,6 +333,9 @@ impl Delivery {
                 self.asked = Some(Box::new(request));
                 let of = Box::new(SnapshotOf { repositories, visible, id });
                 return Some(Fetch::Snapshot { of, turns: self.turns.clone() });
+            }
+            Some(Answer::Seek(request)) => {
+                return Some(Fetch::Seek { request, turns: self.turns.clone() });
             }
             None => self.join(session, now, out),
         }

@@ -10,7 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::clock::Now;
 use crate::hub::SnapshotOf;
 use crate::log::SpooledFrames;
-use crate::{Hub, Page, ReadError, SnapshotError, TaskSnapshot};
+use crate::session::SeekRequest;
+use crate::{Hub, Page, ReadError, SeekError, SnapshotError, TaskSnapshot};
 
 /// Turns at reading the log, where they are limited.
 pub(crate) type Turns = Option<Arc<Semaphore>>;
@@ -20,6 +21,8 @@ pub(crate) type Turns = Option<Arc<Semaphore>>;
 pub(crate) enum Fetch {
     /// The events after a position, from the log.
     Page { after: Seq, upto: Seq, turns: Turns },
+    /// The position at which a subscription is to begin.
+    Seek { request: Box<SeekRequest>, turns: Turns },
     /// The present state.
     Snapshot { of: Box<SnapshotOf>, turns: Turns },
     /// The next frame of a snapshot.
@@ -30,6 +33,7 @@ pub(crate) enum Fetch {
 #[derive(Debug)]
 pub(crate) enum Fetched {
     Page(Result<Arc<Page>, ReadError>),
+    Sought(Box<SeekRequest>, Result<Seq, SeekError>),
     Snapshot(Result<TaskSnapshot, SnapshotError>),
     Frame(io::Result<(Box<SpooledFrames>, Bytes)>),
 }
@@ -41,6 +45,11 @@ impl Fetch {
             Self::Page { after, upto, turns } => {
                 let _turn = turn(turns).await;
                 Fetched::Page(hub.read_log(after, upto).await)
+            }
+            Self::Seek { request, turns } => {
+                let _turn = turn(turns).await;
+                let found = hub.seek(request.start.clone()).await;
+                Fetched::Sought(request, found)
             }
             Self::Snapshot { of, turns } => {
                 let _turn = turn(turns).await;

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use taskwatch_protocol::{
-    Cursor, Denied, Envelope, ErrorCode, ErrorMessage, Mode, OnGap, Pattern, ResetReason,
-    ServerFrame, ServerMessage, Subscribe, Subscribed, Unsubscribe, Unsubscribed,
+    Cursor, Denied, Envelope, ErrorCode, ErrorMessage, EventKind, MAX_TAIL, Mode, OnGap, Pattern,
+    ResetReason, Seq, ServerFrame, ServerMessage, Subscribe, Subscribed, Unsubscribe, Unsubscribed,
 };
 
 use super::Session;
 use crate::clock::Now;
 use crate::hub::Selection;
+use crate::log::Start;
 use crate::mutant::{self, Mutant};
-use crate::{EventLog, SnapshotError};
+use crate::{EventLog, SeekError, SnapshotError, Tail};
 
 /// What a client asked for and has not been answered, since the connection is not level.
 #[derive(Debug)]
@@ -30,8 +31,29 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Frame(ServerFrame),
+    /// First the position has to be found.
+    Seek(Box<SeekRequest>),
     /// First the state has to be read.
     Snapshot(SnapshotRequest),
+}
+
+/// A subscription, as far as it may be had.
+#[derive(Debug)]
+struct Granted {
+    id: Option<String>,
+    repositories: Vec<Pattern>,
+    /// What else was asked for, and may not be seen.
+    denied: Vec<Denied>,
+    on_gap: Option<OnGap>,
+    types: Option<Vec<EventKind>>,
+    snapshot: bool,
+}
+
+/// A subscription that begins where its time or its last events are.
+#[derive(Debug)]
+pub(crate) struct SeekRequest {
+    pub(crate) start: Start,
+    granted: Granted,
 }
 
 /// A subscription that begins with the present state.
@@ -60,8 +82,7 @@ impl Session {
         }
         let frame = match change {
             Change::Subscribe(subscribe) => match self.subscribe(subscribe, id.clone(), log) {
-                Ok(Answer::Frame(frame)) => frame,
-                Ok(snapshot) => return Some(snapshot),
+                Ok(answer) => return Some(self.answer_with(answer, id, now)),
                 Err(error) => Envelope::new(ServerMessage::Error(error)),
             },
             Change::Unsubscribe(Unsubscribe { repositories }) => {
@@ -72,8 +93,13 @@ impl Session {
                 Envelope::new(ServerMessage::Unsubscribed(message)).cursor(here)
             }
         };
+        Some(self.answer_with(Answer::Frame(frame), id, now))
+    }
+
+    fn answer_with(&mut self, answer: Answer, id: Option<String>, now: Now) -> Answer {
+        let Answer::Frame(frame) = answer else { return answer };
         self.answered(&frame.message);
-        Some(Answer::Frame(frame.at(now.wall).id(id)))
+        Answer::Frame(frame.at(now.wall).id(id))
     }
 
     fn subscribe(
@@ -83,35 +109,83 @@ impl Session {
         log: &dyn EventLog,
     ) -> Result<Answer, ErrorMessage> {
         self.may_subscribe(&request)?;
-        let Subscribe { repositories, since, on_gap, types, snapshot, .. } = request;
+        let Subscribe { repositories, since, since_time, tail, on_gap, snapshot, types } = request;
         let (repositories, denied) = self.granted(repositories);
-        // The connection is level: its position is the head.
-        let head = log.cursor(self.position);
         if repositories.is_empty() {
+            let head = log.cursor(self.position);
             return Ok(Answer::Frame(nothing_subscribed(Mode::Live, None, denied, head)));
         }
-        let start = since.as_ref().map(|cursor| log.validate(cursor));
+        let tail = tail.map(|events| {
+            let mut selection = Selection::clone(&self.selection);
+            selection.set_kinds(types.clone());
+            selection.add(&repositories);
+            Start::Tail(Tail::new(selection, events, self.position))
+        });
+        let granted = Granted { id, repositories, denied, on_gap, types, snapshot };
+        if let Some(start) = since_time.map(Start::Time).or(tail) {
+            return Ok(Answer::Seek(Box::new(SeekRequest { start, granted })));
+        }
+        let start = since.map(|cursor| log.validate(&cursor).map(|position| (position, cursor)));
+        Ok(self.begin(granted, start, log))
+    }
+
+    /// Answers a subscription whose position was looked for. As [`Self::answer`] only while the
+    /// connection is level.
+    pub(crate) fn sought(
+        &mut self,
+        SeekRequest { granted, .. }: SeekRequest,
+        found: Result<Seq, SeekError>,
+        now: Now,
+        log: &dyn EventLog,
+    ) -> Answer {
+        let id = granted.id.clone();
+        let start = match found {
+            // The log may hold more than was published: that is still to come.
+            Ok(position) => {
+                let position = position.min(self.position);
+                Ok((position, log.cursor(position)))
+            }
+            Err(SeekError::Gone) => Err(ResetReason::Expired),
+            Err(error) => {
+                let frame = Envelope::new(ServerMessage::Error(not_found(&error)));
+                return self.answer_with(Answer::Frame(frame), id, now);
+            }
+        };
+        let answer = self.begin(granted, Some(start), log);
+        self.answer_with(answer, id, now)
+    }
+
+    /// Begins a subscription: at a position that was asked for, if it can be honoured.
+    fn begin(
+        &mut self,
+        granted: Granted,
+        start: Option<Result<(Seq, Cursor), ResetReason>>,
+        log: &dyn EventLog,
+    ) -> Answer {
+        let Granted { id, repositories, denied, on_gap, types, snapshot } = granted;
+        // The connection is level: its position is the head.
+        let head = log.cursor(self.position);
         let (mode, reason, cursor) = match start {
-            Some(Ok(position)) => {
+            Some(Ok((position, cursor))) => {
                 let again = u64::from(mutant::active(Mutant::ResumeInclusive));
                 self.position = position.saturating_sub(again);
-                (Mode::Resumed, None, since)
+                (Mode::Resumed, None, cursor)
             }
             None if snapshot => {
                 let reason = None;
-                return Ok(Answer::Snapshot(SnapshotRequest { id, repositories, denied, reason }));
+                return Answer::Snapshot(SnapshotRequest { id, repositories, denied, reason });
             }
-            None => (Mode::Live, None, Some(head.clone())),
+            None => (Mode::Live, None, head.clone()),
             Some(Err(reason)) if snapshot || on_gap == Some(OnGap::Snapshot) => {
                 let reason = Some(reason);
-                return Ok(Answer::Snapshot(SnapshotRequest { id, repositories, denied, reason }));
+                return Answer::Snapshot(SnapshotRequest { id, repositories, denied, reason });
             }
             Some(Err(reason)) if on_gap == Some(OnGap::Live) => {
-                (Mode::Reset, Some(reason), Some(head.clone()))
+                (Mode::Reset, Some(reason), head.clone())
             }
             Some(Err(reason)) => {
                 let reset = nothing_subscribed(Mode::Reset, Some(reason), denied, head);
-                return Ok(Answer::Frame(reset));
+                return Answer::Frame(reset);
             }
         };
         if !self.subscribed {
@@ -119,8 +193,7 @@ impl Session {
         }
         self.add(&repositories);
         let message = Subscribed { accepted: repositories, denied, mode, reason, head: Some(head) };
-        let frame = Envelope::new(ServerMessage::Subscribed(message)).cursor(cursor);
-        Ok(Answer::Frame(frame))
+        Answer::Frame(Envelope::new(ServerMessage::Subscribed(message)).cursor(cursor))
     }
 
     /// What may be subscribed to, and what not. Of everything, everything that may be seen is meant.
@@ -196,12 +269,9 @@ impl Session {
     }
 
     fn may_subscribe(&self, request: &Subscribe) -> Result<(), ErrorMessage> {
-        if request.since_time.is_some() || request.tail.is_some() {
-            let text = "this server does not offer since_time or tail";
-            return Err(ErrorMessage::new(ErrorCode::Unsupported, text));
-        }
-        if self.subscribed && request.since.is_some() {
-            let text = "since belongs into a connection's first subscription";
+        check_start(request).map_err(|text| ErrorMessage::new(ErrorCode::BadMessage, text))?;
+        if self.subscribed && request.has_start() {
+            let text = "since, since_time and tail belong into a connection's first subscription";
             return Err(ErrorMessage::new(ErrorCode::SinceNotFirst, text));
         }
         let kinds = if self.subscribed { self.selection.kinds() } else { request.types.as_deref() };
@@ -223,6 +293,35 @@ impl Session {
             return Err(ErrorMessage::new(ErrorCode::LimitSubscriptions, text));
         }
         Ok(())
+    }
+}
+
+/// Whether it is clear where a subscription is to begin; if not, the text for its peer.
+pub(crate) fn check_start(request: &Subscribe) -> Result<(), String> {
+    let Subscribe { since, since_time, tail, snapshot, .. } = request;
+    let starts = [since.is_some(), since_time.is_some(), tail.is_some()];
+    if starts.into_iter().filter(|is_given| *is_given).count() > 1 {
+        return Err("since, since_time and tail exclude each other".to_owned());
+    }
+    if tail.is_some_and(|events| !(1..=MAX_TAIL).contains(&events)) {
+        return Err(format!("tail is a number of events from 1 to {MAX_TAIL}"));
+    }
+    if *snapshot && (since_time.is_some() || tail.is_some()) {
+        let text = "a snapshot begins with the present: it does not go with since_time or tail";
+        return Err(text.to_owned());
+    }
+    Ok(())
+}
+
+/// Why there is no position to begin at. What exactly is wrong with the store is none of the peer's
+/// business.
+fn not_found(error: &SeekError) -> ErrorMessage {
+    match error {
+        SeekError::Unsupported => ErrorMessage::new(ErrorCode::Unsupported, error.to_string()),
+        SeekError::Gone | SeekError::Unavailable(_) => {
+            tracing::warn!(%error, "a subscription cannot begin");
+            ErrorMessage::new(ErrorCode::Unavailable, "the log cannot be read now")
+        }
     }
 }
 

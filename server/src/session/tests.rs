@@ -4,9 +4,10 @@ mod listening;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::log::Start;
 use crate::log::tests::event;
-use crate::{MemoryLog, PageLimit, Principal, ReadFuture, SnapshotError};
-use taskwatch_protocol::{Cursor, ResetReason, Timestamp};
+use crate::{MemoryLog, PageLimit, Principal, ReadFuture, SeekError, SnapshotError};
+use taskwatch_protocol::{Cursor, EventKind, ResetReason, Timestamp};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -61,7 +62,7 @@ impl Bench {
 
     /// What the session does about a frame, without its time.
     fn say(&mut self, frame: &Value) -> Step {
-        self.session.text(self.now, &frame.to_string(), &Positions)
+        self.session.text(self.now, &frame.to_string(), &Positions, 10)
     }
 
     fn reply(&mut self, frame: &Value) -> Value {
@@ -80,6 +81,24 @@ impl Bench {
         assert_eq!(self.say(frame), Step::Nothing);
         match self.session.answer(self.now, &Positions) {
             Some(Answer::Frame(frame)) => without_time(&frame),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The same for what begins at a position that is looked for, with what is found.
+    fn ask_seek(&mut self, frame: &Value, found: Result<Seq, SeekError>) -> Value {
+        match self.seek(frame, found) {
+            Answer::Frame(frame) => without_time(&frame),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn seek(&mut self, frame: &Value, found: Result<Seq, SeekError>) -> Answer {
+        assert_eq!(self.say(frame), Step::Nothing);
+        match self.session.answer(self.now, &Positions) {
+            Some(Answer::Seek(request)) => {
+                self.session.sought(*request, found, self.now, &Positions)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -182,9 +201,90 @@ fn unsubscribing_takes_away_exactly_that_pattern() {
 }
 
 #[test]
-fn what_is_not_offered_is_said_to_be_so() {
+fn a_start_that_was_looked_for_is_a_resume_from_there() {
     for extra in [json!({"tail": 5}), json!({"since_time": "2026-11-22T10:00:00Z"})] {
-        assert_eq!(Bench::new().ask(&subscribe(extra))["data"]["code"], "unsupported");
+        let mut bench = Bench::new();
+        // What the log holds beyond what was published is still to come.
+        let answer = bench.ask_seek(&subscribe(extra.clone()), Ok(12));
+        assert_eq!(answer["cursor"], "10");
+        let mut bench = Bench::new();
+        let answer = bench.ask_seek(&subscribe(extra), Ok(4));
+        let data = json!({"accepted": ["foo"], "denied": [], "mode": "resumed", "head": "10"});
+        let expected = json!({"type": "subscribed", "id": "1", "cursor": "4", "data": data});
+        assert_eq!(answer, expected);
+        assert_eq!(bench.session.position(), 4);
+        assert!(bench.session.wants(&event(11, "foo")));
+    }
+}
+
+#[test]
+fn a_time_before_what_is_kept_is_a_reset() {
+    let at = |on_gap: &str| json!({"since_time": "2026-11-22T10:00:00Z", "on_gap": on_gap});
+    let mut bench = Bench::new();
+    let answer = bench.ask_seek(&subscribe(at("error")), Err(SeekError::Gone));
+    let data =
+        json!({"accepted": [], "denied": [], "mode": "reset", "reason": "expired", "head": "10"});
+    assert_eq!(answer, json!({"type": "subscribed", "id": "1", "data": data}));
+    let answer = bench.ask_seek(&subscribe(at("live")), Err(SeekError::Gone));
+    assert_eq!((&answer["data"]["reason"], &answer["cursor"]), (&json!("expired"), &json!("10")));
+
+    let mut bench = Bench::new();
+    let sought = bench.seek(&subscribe(at("snapshot")), Err(SeekError::Gone));
+    let Answer::Snapshot(request) = sought else { panic!("{sought:?}") };
+    let answer = bench.begin_snapshot(request, 10);
+    assert_eq!(
+        (&answer["data"]["mode"], &answer["data"]["reason"]),
+        (&json!("reset"), &json!("expired"))
+    );
+}
+
+#[test]
+fn a_tail_is_of_what_was_asked_for_and_may_be_read() {
+    let now = Now { instant: Instant::now(), wall: Timestamp::from_unix_millis(0) };
+    let ana = Principal::new("ana").reading(["foo".parse().unwrap()]);
+    let mut bench = Bench::of(ana, None, now);
+    let asked = json!({"repositories": ["*"], "types": ["task.deleted"], "tail": 1});
+    assert_eq!(bench.say(&subscribe(asked)), Step::Nothing);
+    let Some(Answer::Seek(request)) = bench.session.answer(now, &Positions) else { panic!() };
+    let Start::Tail(mut tail) = request.start.clone() else { panic!("{request:?}") };
+    assert_eq!(tail.upto(), 10);
+    let mut look_at = |seq, name: &str, kind: EventKind| {
+        tail.look_at(seq, &name.parse().unwrap(), &kind).is_break()
+    };
+    assert!(!look_at(10, "foo", EventKind::Created));
+    assert!(!look_at(9, "secret", EventKind::Deleted));
+    assert!(look_at(8, "foo", EventKind::Deleted));
+    assert_eq!(tail.position(), 7);
+}
+
+#[test]
+fn a_start_that_makes_no_sense_or_cannot_be_found_is_refused() {
+    let time = "2026-11-22T10:00:00Z";
+    for extra in [
+        json!({"tail": 0}),
+        json!({"tail": 10_001}),
+        json!({"tail": 1, "since": "4"}),
+        json!({"tail": 1, "since_time": time}),
+        json!({"since_time": time, "since": "4"}),
+        json!({"tail": 1, "snapshot": true}),
+        json!({"since_time": time, "snapshot": true}),
+    ] {
+        let answer = Bench::new().ask(&subscribe(extra.clone()));
+        assert_eq!(answer["data"]["code"], "bad_message", "{extra}");
+    }
+    for extra in [json!({"tail": 1}), json!({"since_time": time})] {
+        let mut bench = Bench::new();
+        for (error, code) in [
+            (SeekError::Unsupported, "unsupported"),
+            (SeekError::Unavailable("/home/ana: gone".into()), "unavailable"),
+        ] {
+            let answer = bench.ask_seek(&subscribe(extra.clone()), Err(error));
+            assert_eq!(answer["data"]["code"], code);
+            assert!(!answer.to_string().contains("ana"));
+        }
+        // Nothing was subscribed, so the next one is the first.
+        assert_eq!(bench.ask_seek(&subscribe(extra.clone()), Ok(4))["data"]["mode"], "resumed");
+        assert_eq!(bench.ask(&subscribe(extra))["data"]["code"], "since_not_first");
     }
 }
 
@@ -198,7 +298,7 @@ fn a_snapshot_begins_where_the_log_says_and_until_its_end_there_is_no_bookmark()
     assert_eq!(answer, json!({"type": "subscribed", "id": "1", "data": data}));
     assert!(bench.session.wants(&event(13, "foo")));
     let ping = json!({"type": "ping"});
-    assert_eq!(bench.reply(&ping), json!({"type": "pong", "data": {"delivered": 0}}));
+    assert_eq!(bench.reply(&ping), json!({"type": "pong", "data": {"delivered": 0, "head": "12"}}));
     bench.session.end_snapshot();
     assert_eq!(bench.reply(&ping)["cursor"], "12");
 }
@@ -271,16 +371,28 @@ fn a_ping_is_answered_with_what_is_behind_the_reader() {
     bench.session.sent(1, 12);
     bench.session.scanned(15);
     let pong = bench.reply(&json!({"type": "ping", "id": "p"}));
-    let expected = json!({"type": "pong", "id": "p", "cursor": "15", "data": {"delivered": 1}});
+    let expected = json!({"type": "pong", "id": "p", "cursor": "15",
+        "data": {"delivered": 1, "head": "15"}});
     assert_eq!(pong, expected);
     assert_eq!(bench.say(&json!({"type": "pong"})), Step::Nothing);
+}
+
+#[test]
+fn the_answer_to_a_ping_shows_whether_more_is_to_come() {
+    let mut bench = Bench::new();
+    bench.ask(&subscribe(json!({"since": "4"})));
+    let pong = bench.reply(&json!({"type": "ping"}));
+    assert_eq!((&pong["cursor"], &pong["data"]["head"]), (&json!("4"), &json!("10")));
+    bench.session.scanned(10);
+    let pong = bench.reply(&json!({"type": "ping"}));
+    assert_eq!((&pong["cursor"], &pong["data"]["head"]), (&json!("10"), &json!("10")));
 }
 
 #[test]
 fn until_the_first_subscription_is_accepted_there_is_no_bookmark() {
     let mut bench = Bench::new();
     let ping = json!({"type": "ping"});
-    let bare = json!({"type": "pong", "data": {"delivered": 0}});
+    let bare = json!({"type": "pong", "data": {"delivered": 0, "head": "10"}});
     assert_eq!(bench.reply(&ping)["cursor"], "10");
     // What becomes of this one is not known yet, so its client may not save the head.
     bench.ask_snapshot(&subscribe(json!({"snapshot": true})));
@@ -304,12 +416,12 @@ fn bookmarks_never_go_back() {
 fn unreadable_frames_are_answered_until_there_are_too_many() {
     let mut bench = Bench::new();
     for _ in 0..10 {
-        let Step::Send(reply) = bench.session.text(bench.now, "garbage", &Positions) else {
+        let Step::Send(reply) = bench.session.text(bench.now, "garbage", &Positions, 10) else {
             panic!()
         };
         assert_eq!(without_time(&reply)["data"]["code"], "bad_message");
     }
-    let close = bench.session.text(bench.now, "garbage", &Positions);
+    let close = bench.session.text(bench.now, "garbage", &Positions, 10);
     assert_eq!(close, Step::Close(CloseCode::BadMessage));
     assert_eq!(Bench::new().error_code(&json!({"type": "task.frobnicate"})), "bad_message");
 }

@@ -284,7 +284,7 @@ impl<W: Wire> Connection<W> {
             Ok(Incoming::Text(text)) => {
                 self.delivery.refresh(&mut self.session);
                 let hub = self.hub().clone();
-                self.take(|session, now| session.text(now, &text, hub.log()))
+                self.take(|session, now| session.text(now, &text, hub.log(), hub.head()))
             }
             Ok(Incoming::Ping(_) | Incoming::Pong) => {
                 self.take(|session, now| session.control(now.instant))

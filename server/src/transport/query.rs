@@ -6,7 +6,10 @@ use std::time::Duration;
 use http::StatusCode;
 use taskwatch_protocol::{Cursor, ErrorCode, EventKind, OnGap, Pattern, Subscribe};
 
+use crate::session::check_start;
 use crate::{HubConfig, Problem};
+
+const NO_TIME: &str = "since_time is an RFC 3339 time such as 2026-11-22T10:00:00Z";
 
 /// `?repo=a&repo=b&since=…`
 #[derive(Debug, Default, PartialEq)]
@@ -31,6 +34,14 @@ impl Query {
                 "repo" | "repository" => first.repositories.push(pattern(&name, &value)?),
                 "snapshot_of" => snapshot_of.push(pattern(&name, &value)?),
                 "since" => first.since = Some(Cursor::new(value)),
+                "since_time" => {
+                    let parsed = value.parse();
+                    first.since_time = Some(parsed.map_err(|_| bad(NO_TIME))?);
+                }
+                "tail" => {
+                    let parsed = value.parse().map_err(|_| bad("tail is a number of events"))?;
+                    first.tail = Some(parsed);
+                }
                 "snapshot" => {
                     let parsed = value.parse();
                     first.snapshot = parsed.map_err(|_| bad("snapshot is true or false"))?;
@@ -44,9 +55,12 @@ impl Query {
         if first.on_gap.as_ref().is_some_and(|word| !word.is_known()) {
             return Err(bad("on_gap is snapshot, live or error"));
         }
+        check_start(&first).map_err(bad)?;
         if first.repositories.is_empty() {
-            if snapshot_of.is_empty() && (first.since.is_some() || first.snapshot) {
-                return Err(bad("since and snapshot need a repo"));
+            let says_how = first.has_start() || first.snapshot;
+            let says_when = first.since_time.is_some() || first.tail.is_some();
+            if says_when || (says_how && snapshot_of.is_empty()) {
+                return Err(bad("since, since_time, tail and snapshot need a repo"));
             }
             first.snapshot = !snapshot_of.is_empty();
             first.repositories = std::mem::take(&mut snapshot_of);
@@ -66,7 +80,10 @@ impl Query {
         if snapshot && first.types.is_some() {
             return Err(bad("a snapshot is no event: types and a snapshot do not go together"));
         }
-        first.since = last_event_id.or(first.since);
+        if last_event_id.is_some() {
+            // It has been answered once, and goes on from there.
+            (first.since, first.since_time, first.tail) = (last_event_id, None, None);
+        }
         let second = Subscribe { snapshot: true, ..Subscribe::live(snapshot_of) };
         let mut subscriptions = vec![first, second];
         subscriptions.retain(|subscription| !subscription.repositories.is_empty());

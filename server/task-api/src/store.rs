@@ -3,6 +3,7 @@
 mod answers;
 mod changed;
 mod list;
+mod log;
 mod reader;
 mod requests;
 mod retention;
@@ -16,19 +17,13 @@ mod writer;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use taskwatch_protocol::{
-    Cursor, Incarnation, Pattern, RepositoryName, ResetReason, Seq, Task, Timestamp,
-};
-use taskwatch_server::mutant::{self, Mutant};
-use taskwatch_server::{
-    EventLog, Incarnations, PageLimit, Principal, ReadError, ReadFuture, SnapshotError,
-    SnapshotFuture, SnapshotSink,
-};
+use taskwatch_protocol::{Incarnation, Pattern, RepositoryName, Seq, Task, Timestamp};
+use taskwatch_server::{EventLog, Incarnations, Principal};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use uuid::Uuid;
 
@@ -358,43 +353,5 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(folder(&path)(source)),
-    }
-}
-
-impl EventLog for Store {
-    fn head(&self) -> Seq {
-        self.open.shared.head.load(Ordering::Acquire)
-    }
-
-    fn cursor(&self, seq: Seq) -> Cursor {
-        self.open.shared.incarnations.cursor(seq)
-    }
-
-    fn validate(&self, cursor: &Cursor) -> Result<Seq, ResetReason> {
-        let floor = self.open.shared.floor.load(Ordering::Acquire);
-        self.open.shared.incarnations.validate(cursor, self.head(), floor)
-    }
-
-    fn read(&self, after: Seq, upto: Seq, limit: PageLimit) -> ReadFuture<'_> {
-        Box::pin(async move {
-            let read =
-                self.open.readers.read(move |tx| reader::events(tx, after, upto, limit)).await;
-            read.unwrap_or_else(|error| Err(ReadError::Unavailable(error.to_string())))
-        })
-    }
-
-    fn snapshot(&self, repositories: &[Pattern], mut into: SnapshotSink) -> SnapshotFuture<'_> {
-        let (repositories, shared) = (repositories.to_vec(), Arc::clone(&self.open.shared));
-        Box::pin(async move {
-            let read = self.open.long_readers.read(move |tx| {
-                let head = reader::snapshot(tx, &repositories, &mut |task| into.push(task))?;
-                let head = head.map(|seq| seq + u64::from(mutant::active(Mutant::StaleSnapshot)));
-                Ok(head.and_then(|head| into.finish(head, shared.incarnations.cursor(head))))
-            });
-            match read.await {
-                Ok(snapshot) => Ok(snapshot?),
-                Err(error) => Err(SnapshotError::Unavailable(error.to_string())),
-            }
-        })
     }
 }

@@ -1,16 +1,21 @@
 //! Cases that failed once, made smaller.
 
 use super::Step::*;
-use super::{Choice, run};
+use super::{Choice, Start, run};
 use crate::OnGap;
 
-const PLAIN: Choice =
-    Choice { snapshot: false, on_gap: OnGap::Error, since: false, listens: false };
+const PLAIN: Choice = Choice {
+    snapshot: false,
+    on_gap: OnGap::Error,
+    start: Start::Now,
+    freshness: false,
+    listens: false,
+};
 const STATE: Choice = Choice { snapshot: true, ..PLAIN };
 
 #[test]
 fn a_proof_in_the_middle_of_a_replay() {
-    let choice = Choice { since: true, ..PLAIN };
+    let choice = Choice { start: Start::Since, ..PLAIN };
     let begin = [Change(0), Change(0), Connect, Serve, Arrive, Serve, Lose, Serve, Full];
     let replay = [Room, Connect, Serve, Arrive, Serve, Arrive, Ping, Arrive];
     let story = run(choice, &[], &[&begin[..], &replay].concat());

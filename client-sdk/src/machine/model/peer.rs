@@ -119,13 +119,17 @@ impl Peer {
         log: &Model,
         floor: u64,
     ) {
-        assert!(!self.subscribed || data.since.is_none(), "since comes first");
+        assert!(!self.subscribed || !data.has_start(), "since comes first");
         let head = Some(at(self.position));
-        let is_reset = data.since.as_ref().is_some_and(|since| seq(since) < floor);
-        let with_state = data.snapshot && data.since.is_none()
+        // An event happens at the time of its number.
+        let at_time = data.since_time.map(|time| u64::try_from(time.unix_millis() - 1).unwrap());
+        let since = data.since.as_ref().map(seq).or(at_time.map(|seq| seq.min(self.position)));
+        let is_reset = since.is_some_and(|since| since < floor);
+        let with_state = data.snapshot && since.is_none()
             || is_reset && data.on_gap == Some(WireOnGap::Snapshot);
         let mut accepted = data.repositories.clone();
-        let (mode, cursor) = match &data.since {
+        let tail = data.tail.map(|events| self.tail(&data.repositories, events, log, floor));
+        let (mode, cursor) = match since.or(tail) {
             _ if is_reset && with_state => (Mode::Reset, None),
             _ if with_state => (Mode::Snapshot, None),
             _ if is_reset && data.on_gap == Some(WireOnGap::Live) => (Mode::Reset, head.clone()),
@@ -134,8 +138,8 @@ impl Peer {
                 (Mode::Reset, None)
             }
             Some(since) => {
-                self.position = seq(since);
-                (Mode::Resumed, Some(since.clone()))
+                self.position = since;
+                (Mode::Resumed, Some(at(since)))
             }
             None => (Mode::Live, head.clone()),
         };
@@ -159,10 +163,19 @@ impl Peer {
         self.send(Envelope::new(ServerMessage::Subscribed(data)).cursor(cursor).id(id));
     }
 
-    pub(super) fn hear(&mut self, message: ClientMessage, id: Option<String>) {
+    fn tail(&self, repositories: &[Pattern], events: u32, log: &Model, floor: u64) -> u64 {
+        let matches =
+            |seq: &u64| repositories.iter().any(|it| it.matches(&log.event(*seq).repository));
+        let newest = (floor + 1..=self.position).rev().filter(matches);
+        newest.take(events as usize).last().map_or(self.position, |seq| seq - 1)
+    }
+
+    /// `head` is the newest position of the log.
+    pub(super) fn hear(&mut self, message: ClientMessage, id: Option<String>, head: u64) {
         match message {
             ClientMessage::Ping => {
-                let pong = ServerMessage::Pong(Heartbeat { delivered: Some(self.delivered) });
+                let (delivered, head) = (Some(self.delivered), Some(at(head)));
+                let pong = ServerMessage::Pong(Heartbeat { delivered, head });
                 self.send(Envelope::new(pong).cursor(self.bookmark()).id(id));
             }
             ClientMessage::Pong => {}
@@ -185,7 +198,10 @@ impl Peer {
     }
 
     pub(super) fn ping(&mut self) {
-        let ping = ServerMessage::Ping(Heartbeat { delivered: Some(self.delivered) });
+        let ping = ServerMessage::Ping(Heartbeat {
+            delivered: Some(self.delivered),
+            ..Heartbeat::default()
+        });
         self.send(Envelope::new(ping).cursor(self.bookmark()));
     }
 }

@@ -145,7 +145,8 @@ fn nothing_but_a_ping_without_a_position_comes_in_between() {
         rig
     };
     let mut rig = begun();
-    let quiet = frame(ServerMessage::Ping(Heartbeat { delivered: Some(0) }), None);
+    let quiet =
+        frame(ServerMessage::Ping(Heartbeat { delivered: Some(0), ..Heartbeat::default() }), None);
     let actions = rig.frame(&quiet);
     assert!(matches!(actions[..], [Action::Send(_)]), "{actions:?}");
     assert_eq!(snapshots(&rig.frame(&part(&["bar"], (false, true), 8))).len(), 1);
@@ -177,7 +178,9 @@ fn a_state_that_was_not_announced_is_not_believed() {
 
 #[test]
 fn the_state_may_take_as_long_as_the_server_is_heard() {
-    let quiet = || frame(ServerMessage::Ping(Heartbeat { delivered: Some(0) }), None);
+    let quiet = || {
+        frame(ServerMessage::Ping(Heartbeat { delivered: Some(0), ..Heartbeat::default() }), None)
+    };
     let mut rig = Rig::new(plan());
     rig.opens();
     for _ in 0..9 {

@@ -106,7 +106,8 @@ fn a_count_is_a_proof_and_does_not_say_that_everything_has_come() {
     rig.opens_as(sse());
     rig.acks(ack(Mode::Resumed, &["foo"], 9), at(1));
     let pong = |delivered| {
-        let count = ServerMessage::Pong(Heartbeat { delivered: Some(delivered) });
+        let count =
+            ServerMessage::Pong(Heartbeat { delivered: Some(delivered), ..Heartbeat::default() });
         Envelope::new(count).cursor(at(2))
     };
     rig.event(2);

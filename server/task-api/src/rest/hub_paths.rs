@@ -6,7 +6,8 @@
 /// PROTOCOL.md says what is spoken there.
 #[utoipa::path(
     get, path = "/ws", operation_id = "websocket", tag = "events",
-    params(("repository", Query), ("since", Query), ("on_gap", Query), ("snapshot", Query),
+    params(("repository", Query), ("since", Query), ("since_time", Query), ("tail", Query),
+           ("on_gap", Query), ("snapshot", Query),
            ("types", Query), ("snapshot_of", Query), ("X-Version", Header)),
     responses(
         (status = 101, description = "From here on it is a WebSocket"),
@@ -18,7 +19,8 @@ fn websocket() {}
 /// Follows events over an answer that does not end (Server-Sent Events)
 #[utoipa::path(
     get, path = "/api/v1/events", operation_id = "events", tag = "events",
-    params(("repository", Query), ("since", Query), ("on_gap", Query), ("snapshot", Query),
+    params(("repository", Query), ("since", Query), ("since_time", Query), ("tail", Query),
+           ("on_gap", Query), ("snapshot", Query),
            ("types", Query), ("snapshot_of", Query), ("Last-Event-ID", Header),
            ("X-Version", Header)),
     responses(
@@ -36,7 +38,8 @@ fn events() {}
 /// snapshot. Otherwise it is one object.
 #[utoipa::path(
     get, path = "/api/v1/changes", operation_id = "changes", tag = "events",
-    params(("repository", Query), ("since", Query), ("on_gap", Query), ("snapshot", Query),
+    params(("repository", Query), ("since", Query), ("since_time", Query), ("tail", Query),
+           ("on_gap", Query), ("snapshot", Query),
            ("types", Query), ("snapshot_of", Query), ("wait", Query), ("Last-Event-ID", Header),
            ("X-Version", Header)),
     responses(

@@ -13,7 +13,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 use taskwatch_protocol::schema::{TaskEventFrame, tidy};
-use taskwatch_protocol::{Cursor, ErrorCode, Task};
+use taskwatch_protocol::{Cursor, ErrorCode, MAX_TAIL, Task};
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Described;
 
@@ -106,6 +106,14 @@ fn follow(name: &str) -> Value {
         "since" | "Last-Event-ID" => {
             (json!({"type": "string"}), "The cursor behind which events are wanted.")
         }
+        "since_time" => (
+            json!({"type": "string", "format": "date-time"}),
+            "The time from which on events are wanted.",
+        ),
+        "tail" => (
+            json!({"type": "integer", "minimum": 1, "maximum": MAX_TAIL}),
+            "How many past events are wanted.",
+        ),
         "types" => (
             json!({"type": "string", "examples": ["task.created,task.updated"]}),
             "Kinds of events, with commas between.",

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, Transaction};
-use taskwatch_protocol::{EventKind, Pattern, RepositoryName, Seq, Task};
-use taskwatch_server::{LogEvent, Page, PageLimit, Principal, ReadError};
+use taskwatch_protocol::{EventKind, Pattern, RepositoryName, Seq, Task, Timestamp};
+use taskwatch_server::{LogEvent, Page, PageLimit, Principal, ReadError, SeekError, Tail};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
@@ -235,6 +235,47 @@ pub(super) fn events(
         page.events.push(LogEvent::new(row.get(0)?, repository, kind, envelope));
     }
     Ok(Ok(page))
+}
+
+/// The position before the first event at or after `time`, found by halving: times never decrease
+/// along the log (I9).
+pub(super) fn seek_time(
+    tx: &Transaction<'_>,
+    time: Timestamp,
+) -> rusqlite::Result<Result<Seq, SeekError>> {
+    let state = schema::load_state(tx)?;
+    if state.floor > 0 && state.floor_ts >= time {
+        return Ok(Err(SeekError::Gone));
+    }
+    let mut next =
+        tx.prepare_cached("SELECT seq, ts FROM event WHERE seq > ?1 ORDER BY seq LIMIT 1")?;
+    // What is known to be before the time, and what is not.
+    let (mut before, mut upto) = (state.floor, state.head);
+    while before < upto {
+        let middle = before + (upto - before) / 2;
+        let mut rows = next.query([middle])?;
+        match rows.next()? {
+            Some(row) if row.get::<_, i64>(1)? < time.unix_millis() => before = row.get(0)?,
+            _ => upto = middle,
+        }
+    }
+    Ok(Ok(before))
+}
+
+/// Shows the events to a tail, the newest first. The envelopes are not read.
+pub(super) fn seek_tail(tx: &Transaction<'_>, mut tail: Tail) -> rusqlite::Result<Seq> {
+    let mut statement = tx.prepare_cached(
+        "SELECT seq, repository, kind FROM event WHERE seq <= ?1 ORDER BY seq DESC",
+    )?;
+    let mut rows = statement.query([tail.upto()])?;
+    while let Some(row) = rows.next()? {
+        let repository = schema::parsed(row, 1, str::parse)?;
+        let kind = EventKind::from(row.get_ref(2)?.as_str()?);
+        if tail.look_at(row.get(0)?, &repository, &kind).is_break() {
+            break;
+        }
+    }
+    Ok(tail.position())
 }
 
 #[cfg(test)]

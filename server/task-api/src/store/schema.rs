@@ -9,7 +9,7 @@ use super::OpenError;
 
 /// What turns one version of the schema into the next; `user_version` counts those applied.
 /// Never edit an entry that was released: append one.
-const MIGRATIONS: &[&str] = &[TASKS_AND_LOG, ANSWERS, BATCHES, HISTORY, ORDERS];
+const MIGRATIONS: &[&str] = &[TASKS_AND_LOG, ANSWERS, BATCHES, HISTORY, ORDERS, GONE];
 
 const TASKS_AND_LOG: &str = "
     CREATE TABLE task (
@@ -132,12 +132,20 @@ const ORDERS: &str = "
     CREATE INDEX task_by_assignee ON task (assignee) WHERE assignee IS NOT NULL;
 ";
 
+const GONE: &str = "
+    -- The time of event `floor`. Where it was not noted, it was that of the oldest event at most.
+    ALTER TABLE state ADD COLUMN floor_ts INTEGER NOT NULL DEFAULT 0;
+    UPDATE state SET floor_ts = coalesce((SELECT ts FROM event ORDER BY seq LIMIT 1), last_ts);
+";
+
 /// The row of `state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LogState {
     pub(super) head: Seq,
     pub(super) floor: Seq,
     pub(super) last_ts: Timestamp,
+    /// When event `floor` happened, or later; without a meaning if there never was one.
+    pub(super) floor_ts: Timestamp,
 }
 
 /// Brings the schema up to date.
@@ -187,17 +195,19 @@ pub(super) fn last_incarnation(conn: &Connection) -> rusqlite::Result<Incarnatio
 }
 
 pub(super) fn load_state(conn: &Connection) -> rusqlite::Result<LogState> {
-    conn.prepare_cached("SELECT head, floor, last_ts FROM state")?.query_row([], |row| {
-        let last_ts = Timestamp::from_unix_millis(row.get(2)?);
-        Ok(LogState { head: row.get(0)?, floor: row.get(1)?, last_ts })
+    conn.prepare_cached("SELECT head, floor, last_ts, floor_ts FROM state")?.query_row([], |row| {
+        let [last_ts, floor_ts] = [row.get(2)?, row.get(3)?].map(Timestamp::from_unix_millis);
+        Ok(LogState { head: row.get(0)?, floor: row.get(1)?, last_ts, floor_ts })
     })
 }
 
 pub(super) fn save_state(conn: &Connection, state: LogState) -> rusqlite::Result<()> {
-    conn.prepare_cached("UPDATE state SET head = ?1, floor = ?2, last_ts = ?3")?.execute((
+    let sql = "UPDATE state SET head = ?1, floor = ?2, last_ts = ?3, floor_ts = ?4";
+    conn.prepare_cached(sql)?.execute((
         state.head,
         state.floor,
         state.last_ts.unix_millis(),
+        state.floor_ts.unix_millis(),
     ))?;
     Ok(())
 }
@@ -259,7 +269,8 @@ mod tests {
     fn a_new_file_gets_every_migration_and_an_old_one_keeps_its_rows() {
         let mut conn = Connection::open_in_memory().unwrap();
         migrate(&mut conn).unwrap();
-        let state = LogState { head: 9, floor: 3, last_ts: Timestamp::from_unix_millis(5) };
+        let [last_ts, floor_ts] = [5, 4].map(Timestamp::from_unix_millis);
+        let state = LogState { head: 9, floor: 3, last_ts, floor_ts };
         save_state(&conn, state).unwrap();
         migrate(&mut conn).unwrap();
         assert_eq!(load_state(&conn).unwrap(), state);
@@ -285,8 +296,10 @@ mod tests {
 
         let version: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(version, MIGRATIONS.len());
-        let last_ts = Timestamp::from_unix_millis(6);
-        assert_eq!(load_state(&conn).unwrap(), LogState { head: 9, floor: 7, last_ts });
+        // What was thrown away is not younger than the oldest event.
+        let [last_ts, floor_ts] = [6, 5].map(Timestamp::from_unix_millis);
+        let state = LogState { head: 9, floor: 7, last_ts, floor_ts };
+        assert_eq!(load_state(&conn).unwrap(), state);
         let task = load_task(&conn, Uuid::from_u128(7)).unwrap().unwrap();
         assert_eq!(
             (task.title.as_str(), task.version, &task.tags[..]),

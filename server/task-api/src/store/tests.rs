@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicUsize};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
-use taskwatch_protocol::{Priority, ServerFrame, ServerMessage, Status, TaskChange};
-use taskwatch_server::LogEvent;
+use taskwatch_protocol::{Priority, ResetReason, ServerFrame, ServerMessage, Status, TaskChange};
+use taskwatch_server::{LogEvent, PageLimit, ReadError, SeekError};
 use tempfile::TempDir;
 
 use super::*;
@@ -330,6 +330,49 @@ async fn retention_by_age_is_exact_when_idle() {
         let floor = bench.writer.state.floor;
         assert_eq!(bench.read(floor).await.unwrap(), kept, "age {age}");
     }
+}
+
+#[tokio::test]
+async fn a_time_is_the_position_before_what_happened_then() {
+    let mut bench = Bench::keeping(4, DAY);
+    let at = |offset| Timestamp::from_unix_millis(START + offset);
+    assert_eq!(bench.store.seek_time(at(0)).await, Ok(0));
+    for offset in [10, 20, 20, 40] {
+        bench.set_clock(offset);
+        bench.create(1);
+    }
+    for (offset, position) in
+        [(-50, 0), (10, 0), (11, 1), (20, 1), (21, 3), (40, 3), (41, 4), (9_999, 4)]
+    {
+        assert_eq!(bench.store.seek_time(at(offset)).await, Ok(position), "{offset}");
+    }
+    // The first two go. Only who asks for them misses them.
+    bench.set_clock(50);
+    bench.create(2);
+    bench.writer.trim(true);
+    bench = bench.restart();
+    for (offset, position) in [
+        (0, Err(SeekError::Gone)),
+        (20, Err(SeekError::Gone)),
+        (21, Ok(3)),
+        (45, Ok(4)),
+        (51, Ok(6)),
+    ] {
+        assert_eq!(bench.store.seek_time(at(offset)).await, position, "{offset}");
+    }
+}
+
+#[tokio::test]
+async fn a_time_after_everything_that_is_gone_is_no_gap() {
+    let mut bench = Bench::keeping(1_000, Duration::from_millis(100));
+    bench.create(3);
+    bench.set_clock(1_000);
+    bench.writer.trim(true);
+    let at = |offset| Timestamp::from_unix_millis(START + offset);
+    assert_eq!(bench.store.seek_time(at(0)).await, Err(SeekError::Gone));
+    assert_eq!(bench.store.seek_time(at(1)).await, Ok(3));
+    bench.create(1);
+    assert_eq!(bench.store.seek_time(at(500)).await, Ok(3));
 }
 
 #[test]

@@ -242,17 +242,17 @@ impl Writer {
     /// Deletes old events and answers, so few at a time that a writer does not notice.
     pub(super) fn trim(&mut self, idle: bool) {
         let now = (self.clock)();
-        let floor = match retention::trim(&mut self.conn, self.state, self.retention, now, idle) {
-            Ok(floor) => floor,
+        let state = match retention::trim(&mut self.conn, self.state, self.retention, now, idle) {
+            Ok(state) => state,
             Err(error) => {
                 self.survive_or_end(&error);
-                self.state.floor
+                self.state
             }
         };
         // Where some were old, more may be.
-        let mut more = floor > self.state.floor;
-        self.state.floor = floor;
-        self.shared.floor.store(floor, Ordering::Release);
+        let mut more = state.floor > self.state.floor;
+        self.state = state;
+        self.shared.floor.store(state.floor, Ordering::Release);
         match answers::trim(&mut self.conn, now.max(self.state.last_ts), idle) {
             Ok(trimmed) => more |= trimmed > 0,
             Err(error) => self.survive_or_end(&error),
