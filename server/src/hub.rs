@@ -43,7 +43,6 @@ pub(crate) use stats::Counters;
 pub use stats::HubStats;
 
 use crate::clock::now;
-use crate::log::Start;
 use crate::session::Rules;
 use crate::{
     EventLog, HubConfig, LogEvent, MemoryLog, Page, Principal, ReadError, SeekError, SnapshotError,
@@ -353,7 +352,7 @@ impl Hub {
     }
 
     /// The position at which somebody wants to begin.
-    pub(crate) async fn seek(&self, start: Start) -> Result<Seq, SeekError> {
+    pub(crate) async fn seek(&self, start: crate::log::Start) -> Result<Seq, SeekError> {
         self.shared.pages.seek(start).await
     }
 

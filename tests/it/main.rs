@@ -21,6 +21,7 @@ mod permission;
 mod property;
 mod reconnect;
 mod resume;
+mod since;
 mod slow;
 mod snapshot;
 mod tls;

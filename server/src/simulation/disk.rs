@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use crate::mutant::{self, Mutant};
 use crate::{
-    EventLog, Incarnations, LogEvent, Page, PageLimit, ReadError, ReadFuture, SnapshotError,
-    SnapshotFuture, SnapshotSink,
+    EventLog, Incarnations, LogEvent, Page, PageLimit, ReadError, ReadFuture, SeekError,
+    SeekFuture, SnapshotError, SnapshotFuture, SnapshotSink, Tail,
 };
 
 /// What is kept when a server dies. A clone is the same disk.
@@ -29,6 +29,10 @@ pub struct Content {
     floor: Seq,
     head: Seq,
     events: Vec<LogEvent>,
+    /// When each of them happened,
+    times: Vec<Timestamp>,
+    /// and the newest of those that were forgotten.
+    forgotten: Option<Timestamp>,
     tasks: BTreeMap<Uuid, Task>,
     is_broken: bool,
 }
@@ -54,6 +58,8 @@ impl Disk {
             floor: head,
             head,
             events: vec![],
+            times: vec![],
+            forgotten: None,
             tasks: BTreeMap::new(),
             is_broken: false,
         };
@@ -101,6 +107,7 @@ impl Disk {
         let event = LogEvent::new(seq, repository, kind, &frame.encode());
         content.head = seq;
         content.events.push(event.clone());
+        content.times.push(at);
         event
     }
 
@@ -109,7 +116,10 @@ impl Disk {
         let mut content = self.content();
         content.floor = content.floor.max(floor.min(content.head));
         let floor = content.floor;
-        content.events.retain(|event| event.seq() > floor);
+        let gone = content.events.partition_point(|event| event.seq() <= floor);
+        content.events.drain(..gone);
+        let newest = content.times.drain(..gone).next_back();
+        content.forgotten = newest.or(content.forgotten);
     }
 
     /// From now on nothing can be read, or it can again.
@@ -180,6 +190,36 @@ impl EventLog for Disk {
                 page.events.push(event.clone());
             }
             Ok(page)
+        })
+    }
+
+    fn seek_time(&self, time: Timestamp) -> SeekFuture<'_> {
+        Box::pin(async move {
+            let content = self.content();
+            if content.is_broken {
+                return Err(SeekError::Unavailable("broken".to_owned()));
+            }
+            if content.forgotten.is_some_and(|newest| newest >= time) {
+                return Err(SeekError::Gone);
+            }
+            let before = content.times.partition_point(|&at| at < time);
+            Ok(before.checked_sub(1).map_or(content.floor, |last| content.events[last].seq()))
+        })
+    }
+
+    fn seek_tail(&self, mut tail: Tail) -> SeekFuture<'_> {
+        Box::pin(async move {
+            let content = self.content();
+            if content.is_broken {
+                return Err(SeekError::Unavailable("broken".to_owned()));
+            }
+            let upto = tail.upto();
+            for event in content.events.iter().rev().filter(|event| event.seq() <= upto) {
+                if tail.look_at(event.seq(), event.repository(), event.kind()).is_break() {
+                    break;
+                }
+            }
+            Ok(tail.position())
         })
     }
 

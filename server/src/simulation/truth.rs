@@ -21,6 +21,8 @@ pub struct Entry {
     pub repository: String,
     pub kind: String,
     pub text: String,
+    /// When it happened.
+    pub time: String,
     frame: Value,
 }
 
@@ -79,7 +81,8 @@ impl Truth {
         assert_eq!(seq, self.head + 1, "numbers have no holes here");
         let (repository, kind) = (word(&frame["data"]["repository"]), word(&frame["type"]));
         self.head = seq;
-        self.entries.push(Entry { seq, repository, kind, text, frame });
+        let time = word(&frame["timestamp"]);
+        self.entries.push(Entry { seq, repository, kind, text, time, frame });
     }
 
     /// Events up to `floor` are gone.
@@ -104,6 +107,17 @@ impl Truth {
     pub fn resume(&self, cursor: &str) -> Result<u64, &'static str> {
         let seq = self.range(cursor)?;
         if seq < self.floor { Err("expired") } else { Ok(seq) }
+    }
+
+    /// Where a subscription from a time on must begin, or the word for the reset. Times of one form
+    /// are in the order of their texts.
+    pub fn at_time(&self, time: &str) -> Result<u64, &'static str> {
+        let first = self.entries.iter().find(|entry| *entry.time >= *time);
+        match first {
+            Some(entry) if entry.seq <= self.floor => Err("expired"),
+            Some(entry) => Ok(entry.seq - 1),
+            None => Ok(self.head),
+        }
     }
 
     fn range(&self, cursor: &str) -> Result<u64, &'static str> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde_json::{Value, json};
 
 use self::listening::Listening;
+use self::seeking::{is_sought, resume};
 use super::super::{Filter, Held, Truth};
 
 /// Fails with the name of what was broken.
@@ -15,6 +16,7 @@ macro_rules! must {
 }
 
 mod listening;
+mod seeking;
 
 /// Follows one connection frame by frame, as they are put on their way.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ struct Asked {
     frame: Value,
     /// What a resume would have led to at that time.
     resume: Option<Result<u64, &'static str>>,
+    /// What was published by then.
+    head: u64,
 }
 
 /// A snapshot that has begun.
@@ -114,13 +118,13 @@ impl Judge {
     }
 
     /// Notes a request, `subscribe` or `unsubscribe`.
-    pub(super) fn ask(&mut self, kind: &str, data: &Value, truth: &Truth) -> String {
+    pub(super) fn ask(&mut self, kind: &str, data: &Value, at: Moment<'_>) -> String {
         let id = self.can_talk().then(|| self.id());
         let frame = json!({"type": kind, "id": id, "data": data});
         let text = frame.to_string();
         self.has_asked |= kind == "subscribe";
-        let resume = data["since"].as_str().map(|since| truth.resume(since));
-        self.asked.push_back(Asked { id, frame, resume });
+        let resume = resume(data, at.truth);
+        self.asked.push_back(Asked { id, frame, resume, head: at.head });
         text
     }
 
@@ -155,7 +159,7 @@ impl Judge {
                 let is_right = match self.expected_error(&asked["data"]) {
                     Some(expected) => code == expected,
                     // The log may be broken for a while.
-                    None => code == "unavailable" && self.may_be_snapshot(&asked["data"]),
+                    None => code == "unavailable" && self.may_have_to_read(&asked["data"]),
                 };
                 assert!(is_right, "{asked} was refused: {text}");
                 // What may work later is asked for again.
@@ -209,6 +213,9 @@ impl Judge {
     fn heartbeat(&mut self, at: Moment<'_>, kind: &str, frame: &Value) {
         if kind == "pong" {
             assert_eq!(frame["id"].as_str(), self.pinged.pop_front().as_deref());
+            let head = frame["data"]["head"].as_str().and_then(|head| at.truth.seq(head));
+            let is_head = head.is_some_and(|head| head >= at.head) == self.can_talk();
+            must!(is_head, "level", "the head is {}: {frame}", at.head);
         }
         let delivered = &frame["data"]["delivered"];
         must!(*delivered == self.delivered, "delivered", "{delivered}, not {}", self.delivered);
@@ -236,6 +243,7 @@ impl Judge {
         if let Some(resume) = asked.resume {
             asked_frame["resume"] = resume.err().into();
         }
+        asked_frame["head"] = asked.head.into();
         asked_frame
     }
 
@@ -249,10 +257,17 @@ impl Judge {
         data["snapshot"] == true || data["on_gap"] == "snapshot"
     }
 
+    /// Whether the log is read for the answer.
+    fn may_have_to_read(&self, data: &Value) -> bool {
+        self.may_be_snapshot(data) || is_sought(data)
+    }
+
     fn expected_error(&self, data: &Value) -> Option<&'static str> {
         let kinds = kinds(data);
         let held = if self.is_subscribed { self.filter.kinds.clone() } else { kinds.clone() };
-        if self.is_subscribed && data["since"].is_string() {
+        if is_sought(data) && (data["snapshot"] == true || data["since"].is_string()) {
+            Some("bad_message")
+        } else if self.is_subscribed && (data["since"].is_string() || is_sought(data)) {
             Some("since_not_first")
         } else if (kinds.is_some() && kinds != held)
             || (self.may_be_snapshot(data) && held.is_some())
@@ -282,7 +297,8 @@ impl Judge {
             self.may_be_over(true);
             return;
         }
-        let resume = data["since"].as_str().map(|since| at.truth.resume(since));
+        let resume = resume(data, at.truth);
+        let tail = data["tail"].as_u64();
         let mode = answer["mode"].as_str().unwrap();
         let with_snapshot = mode == "snapshot"
             || (mode == "reset" && (data["snapshot"] == true || data["on_gap"] == "snapshot"));
@@ -294,13 +310,19 @@ impl Judge {
             self.is_level(at, frame);
         }
         match mode {
-            "live" => assert!(resume.is_none() && data["snapshot"] != true, "{asked}: {frame}"),
+            "live" => {
+                let is_plain = resume.is_none() && tail.is_none() && data["snapshot"] != true;
+                assert!(is_plain, "{asked}: {frame}");
+            }
             "snapshot" => assert!(resume.is_none() && data["snapshot"] == true, "{asked}: {frame}"),
+            // What was looked for was found some time before it is told.
+            "resumed" if is_sought(data) => {}
             "resumed" => assert!(matches!(resume, Some(Ok(_))), "{resume:?}: {frame}"),
             "reset" => {
                 // With a snapshot the reason was found some time before it is told.
                 let reason = answer["reason"].as_str();
-                let then = asked["resume"].as_str().filter(|_| with_snapshot);
+                let is_old = with_snapshot || is_sought(data);
+                let then = asked["resume"].as_str().filter(|_| is_old);
                 let now = resume.unwrap().err();
                 must!(
                     reason.is_some() && (reason == now || reason == then),
@@ -334,6 +356,12 @@ impl Judge {
             let (id, seq) = (frame["id"].as_str().map(str::to_owned), self.position);
             let tasks = BTreeMap::new();
             self.snapshot = Some(Snapshot { id, repositories, seq, tasks, has_begun: false });
+        } else if mode == "resumed" && is_sought(data) {
+            let head = self.position;
+            self.sought(at, &asked, frame);
+            if at.truth.wanted(&self.filter, self.position, head).next().is_some() {
+                held.note(if tail.is_some() { "tail" } else { "since a time" });
+            }
         } else if mode == "resumed" {
             assert_eq!(frame["cursor"], data["since"]);
             self.position = resume.unwrap().unwrap();

@@ -3,10 +3,9 @@
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
-use taskwatch_protocol::{ClientFrame, ClientMessage};
+use taskwatch_protocol::{ClientFrame, ClientMessage, Timestamp};
 
-use super::super::super::Truth;
-use super::super::judge::Judge;
+use super::super::judge::{Judge, Moment};
 use super::super::step::Step;
 use super::{KINDS, LIFETIME, Link, PATTERNS, WAIT, World};
 use crate::session::Terms;
@@ -48,8 +47,9 @@ impl World<'_> {
             }
             self.held.note(if is_poll { "poll" } else { "stream" });
             self.held.tell(|| format!("{at} asks for {asked:?}"));
+            let moment = Moment { truth: &self.truth, head: self.server.head() };
             let asked = asked.iter().map(|data| {
-                let frame = judge.ask("subscribe", data, &self.truth);
+                let frame = judge.ask("subscribe", data, moment);
                 let ClientMessage::Subscribe(asked) = ClientFrame::decode(&frame).unwrap().message
                 else {
                     unreachable!("that is what was asked")
@@ -107,6 +107,18 @@ impl World<'_> {
             let on_gap = [json!("live"), json!("snapshot"), json!("error"), Value::Null];
             data["on_gap"] = on_gap.choose(&mut self.rng).unwrap().clone();
         }
+        // With or without a snapshot: then it makes no sense, and is refused.
+        if data["since"].is_null() && is_first && self.rng.random_ratio(1, 2) {
+            let on_gap = [json!("live"), json!("snapshot"), json!("error"), Value::Null];
+            data["on_gap"] = on_gap.choose(&mut self.rng).unwrap().clone();
+            if self.rng.random() {
+                data["tail"] = self.rng.random_range(1..6).into();
+            } else {
+                let millis = self.rng.random_range(0..=self.now.as_millis() + 100);
+                let millis = i64::try_from(millis).unwrap();
+                data["since_time"] = Timestamp::from_unix_millis(millis).to_string().into();
+            }
+        }
         if self.rng.random_ratio(1, 4) {
             data["snapshot"] = true.into();
         }
@@ -129,15 +141,16 @@ impl World<'_> {
 
     pub(super) fn ask(&mut self, at: usize, kind: &str, data: &Value) {
         self.held.tell(|| format!("{kind} {data}"));
-        self.say(at, |judge, truth| judge.ask(kind, data, truth));
+        self.say(at, |judge, moment| judge.ask(kind, data, moment));
     }
 
     /// The peer sends something, if it has not asked too much already.
-    pub(super) fn say(&mut self, at: usize, what: impl FnOnce(&mut Judge, &Truth) -> String) {
+    pub(super) fn say(&mut self, at: usize, what: impl FnOnce(&mut Judge, Moment<'_>) -> String) {
         let Some(link) = &mut self.peers[at].link else { return };
         let may = link.judge.can_talk() && link.judge.unanswered() < 4;
         if may && link.connection.reads() {
-            let text = what(&mut link.judge, &self.truth);
+            let moment = Moment { truth: &self.truth, head: self.server.head() };
+            let text = what(&mut link.judge, moment);
             link.spoke = self.now;
             self.with(at, |connection, _, now| connection.text(now, &text));
         }
