@@ -28,6 +28,8 @@ use crate::watch;
 const FRAME: Duration = Duration::from_millis(100);
 /// Updates that are taken in before anything else is looked at.
 const BATCH: usize = 512;
+/// How often the server is asked whether there is more than what is shown.
+const FRESHNESS: Duration = Duration::from_secs(2);
 /// Keys that are waiting.
 const KEYS: usize = 64;
 
@@ -46,8 +48,8 @@ pub(crate) async fn run(args: &WatchArgs) -> Result<End, Failure> {
     }
     let client = watch::client(args)?;
     let names = args.repositories.iter().map(ToString::to_string);
-    let updates = client.subscribe(names)?.snapshot().on_gap(OnGap::Snapshot).updates();
-    let mut updates = updates.ready_chunks(BATCH);
+    let events = client.subscribe(names)?.snapshot().on_gap(OnGap::Snapshot);
+    let mut updates = events.freshness(FRESHNESS).updates().ready_chunks(BATCH);
     // Signals are caught before there is something to give back.
     let mut signals = Signals::new().map_err(Failure::Start)?;
     let look = Look { has_colours: args.color.on(&io::stdout()) };

@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use taskwatch_client::protocol::{Cursor, TaskEvent};
-use taskwatch_client::{Client, Event, Gap, OnGap, Snapshot, Task, Transport, Update};
+use taskwatch_client::{Client, Event, Freshness, Gap, OnGap, Snapshot, Task, Transport, Update};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -83,6 +83,12 @@ pub(super) fn interrupted(retry_in: u64) -> Update {
     Update::Interrupted { reason, retry_in: Duration::from_millis(retry_in) }
 }
 
+pub(super) fn fresh(behind: u64) -> Update {
+    let mut freshness = received().3;
+    freshness.behind = Duration::from_millis(behind);
+    Update::Fresh(freshness)
+}
+
 /// A frame as a server sends it.
 pub(super) fn created_frame(title: &str) -> Value {
     let event = TaskEvent::created(task(1, title, "pending", 0), "ana");
@@ -90,27 +96,34 @@ pub(super) fn created_frame(title: &str) -> Value {
     json!({"type": "task.created", "cursor": "c-6", "data": data})
 }
 
-/// An event, a snapshot and a gap: nobody but the SDK makes them, so they come from a server.
-fn received() -> &'static (Event, Snapshot, Gap) {
-    static RECEIVED: LazyLock<(Event, Snapshot, Gap)> = LazyLock::new(|| {
+/// What nobody but the SDK makes, so it comes from a server.
+type Received = (Event, Snapshot, Gap, Freshness);
+
+fn received() -> &'static Received {
+    static RECEIVED: LazyLock<Received> = LazyLock::new(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(receive())
+        let limit = Duration::from_secs(60);
+        runtime.block_on(async { tokio::time::timeout(limit, receive()).await }).unwrap()
     });
     &RECEIVED
 }
 
-async fn receive() -> (Event, Snapshot, Gap) {
+async fn receive() -> Received {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(play(listener));
     let events = Client::builder(url).build().unwrap().subscribe(["*"]).unwrap();
-    let mut updates = events.since(Cursor::new("c-1")).on_gap(OnGap::Snapshot).updates();
-    let (mut snapshot, mut gap) = (None, None);
+    let updates = events.since(Cursor::new("c-1")).on_gap(OnGap::Snapshot);
+    let mut updates = updates.freshness(Duration::from_secs(1)).updates();
+    let (mut event, mut snapshot, mut gap) = (None, None, None);
     loop {
         match updates.next().await.unwrap().unwrap() {
-            Update::Event(event) => return (event, snapshot.unwrap(), gap.unwrap()),
+            Update::Event(received) => event = Some(received),
             Update::Snapshot(received) => snapshot = Some(received),
             Update::Gap(received) => gap = Some(received),
+            Update::Fresh(freshness) if event.is_some() => {
+                return (event.unwrap(), snapshot.unwrap(), gap.unwrap(), freshness);
+            }
             _ => {}
         }
     }
@@ -128,23 +141,33 @@ async fn play(listener: TcpListener) {
         "heartbeat_ms": 20_000, "limits": limits,
     }});
     link.send(welcome.to_string().into()).await.unwrap();
-    let subscribe = loop {
-        let message = link.next().await.unwrap().unwrap().into_text().unwrap_or_default();
-        let frame: Value = serde_json::from_str(&message).unwrap_or_default();
-        if frame["type"] == "subscribe" {
-            break frame;
-        }
-    };
-    let answer = json!({
-        "accepted": ["*"], "denied": [], "mode": "reset", "reason": "expired", "head": "c-9",
-    });
-    let snapshot = json!({"repositories": ["*"], "tasks": [], "first": true, "last": true});
-    for frame in [
-        json!({"type": "subscribed", "id": subscribe["id"], "data": answer}),
-        json!({"type": "snapshot", "cursor": "c-5", "data": snapshot}),
+    let mut first = Some([
+        json!({"type": "snapshot", "cursor": "c-5", "data": {
+            "repositories": ["*"], "tasks": [], "first": true, "last": true,
+        }}),
         created_frame("received"),
-    ] {
-        link.send(frame.to_string().into()).await.unwrap();
+    ]);
+    while let Some(Ok(message)) = link.next().await {
+        let frame: Value = serde_json::from_str(message.to_text().unwrap()).unwrap_or_default();
+        let mut answer =
+            json!({"type": "pong", "id": frame["id"], "cursor": "c-6", "data": {"head": "c-6"}});
+        if frame["type"] == "subscribe" {
+            answer["type"] = json!("subscribed");
+            answer["data"] =
+                json!({"accepted": ["*"], "denied": [], "mode": "live", "head": "c-6"});
+            if first.is_some() {
+                answer["data"]["mode"] = json!("reset");
+                answer["data"]["reason"] = json!("expired");
+                answer["cursor"] = Value::Null;
+            }
+        } else if frame["type"] != "ping" {
+            continue;
+        }
+        link.send(answer.to_string().into()).await.unwrap();
+        if frame["type"] == "subscribe" {
+            for frame in first.take().into_iter().flatten() {
+                link.send(frame.to_string().into()).await.unwrap();
+            }
+        }
     }
-    while link.next().await.is_some() {}
 }

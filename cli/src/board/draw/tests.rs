@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::*;
 use crate::board::story::{
-    changed, connected, created, deleted, gap, interrupted, moment, replayed, snapshot, task,
+    changed, connected, created, deleted, fresh, gap, interrupted, moment, replayed, snapshot, task,
 };
 
 const PLAIN: Look = Look { has_colours: false };
@@ -49,6 +49,7 @@ fn busy() -> Model {
     model.update(begun, &moment(1_000));
     model.update(created(&task(8, "Answer the mail", "pending", 0), 2_000), &moment(2_000));
     model.update(deleted(&tasks[5], 2_500), &moment(2_500));
+    model.update(fresh(180), &moment(2_600));
     model
 }
 

@@ -13,7 +13,12 @@ pub(crate) struct Link {
     phase: Phase,
     /// ` over WebSocket`
     way: String,
+    /// How far behind the tasks were when it was last looked at, and when that was.
+    fresh: Option<(Duration, Duration)>,
 }
+
+/// From here on it is said how long nobody has looked.
+const UNCHECKED: Duration = Duration::from_secs(6);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Phase {
@@ -43,7 +48,7 @@ pub(crate) enum Health {
 impl Link {
     pub(crate) fn new(url: &str) -> Self {
         let url = Visible(url).to_string();
-        Self { phase: Phase::Connecting { url }, way: String::new() }
+        Self { phase: Phase::Connecting { url }, way: String::new(), fresh: None }
     }
 
     /// Takes what happened on the stream; false if it says the same as before. `has_state` is whether
@@ -61,19 +66,36 @@ impl Link {
                 Phase::Lost { reason: Visible(reason).to_string(), until: now + *retry_in }
             }
             Update::Parked => Phase::Resting,
+            Update::Fresh(freshness) => {
+                self.fresh = Some((freshness.behind, now));
+                // What it says is worth a look also if it is the same as before.
+                return true;
+            }
             _ => return false,
         };
         let has_changed = self.phase != phase;
         self.phase = phase;
+        if has_changed {
+            self.fresh = None;
+        }
         has_changed
     }
 
-    /// When it says something else by itself: at the next second of a wait.
+    /// When it says something else by itself: at the next second of what it counts.
     pub(crate) fn due(&self, now: Duration) -> Option<Duration> {
-        let Phase::Lost { until, .. } = &self.phase else { return None };
-        let left = until.checked_sub(now).filter(|left| !left.is_zero())?;
-        let rest = Duration::from_nanos(u64::from(left.subsec_nanos()));
-        Some(now + if rest.is_zero() { Duration::from_secs(1) } else { rest })
+        match &self.phase {
+            Phase::Lost { until, .. } => {
+                let left = until.checked_sub(now).filter(|left| !left.is_zero())?;
+                let rest = Duration::from_nanos(u64::from(left.subsec_nanos()));
+                Some(now + if rest.is_zero() { Duration::from_secs(1) } else { rest })
+            }
+            Phase::Live => {
+                let (_, at) = self.fresh?;
+                let next = Duration::from_secs(now.saturating_sub(at).as_secs() + 1);
+                Some(at + next.max(UNCHECKED))
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -90,7 +112,19 @@ impl Link {
         match &self.phase {
             Phase::Connecting { url } => format!("connecting to {url}"),
             Phase::CatchingUp => format!("catching up{way}"),
-            Phase::Live => format!("live{way}"),
+            Phase::Live => match self.fresh {
+                None => format!("live{way}"),
+                Some((behind, at)) => {
+                    let behind = span(behind);
+                    match now.saturating_sub(at) {
+                        since if since < UNCHECKED => format!("live{way} · {behind} behind"),
+                        since => {
+                            let since = since.as_secs();
+                            format!("live{way} · {behind} behind · checked {since} s ago")
+                        }
+                    }
+                }
+            },
             Phase::Lost { reason, until } => match until.saturating_sub(now) {
                 Duration::ZERO => format!("reconnecting: {reason}"),
                 // Rounded up: what is left is never nothing.

@@ -6,7 +6,7 @@ use taskwatch_client::Priority;
 
 use super::*;
 use crate::board::story::{
-    changed, connected, created, deleted, gap, interrupted, moment, replayed, snapshot, task,
+    changed, connected, created, deleted, fresh, gap, interrupted, moment, replayed, snapshot, task,
 };
 
 fn board() -> Model {
@@ -222,13 +222,21 @@ fn the_connection_says_how_it_stands() {
     assert_eq!(text(&model, 0), "catching up over WebSocket");
     model.update(snapshot(&[]), &moment(0));
     assert_eq!(text(&model, 0), "live over WebSocket");
+    model.update(fresh(180), &moment(200));
+    assert_eq!(text(&model, 200), "live over WebSocket · 0.2 s behind");
+    model.update(created(&task(2, "seen", "pending", 0), 300), &moment(300));
+    assert_eq!(text(&model, 300), "live over WebSocket · 0.2 s behind");
+    assert_eq!(model.link.due(moment(300).elapsed), Some(Duration::from_millis(6_200)));
+    let unchecked = "live over WebSocket · 0.2 s behind · checked 7 s ago";
+    assert_eq!(text(&model, 7_300), unchecked);
+    assert_eq!(model.link.due(moment(7_300).elapsed), Some(Duration::from_millis(8_200)));
     model.update(interrupted(2_500), &moment(1_000));
     assert_eq!(text(&model, 1_000), "reconnecting in 3 s: the connection was cut");
-    assert_eq!(model.due(&moment(1_000)), Some(Duration::from_millis(1_500)));
+    assert_eq!(model.link.due(moment(1_000).elapsed), Some(Duration::from_millis(1_500)));
     assert_eq!(text(&model, 1_500), "reconnecting in 2 s: the connection was cut");
-    assert_eq!(model.due(&moment(1_500)), Some(Duration::from_millis(2_500)));
+    assert_eq!(model.link.due(moment(1_500).elapsed), Some(Duration::from_millis(2_500)));
     assert_eq!(text(&model, 3_500), "reconnecting: the connection was cut");
-    assert_eq!(model.due(&moment(3_500)), None);
+    assert_eq!(model.link.due(moment(3_500).elapsed), None);
     model.update(connected(true), &moment(3_600));
     let missed = task(1, "missed", "pending", 0);
     model.update(replayed(created(&missed, 2_000)), &moment(3_600));
