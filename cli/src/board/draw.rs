@@ -317,12 +317,13 @@ impl Picture<'_> {
             Health::Bad => Tone::Bad,
         };
         let style = self.look.style(tone).add_modifier(Modifier::BOLD);
-        let mut line = Line::from(vec![
-            Span::raw(" "),
-            Span::styled(model.link.text(self.now.elapsed), style),
-        ]);
+        let now = self.now.elapsed;
+        let mut line = Line::from(vec![Span::raw(" "), Span::styled(model.link.text(now), style)]);
         if let Some(notice) = model.notice() {
             let tone = if notice.is_warning { Tone::Bad } else { Tone::Plain };
+            if line.width() + 3 + width(&notice.text) > usize::from(area.width) {
+                line.spans[1].content = model.link.short_text(now).into();
+            }
             line.push_span(Span::raw(" · "));
             line.push_span(self.look.span(tone, notice.text.clone()));
         }

@@ -108,7 +108,15 @@ impl Link {
 
     /// What to say of it.
     pub(crate) fn text(&self, now: Duration) -> String {
-        let way = &self.way;
+        self.told(&self.way, now)
+    }
+
+    /// The same without the way, for where there is less room.
+    pub(crate) fn short_text(&self, now: Duration) -> String {
+        self.told("", now)
+    }
+
+    fn told(&self, way: &str, now: Duration) -> String {
         match &self.phase {
             Phase::Connecting { url } => format!("connecting to {url}"),
             Phase::CatchingUp => format!("catching up{way}"),
