@@ -6,31 +6,44 @@ import threading
 
 
 class Network:
-    """Passes connections on to a server, unless it is cut: then they end, and no new one is let in."""
+    """Passes connections on to a server, at an address that stays its own."""
 
     def __init__(self, port: int):
         self.server = ("127.0.0.1", port)
-        self.lock, self.pairs, self.is_cut = threading.Lock(), [], False
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.lock, self.ends, self.listener = threading.Lock(), [], None
+        self.port = 0
+        self.mend()
 
-    def accept(self) -> None:
-        while True:
-            client, _ = self.listener.accept()
-            with self.lock:
-                if self.is_cut:
-                    client.close()
-                    continue
-                try:
-                    server = socket.create_connection(self.server)
-                except OSError:
-                    # As if nobody were there.
-                    client.close()
-                    continue
-                self.pairs.append((client, server))
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self.copy, args=(source, sink), daemon=True).start()
+    def mend(self) -> None:
+        """Lets connections in."""
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
+
+    def refuse(self) -> None:
+        """Lets no new connection in."""
+        # Without it, who waits for one would go on to.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+    def cut(self) -> None:
+        """Ends all connections, and lets no new one in."""
+        self.refuse()
+        with self.lock:
+            for end in self.ends:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+            self.ends.clear()
+
+    def accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(self.server)
+                with self.lock:
+                    self.ends += [client, server]
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(target=self.copy, args=(source, sink), daemon=True).start()
 
     def copy(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -39,16 +52,3 @@ class Network:
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        with self.lock:
-            self.is_cut = True
-            for pair in self.pairs:
-                for end in pair:
-                    with contextlib.suppress(OSError):
-                        end.shutdown(socket.SHUT_RDWR)
-            self.pairs.clear()
-
-    def mend(self) -> None:
-        with self.lock:
-            self.is_cut = False

@@ -10,10 +10,10 @@ from rich.text import Text
 
 # The same width as what they replace, so that nothing moves.
 CONSTANT = [
-    (re.compile(r"\b\d\d:\d\d:\d\d\b"), "14:30:05"),
-    (re.compile(r"127\.0\.0\.1:\d{5}\b"), "127.0.0.1:58787"),
-    (re.compile(r"\b\d\.\d s behind"), "0.1 s behind"),
-    (re.compile(r"(after|retrying in) \d\.\d s"), r"\1 0.9 s"),
+    (re.compile(r"(?<!\d)\d\d:\d\d:\d\d(?!\d)"), "14:30:05"),
+    (re.compile(r"127\.0\.0\.1:\d{5}(?!\d)"), "127.0.0.1:58787"),
+    (re.compile(r"\d\.\d s behind"), "0.1 s behind"),
+    (re.compile(r"(after|retrying in)(\s+)\d\.\d s"), r"\1\g<2>0.9 s"),
     (re.compile(r"(reconnecting in) \d s"), r"\1 1 s"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"), "01a20f3c-5d1e-7b2a-9c40-6e8f10a2b3c4"),
 ]

@@ -63,7 +63,7 @@ class People:
 
     def load(self) -> None:
         for number in range(LOAD):
-            self.patch("cy", number % len(self.ids), {"tags": [f"round {number // len(self.ids)}"]})
+            self.patch("cy", number % len(self.ids), {"tags": [f"r{number // len(self.ids)}"]})
 
 
 def token(binary: str, file: pathlib.Path, who: str) -> str:
@@ -90,9 +90,9 @@ class Show:
 def stays_whole(pane, code: int) -> None:
     """The program in a pane has ended with this code, and left the terminal as it was."""
     pane.run("echo code=$?")
-    pane.shows(f"code={code}\n")
+    pane.matches(rf"(?m)^code={code}$")
     pane.run("clear; stty -a > after; cmp before after && echo as it was")
-    pane.shows("\nas it was")
+    pane.matches(r"(?m)^as it was$")
     found = pane.ask("alternate_on"), pane.ask("cursor_flag"), pane.ask("mouse_any_flag")
     if found != ("0", "1", "0"):
         raise SystemExit(f"screens: the terminal is left in a mode of ours: {found}")
@@ -146,9 +146,11 @@ def story(people: People, server: Daemon, network: Network, watcher, board, show
     board.shows("completed 4", "(replayed)")
     show.picture("reconnected", "and is there again", styled, watcher.styled())
 
+    network.refuse()
     server.stop()
     board.matches(r"\n reconnecting( in \d+ s)?: ")
     server.start()
+    network.mend()
     told = r"reconnected after [\d.]+ s · 0 replayed · none lost"
     watcher.matches(told)
     styled = board.matches(r"\n live .*" + told)
@@ -167,7 +169,7 @@ def keys(board, show: Show) -> None:
 
     board.press("Right", "Right", "Down", "Enter")
     styled = board.shows("id ", "Fix login on the phone", "The keyboard hides the button.", "History\n")
-    board.matches(r"History\n.* status in_progress → completed  by ben\n")
+    board.matches(r"History\n.* status in_progress → completed  by ben")
     styled = board.styled()
     show.picture("details", "the details of a task", styled)
     board.press("End")
