@@ -6,6 +6,7 @@ The watcher and the board follow the same tasks through a network that is cut an
 restarted. Whatever should be on the screen is waited for; what never comes is a failure.
 """
 
+import contextlib
 import pathlib
 import re
 import signal
@@ -135,7 +136,8 @@ def story(people: People, server: Daemon, network: Network, watcher, board, show
     for number, status, who in AWAY:
         people.patch(who, number, {"status": status})
     watcher.matches(r"connection lost \([^)]+\);\s+retrying")
-    styled = board.matches(r"\n reconnecting( in \d+ s)?: ")
+    watcher.matches(r"not connected \(cannot connect")
+    styled = board.matches(r"\n reconnecting( in \d+ s)?: cannot connect")
     assert "completed 2" in board.text(), "what is known stays on the screen"
     show.picture("cut", "the network is cut", styled, watcher.styled())
 
@@ -197,7 +199,7 @@ def keys(board, show: Show) -> None:
     stays_whole(board, 0)
 
 
-def ends(board, tokens: pathlib.Path) -> None:
+def other_ends(board, tokens: pathlib.Path) -> None:
     """The other ends that it can have."""
     begin(board)
     board.press("C-c")
@@ -226,31 +228,32 @@ def ends(board, tokens: pathlib.Path) -> None:
 
 def main() -> None:
     tmux, binaries, *flags = sys.argv[1:]
+    # So that what was started is ended then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     show = Show("--write" in flags)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = pathlib.Path(name)
         daemon, tokens = f"{binaries}/taskwatchd", folder / "tokens"
         people_tokens = {who: token(daemon, tokens, who) for who in ("ana", "ben", "cy")}
-        server = Daemon(daemon, folder / "data", "--tokens", str(tokens))
-        network = Network(server.port)
-        env = {
-            "PATH": f"{binaries}:/usr/bin:/bin",
-            "TERM": "xterm-256color",
-            "TASKWATCH_URL": f"http://127.0.0.1:{network.port}",
-            "TASKWATCH_TOKEN": people_tokens["ben"],
-        }
-        terminal = Terminal(tmux, folder, WIDTH, HEIGHT, env)
-        try:
+        with contextlib.ExitStack() as ends:
+            ends.callback(end_all)
+            server = Daemon(daemon, folder / "data", "--tokens", str(tokens))
+            network = Network(server.port)
+            env = {
+                "PATH": f"{binaries}:/usr/bin:/bin",
+                "TERM": "xterm-256color",
+                "TASKWATCH_URL": f"http://127.0.0.1:{network.port}",
+                "TASKWATCH_TOKEN": people_tokens["ben"],
+            }
+            terminal = Terminal(tmux, folder, WIDTH, HEIGHT, env)
+            ends.callback(terminal.end)
             watcher, board = terminal.split(LEFT)
             for pane in (watcher, board):
                 pane.run(f"cd {folder}; clear")
             people = People(server, people_tokens)
             story(people, server, network, watcher, board, show)
             keys(board, show)
-            ends(board, tokens)
-        finally:
-            terminal.end()
-            end_all()
+            other_ends(board, tokens)
     print("screens: passed")
 
 

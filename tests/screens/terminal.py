@@ -19,6 +19,8 @@ class Terminal:
         self.command = [tmux, "-S", str(folder / "tmux"), "-f", "/dev/null", "-u"]
         self.width, self.height = width, height
         self.env = {"LANG": "C.UTF-8", "HOME": str(folder), "PS1": PROMPT, "TZ": "UTC"} | env
+        # Which a shell would write when it is over.
+        self.env["HISTFILE"] = "/dev/null"
         if "LD_LIBRARY_PATH" in os.environ:
             self.env["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
         self.tmux("new-session", "-d", "-x", str(width), "-y", str(height), *self.shell())
