@@ -155,7 +155,8 @@ mod tests {
         assert_eq!(args.transport, Transport::Auto);
         assert_eq!(args.since(), None);
         assert_eq!((args.count, args.quiet, args.connection.verbose), (None, false, 0));
-        assert!(!args.snapshot);
+        assert!(!args.snapshot && !args.board);
+        assert!(parse("--repo foo --board --url http://x").unwrap().board);
     }
 
     #[test]
@@ -233,6 +234,9 @@ mod tests {
             "--repo foo --exec a --exec-parallel 0",
             "--repo foo --cursor-file f --for any()",
             "--repo foo -- a",
+            "--repo foo --board -o json",
+            "--repo foo --board --since c1-0-7",
+            "--repo foo --board --count 1",
         ] {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words}");
         }

@@ -9,6 +9,7 @@
 //! | 5 | events were missed that the server no longer keeps, and `--on-gap` did not say to go on |
 //! | 6 | there is nothing of that name, no repository or no task, or nothing that may be read |
 //! | 124 | `--timeout` ran out |
+//! | 129 | the terminal of the board is gone |
 //! | 130 | interrupted |
 //! | 143 | terminated |
 
@@ -39,6 +40,10 @@ pub(crate) enum End {
     TimedOut,
     /// Nobody reads stdout any more.
     OutputClosed,
+    /// A key said so.
+    Left,
+    /// SIGHUP: the terminal is gone.
+    HungUp,
     /// SIGINT, usually Ctrl-C.
     Interrupted,
     /// SIGTERM.
@@ -85,6 +90,12 @@ pub(crate) enum Failure {
     /// Events could not be printed.
     #[error("cannot write to stdout: {0}")]
     Output(#[source] io::Error),
+    /// There is no screen for a board.
+    #[error("--board needs a terminal: {0}")]
+    Board(&'static str),
+    /// Keys could not be read.
+    #[error("cannot read from the terminal: {0}")]
+    Terminal(#[source] io::Error),
     /// The system did not give what it takes to begin.
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),
@@ -93,10 +104,11 @@ pub(crate) enum Failure {
 impl End {
     pub(crate) fn code(self) -> u8 {
         match self {
-            Self::CountReached | Self::Met | Self::OutputClosed => 0,
+            Self::CountReached | Self::Left | Self::Met | Self::OutputClosed => 0,
             // As timeout(1) has it.
             Self::TimedOut => 124,
             // As a shell reports a process that a signal ended: 128 and the signal's number.
+            Self::HungUp => 129,
             Self::Interrupted => 130,
             Self::Terminated => 143,
         }
@@ -106,13 +118,19 @@ impl End {
 impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::TokenFile { .. } | Self::TokenVariable(_) | Self::Name(_) => {
-                USAGE
-            }
+            Self::Settings(_)
+            | Self::TokenFile { .. }
+            | Self::TokenVariable(_)
+            | Self::Name(_)
+            | Self::Board(_) => USAGE,
             Self::Watch(error) => watch_code(error),
             Self::Api { error: ApiError::Request(error), .. } => request_code(error),
             Self::Api { .. } => FAILURE,
-            Self::Position(_) | Self::Ended | Self::Output(_) | Self::Start(_) => FAILURE,
+            Self::Position(_)
+            | Self::Ended
+            | Self::Output(_)
+            | Self::Terminal(_)
+            | Self::Start(_) => FAILURE,
         }
     }
 

@@ -3,6 +3,7 @@
 //! A library only so that the demo can run the watcher inside its own process.
 
 mod args;
+mod board;
 mod condition;
 mod connection;
 mod doctor;
@@ -96,7 +97,9 @@ fn run_to_end(args: &WatchArgs, status: &mut Status) -> Result<End, Failure> {
     connection::check_token_file(&args.connection, status)?;
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
-    let end = runtime.block_on(watch(args, status));
+    let end = runtime.block_on(async {
+        if args.board { board::run(args).await } else { watch(args, status).await }
+    });
     // A write to a full pipe cannot be called back, and must not keep the watcher from ending.
     runtime.shutdown_background();
     end

@@ -64,15 +64,22 @@ impl TextFormat {
             write!(f, "{}  {}", self.faint(time), self.paint.text(style, verb))?;
             write!(f, "{}  {}", self.column(&event.repository), title(&event.task().title))?;
             match &event.change {
-                TaskChange::Created { task } => write!(f, "  {}", fields(task))?,
                 TaskChange::Updated { changes, .. } if changes.is_empty() => {}
-                TaskChange::Updated { changes, .. } => write!(f, "  {}", self.changes(changes))?,
-                TaskChange::Deleted { previous } => {
-                    write!(f, "  {} {}", self.faint("was"), word(previous.status.as_str()))?;
-                }
+                change => write!(f, "  {}", self.what(change))?,
             }
-            write!(f, "  {} {}", self.faint("by"), shortened(&event.changed_by, VALUE_CHARS))?;
+            write!(f, "  {} {}", self.faint("by"), who(&event.changed_by))?;
             if replayed { write!(f, "  {}", self.faint("(replayed)")) } else { Ok(()) }
+        })
+    }
+
+    /// What is worth saying of a change: `status pending → in_progress, assignee – → ana`.
+    pub(crate) fn what(&self, change: &TaskChange) -> impl Display {
+        from_fn(move |f| match change {
+            TaskChange::Created { task } => fields(task).fmt(f),
+            TaskChange::Updated { changes, .. } => self.changes(changes).fmt(f),
+            TaskChange::Deleted { previous } => {
+                write!(f, "{} {}", self.faint("was"), word(previous.status.as_str()))
+            }
         })
     }
 
@@ -170,11 +177,17 @@ fn of_day(at: jiff::Timestamp, now: &Zoned) -> String {
     at.strftime(format).to_string()
 }
 
+/// The title of a task, in one line of bounded length.
 pub(crate) fn title(text: &str) -> impl Display {
     from_fn(move |f| match text {
         "" => f.write_str("(no title)"),
         text => shortened(text, TITLE_CHARS).fmt(f),
     })
+}
+
+/// Who changed a task.
+pub(crate) fn who(text: &str) -> impl Display {
+    shortened(text, VALUE_CHARS)
 }
 
 /// What is worth saying of a whole task: `status pending, assignee ana`.

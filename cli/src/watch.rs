@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::poll_immediate;
 use futures_util::{Stream, StreamExt};
 use jiff::Zoned;
-use taskwatch_client::{Cursor, OnGap, TransportChoice, Update, Updates, WatchError};
+use taskwatch_client::{Client, Cursor, OnGap, TransportChoice, Update, Updates, WatchError};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -61,15 +61,8 @@ pub(crate) fn open(args: &WatchArgs, position: Option<Cursor>) -> Result<Updates
         args::OnGap::Live => OnGap::Live,
         args::OnGap::Snapshot => OnGap::Snapshot,
     };
-    let transport = match args.transport {
-        args::Transport::Auto => TransportChoice::Auto,
-        args::Transport::Ws => TransportChoice::WebSocket,
-        args::Transport::Sse => TransportChoice::Sse,
-        args::Transport::Poll => TransportChoice::LongPoll,
-    };
     let names = args.repositories.iter().map(ToString::to_string);
-    let client = connection::client(&args.connection)?;
-    let mut events = client.transport(transport).build()?.subscribe(names)?;
+    let mut events = client(args)?.subscribe(names)?;
     if args.snapshot || args.goal.needs_state() {
         events = events.snapshot();
     }
@@ -77,6 +70,20 @@ pub(crate) fn open(args: &WatchArgs, position: Option<Cursor>) -> Result<Updates
         events = events.manual_ack();
     }
     Ok(events.since(position.or_else(|| args.since())).on_gap(on_gap).updates())
+}
+
+/// The client that the arguments ask for.
+///
+/// # Errors
+/// If they make no sense.
+pub(crate) fn client(args: &WatchArgs) -> Result<Client, Failure> {
+    let transport = match args.transport {
+        args::Transport::Auto => TransportChoice::Auto,
+        args::Transport::Ws => TransportChoice::WebSocket,
+        args::Transport::Sse => TransportChoice::Sse,
+        args::Transport::Poll => TransportChoice::LongPoll,
+    };
+    Ok(connection::client(&args.connection)?.transport(transport).build()?)
 }
 
 /// Prints snapshots and events to `out` and tells of the connection on `err`, until there was

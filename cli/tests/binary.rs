@@ -59,6 +59,13 @@ fn a_wrong_command_line_exits_with_2_and_says_why_on_stderr() {
 }
 
 #[test]
+fn a_board_without_a_terminal_exits_with_2_and_says_so() {
+    let (code, stdout, stderr) = run(&["--repo", "foo", "--board"]);
+    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+    assert_eq!(stderr, "error: --board needs a terminal: stdout is none\n");
+}
+
+#[test]
 fn a_token_or_a_certificate_that_cannot_be_read_exits_with_2() {
     for (arguments, why) in [
         (["--token-file", "/no/token"], "cannot read the token file /no/token"),

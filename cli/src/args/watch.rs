@@ -28,6 +28,15 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "WHAT", default_value = "error")]
     pub(crate) on_gap: OnGap,
 
+    /// Show the tasks on the whole screen, as they are at this moment: in columns, with what happens to
+    /// them. `?` tells the keys
+    #[arg(
+        long,
+        conflicts_with_all = ["since", "snapshot", "on_gap", "count", "output", "quiet"],
+        help_heading = "Output"
+    )]
+    pub(crate) board: bool,
+
     /// Exit after this many events; the lines of a snapshot do not count
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<NonZeroU64>,
