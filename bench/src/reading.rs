@@ -4,11 +4,13 @@ mod readers;
 mod server;
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 pub(crate) use self::readers::{Args as ReaderArgs, run as run_reader};
-use self::server::Server;
+use self::server::{FIRST, Server};
 use crate::process::{self, Processes};
 use crate::row::{Row, RunName};
 use crate::{Failure, print};
@@ -21,7 +23,12 @@ enum Counts {
     Lines,
     /// It reads them with many streams, which then wait, and prints what each takes
     Streams,
+    /// It is started again and again, and ended when it has printed its first event
+    FirstLine,
 }
+
+/// So often is a program started for the time it takes to its first line.
+const STARTS: usize = 21;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -51,8 +58,36 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     row.error.map_or(Ok(()), |error| Err(error.into()))
 }
 
+/// From the start of a program to its first line with an event, in the median.
+fn first_line(program: &[String]) -> Result<Duration, Failure> {
+    let (program, arguments) = program.split_first().ok_or("no program")?;
+    let mut times = Vec::with_capacity(STARTS);
+    for _ in 0..STARTS {
+        let begun = Instant::now();
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{program}: {error}"))?;
+        let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+        let is_there = lines.map_while(Result::ok).any(|line| line.contains(FIRST));
+        times.push(begun.elapsed());
+        child.kill()?;
+        child.wait()?;
+        if !is_there {
+            return Err(format!("{program} printed no event").into());
+        }
+    }
+    times.sort();
+    Ok(times[STARTS / 2])
+}
+
 fn measure(args: &Args, named: &Row) -> Result<Row, Failure> {
     let server = Server::start(args.port, args.events)?;
+    if args.counts == Counts::FirstLine {
+        return Ok(Row { seconds: first_line(&args.program)?.as_secs_f64(), ..named.clone() });
+    }
     let before = (process::ended_children(), Processes::own().cpu(), process::machine());
     let (program, arguments) = args.program.split_first().ok_or("no program")?;
     let mut child = Command::new(program)

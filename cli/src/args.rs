@@ -134,6 +134,8 @@ mod tests {
     use taskwatch_client::protocol::{Cursor, Pattern};
 
     use super::*;
+    use crate::enough::Beginning;
+    use crate::moment::Since;
 
     fn parse(words: &str) -> Result<WatchArgs, clap::Error> {
         let words = std::iter::once("taskwatch").chain(words.split_whitespace());
@@ -153,7 +155,7 @@ mod tests {
         assert_eq!(args.color, Color::Auto);
         assert_eq!(args.on_gap, OnGap::Error);
         assert_eq!(args.transport, Transport::Auto);
-        assert_eq!(args.since(), None);
+        assert_eq!(args.since, None);
         assert_eq!((args.count, args.quiet, args.connection.verbose), (None, false, 0));
         assert!(!args.snapshot && !args.board);
         assert!(parse("--repo foo --board --url http://x").unwrap().board);
@@ -168,7 +170,7 @@ mod tests {
         .unwrap();
         assert_eq!(args.repositories.len(), 3);
         assert_eq!(args.connection.url, "https://x:1/tasks");
-        assert_eq!(args.since(), Some(Cursor::new("c1-0-7")));
+        assert_eq!(args.since, Some(Since::Cursor(Cursor::new("c1-0-7"))));
         assert_eq!(args.count, NonZeroU64::new(3));
         assert_eq!((args.output, args.on_gap), (Format::Json, OnGap::Snapshot));
         assert!(args.snapshot);
@@ -177,6 +179,24 @@ mod tests {
         assert_eq!(args.connection.cacert.as_deref(), Some("ca.pem".as_ref()));
         assert_eq!((args.quiet, args.connection.verbose), (true, 2));
         assert!(!args.color.on(&std::io::stdout()));
+    }
+
+    #[test]
+    fn what_is_shown_of_what_comes_and_from_where_to_where() {
+        let args = parse(
+            "-r foo --type created,deleted --status pending,in_progress --assignee ana --tag home \
+             --grep LOGIN --tail 5 --until 10m --no-follow --strict --utc",
+        )
+        .unwrap();
+        let filter = args.filter();
+        assert_eq!((filter.kinds.len(), filter.statuses.len()), (2, 2));
+        assert_eq!((filter.assignees, filter.tags), (vec!["ana".into()], vec!["home".into()]));
+        assert_eq!(filter.texts, ["login"]);
+        assert!(args.until.is_some() && args.no_follow && args.strict && args.utc);
+        assert_eq!(args.beginning(), Beginning::Past);
+        assert_eq!(parse("-r foo --snapshot").unwrap().beginning(), Beginning::State);
+        assert_eq!(parse("-r foo --since 10m --snapshot").unwrap().beginning(), Beginning::Past);
+        assert!(parse("-r foo").unwrap().filter().is_empty());
     }
 
     #[test]
@@ -237,6 +257,12 @@ mod tests {
             "--repo foo --board -o json",
             "--repo foo --board --since c1-0-7",
             "--repo foo --board --count 1",
+            "--repo foo --since 10x",
+            "--repo foo --since 10m --tail 3",
+            "--repo foo --tail 0",
+            "--repo foo --until c1-0-7",
+            "--repo foo --no-follow",
+            "--repo foo --type moved",
         ] {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words}");
         }

@@ -6,6 +6,7 @@
 //! | 1 | failure |
 //! | 2 | the command line is wrong; clap's own errors have the same code |
 //! | 3 | refused: the token, the version, the permission, the server's certificate, or the proxy's password |
+//! | 4 | with `--strict`: events were missed that cannot be had any more |
 //! | 5 | events were missed that the server no longer keeps, and `--on-gap` did not say to go on |
 //! | 6 | there is nothing of that name, no repository or no task, or nothing that may be read |
 //! | 124 | `--timeout` ran out |
@@ -24,16 +25,19 @@ use crate::tasks::ApiError;
 use crate::token::TOKEN_VARIABLE;
 
 pub(crate) const FAILURE: u8 = 1;
-const USAGE: u8 = 2;
+/// The command line, or the settings.
+pub(crate) const USAGE: u8 = 2;
 pub(crate) const REFUSED: u8 = 3;
 const NOT_FOUND: u8 = 6;
+/// Whatever else the end was.
+pub(crate) const BROKEN: u8 = 4;
 const HISTORY_GONE: u8 = 5;
 
 /// An end that somebody asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// As many events came as were wanted.
-    CountReached,
+    /// Everything that was to be seen has been seen.
+    Enough,
     /// What was waited for is so.
     Met,
     /// The time given is over.
@@ -67,6 +71,9 @@ pub(crate) enum Failure {
     /// The variable does not hold a token.
     #[error("{TOKEN_VARIABLE}: {0}")]
     TokenVariable(InvalidToken),
+    /// `--since` or `--until` lies beyond what a calendar holds.
+    #[error("this time lies beyond what a calendar holds")]
+    Moment,
     /// `--repo` is not a name.
     #[error(transparent)]
     Name(#[from] InvalidName),
@@ -104,7 +111,7 @@ pub(crate) enum Failure {
 impl End {
     pub(crate) fn code(self) -> u8 {
         match self {
-            Self::CountReached | Self::Left | Self::Met | Self::OutputClosed => 0,
+            Self::Enough | Self::Left | Self::Met | Self::OutputClosed => 0,
             // As timeout(1) has it.
             Self::TimedOut => 124,
             // As a shell reports a process that a signal ended: 128 and the signal's number.
@@ -121,6 +128,7 @@ impl Failure {
             Self::Settings(_)
             | Self::TokenFile { .. }
             | Self::TokenVariable(_)
+            | Self::Moment
             | Self::Name(_)
             | Self::Board(_) => USAGE,
             Self::Watch(error) => watch_code(error),
@@ -150,6 +158,13 @@ impl Failure {
             | WatchError::Closed { code: CloseCode::Unauthorized, .. } => Some(TOKEN_HINT),
             WatchError::Certificate { .. } => Some(CERTIFICATE_HINT),
             WatchError::Proxy { .. } => Some(PROXY_HINT),
+            WatchError::Denied { .. } => {
+                Some("`taskwatch doctor --repo NAME` says what this token may read")
+            }
+            WatchError::Rejected {
+                code: None | Some(ErrorCode::Version | ErrorCode::Host),
+                ..
+            } => Some("`taskwatch doctor` says who answers there, and how"),
             _ => None,
         }
     }
@@ -245,7 +260,7 @@ mod tests {
 
     #[test]
     fn an_end_that_was_asked_for() {
-        assert_eq!(End::CountReached.code(), 0);
+        assert_eq!(End::Enough.code(), 0);
         assert_eq!(End::OutputClosed.code(), 0);
         assert_eq!(End::Met.code(), 0);
         assert_eq!(End::TimedOut.code(), 124);

@@ -7,7 +7,9 @@ mod board;
 mod condition;
 mod connection;
 mod doctor;
+mod enough;
 mod exit;
+mod filter;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -15,10 +17,13 @@ mod goal;
 mod hook;
 mod log;
 mod manual;
+mod moment;
 mod output;
 mod paint;
 mod position;
+mod settings;
 mod status;
+mod status_line;
 mod stop;
 mod tasks;
 mod token;
@@ -29,26 +34,36 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
+use jiff::Zoned;
+use jiff::tz::TimeZone;
 use taskwatch_client::protocol::escape;
 use taskwatch_client::{CursorFile, Updates};
 use tokio::runtime;
 
-use crate::args::{Args, Color, Command, Format, WatchArgs};
+use crate::args::{Args, Color, Command, WatchArgs};
+use crate::enough::Beginning;
 use crate::exit::{End, Failure};
 use crate::goal::Goal;
 use crate::hook::{Hook, Setting};
-use crate::output::TextFormat;
 use crate::paint::Paint;
 use crate::position::Position;
 use crate::status::Status;
-use crate::watch::{Enough, Printer};
+use crate::watch::Watcher;
 
 /// Runs the watcher with these arguments, the program's name first, up to its end: its exit code.
 ///
 /// Arguments that make no sense end the process, with a message that says why.
 pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>) -> ExitCode {
-    let args = Args::parse_from(args);
+    let command = match settings::with_file(Args::command()) {
+        Ok(command) => command,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error}");
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    let parsed = Args::from_arg_matches(&command.get_matches_from(args));
+    let args = parsed.unwrap_or_else(|error| error.exit());
     let code = match &args.command {
         Some(command) => run_command(command),
         None => run_watch(&args.watch),
@@ -78,10 +93,17 @@ fn run_command(command: &Command) -> u8 {
 
 fn run_watch(args: &WatchArgs) -> u8 {
     log::start(args.connection.verbose);
-    let url = &args.connection.url;
-    let mut status = Status::new(Paint(args.color.on(&io::stderr())), args.quiet, url);
-    let end = run_to_end(args, &mut status).map(End::code);
-    told(end, &status)
+    let began = Instant::now();
+    let mut watcher = Watcher::new(args, &zoned_now(args));
+    let end = run_to_end(args, &mut watcher);
+    // Should nobody read it, the exit code still says it.
+    let _ =
+        io::stderr().write_all(watcher.farewell(began.elapsed(), end.as_ref().err()).as_bytes());
+    match end {
+        _ if args.strict && watcher.status.is_broken() => exit::BROKEN,
+        Ok(end) => end.code(),
+        Err(failure) => failure.code(),
+    }
 }
 
 /// The exit code, also of a failure, once that was told.
@@ -93,37 +115,46 @@ fn told(end: Result<u8, Failure>, status: &Status) -> u8 {
     })
 }
 
-fn run_to_end(args: &WatchArgs, status: &mut Status) -> Result<End, Failure> {
-    connection::check_token_file(&args.connection, status)?;
+/// The present, here or everywhere.
+fn zoned_now(args: &WatchArgs) -> Zoned {
+    if args.utc { Zoned::now().with_time_zone(TimeZone::UTC) } else { Zoned::now() }
+}
+
+fn run_to_end(args: &WatchArgs, watcher: &mut Watcher) -> Result<End, Failure> {
+    connection::check_token_file(&args.connection, &watcher.status)?;
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
     let end = runtime.block_on(async {
-        if args.board { board::run(args).await } else { watch(args, status).await }
+        if args.board { board::run(args).await } else { watch(args, watcher).await }
     });
     // A write to a full pipe cannot be called back, and must not keep the watcher from ending.
     runtime.shutdown_background();
     end
 }
 
-async fn watch(args: &WatchArgs, status: &mut Status) -> Result<End, Failure> {
+async fn watch(args: &WatchArgs, watcher: &mut Watcher) -> Result<End, Failure> {
     let file = match args.hook.cursor_file() {
         Some(path) => Some(position::open(path).await?),
         None => None,
     };
-    let updates = watch::open(args, file.as_ref().and_then(CursorFile::cursor))?;
+    let cursor = file.as_ref().and_then(CursorFile::cursor);
+    if cursor.is_some() {
+        watcher.enough.beginning = Beginning::Past;
+    }
+    let updates = watch::open(args, cursor, &zoned_now(args))?;
     let position = Position::new(file, updates.acker());
-    let (started, mut goal) = (Instant::now(), args.goal.goal(&args.repositories));
-    for doubt in goal.iter().flat_map(Goal::doubts) {
-        let _ = writeln!(io::stderr(), "{}", status.doubt(doubt));
+    let started = Instant::now();
+    for doubt in watcher.goal.iter().flat_map(Goal::doubts) {
+        let _ = writeln!(io::stderr(), "{}", watcher.status.doubt(doubt));
     }
     let end = match args.hook.hook() {
-        Some(hook) => run_hooks(args, &hook, updates, position, status).await?,
-        None => print(args, updates, position, goal.as_mut(), status).await?,
+        Some(hook) => run_hooks(args, &hook, updates, position, watcher).await?,
+        None => print(args, updates, position, watcher).await?,
     };
     // Met in time, though what was printed was not read in time.
-    let is_met = goal.as_ref().is_some_and(Goal::is_met);
+    let is_met = watcher.goal.as_ref().is_some_and(Goal::is_met);
     let end = if is_met && end == End::TimedOut { End::Met } else { end };
-    if let Some(line) = status.verdict(end, goal.as_ref(), started.elapsed()) {
+    if let Some(line) = watcher.status.verdict(end, watcher.goal.as_ref(), started.elapsed()) {
         let _ = writeln!(io::stderr(), "{line}");
     }
     Ok(end)
@@ -133,25 +164,14 @@ async fn print(
     args: &WatchArgs,
     mut updates: Updates,
     mut position: Position,
-    goal: Option<&mut Goal>,
-    status: &mut Status,
+    watcher: &mut Watcher,
 ) -> Result<End, Failure> {
-    let printer = match args.output {
-        Format::Json => Printer::Json,
-        Format::Text => {
-            let paint = Paint(args.color.on(&io::stdout()));
-            Printer::Text(TextFormat::new(paint, &args.repositories))
-        }
-    };
     let (mut out, err) = (tokio::io::stdout(), tokio::io::stderr());
-    let enough = Enough { count: args.count, goal };
     let end = tokio::select! {
         // Signals are caught before anything is dialled or told.
         biased;
         stop = stop::requested(io::stdout()) => stop.map_err(Failure::Start),
-        end = watch::watch(
-            &mut updates, printer, status, enough, &mut position, &mut out, err,
-        ) => end,
+        end = watcher.watch(&mut updates, &mut position, &mut out, err) => end,
         () = time_is_up(args.goal.timeout) => Ok(End::TimedOut),
     };
     // What was being printed when a signal came is printed to its end, unless nobody reads it.
@@ -167,7 +187,7 @@ async fn run_hooks(
     hook: &Hook,
     mut updates: Updates,
     position: Position,
-    status: &mut Status,
+    watcher: &mut Watcher,
 ) -> Result<End, Failure> {
     let stop = async {
         tokio::select! {
@@ -177,7 +197,7 @@ async fn run_hooks(
         }
     };
     let acker = updates.acker();
-    let setting = Setting { updates: &mut updates, acker, position, count: args.count, status };
+    let setting = Setting { updates: &mut updates, acker, position, watcher };
     let end = hook::run(hook, setting, stop).await;
     watch::close(updates).await;
     end

@@ -84,8 +84,13 @@ impl TextFormat {
     }
 
     /// Tasks as they are, a line for each, by repository. The time is that of the last change.
-    pub(crate) fn present(&self, tasks: &[Task], times: &mut LocalTimes, lines: &mut String) {
-        let mut tasks: Vec<&Task> = tasks.iter().collect();
+    pub(crate) fn present<'a>(
+        &self,
+        tasks: impl Iterator<Item = &'a Task>,
+        times: &mut LocalTimes,
+        lines: &mut String,
+    ) {
+        let mut tasks: Vec<&Task> = tasks.collect();
         tasks.sort_by(|a, b| (&a.repository, a.id).cmp(&(&b.repository, b.id)));
         for task in tasks {
             let time = self.faint(times.show(Some(task.updated_at)));
@@ -308,7 +313,7 @@ mod tests {
 
     fn present(tasks: &[Task]) -> String {
         let mut lines = String::new();
-        format(&["*"]).present(tasks, &mut LocalTimes::new(now()), &mut lines);
+        format(&["*"]).present(tasks.iter(), &mut LocalTimes::new(now()), &mut lines);
         lines
     }
 

@@ -1,10 +1,11 @@
 //! What goes to stderr about the connection. Pure: updates in, lines out.
 
 use std::ffi::OsStr;
+use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use taskwatch_client::{Denied, ErrorCode, Gap, Pattern, TaskEvent, Transport, Update};
+use taskwatch_client::{Denied, ErrorCode, Gap, Pattern, TaskEvent, Transport, Update, WatchError};
 
 use crate::escape::Visible;
 use crate::exit::{End, Failure};
@@ -22,6 +23,22 @@ pub(crate) struct Status {
     phase: Phase,
     /// The way that events came the last time it was told.
     transport: Option<Transport>,
+    tally: Tally,
+    /// Attempts in vain before there ever was a connection.
+    failures: u32,
+}
+
+/// After so many attempts it is perhaps not the server that is late.
+const DOUBTFUL: u32 = 3;
+
+/// What the summary says at the end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    events: u64,
+    reconnects: u64,
+    replayed: u64,
+    /// How often it is not known what happened.
+    breaks: u64,
 }
 
 /// How far the connection has come. A line depends on it, since losing a connection and failing
@@ -39,17 +56,79 @@ enum Phase {
 impl Status {
     /// For connections to this address. `quiet` leaves only what is missed or refused.
     pub(crate) fn new(paint: Paint, quiet: bool, url: &str) -> Self {
-        Self { paint, quiet, url: url.to_owned(), phase: Phase::First, transport: None }
+        Self {
+            paint,
+            quiet,
+            url: url.to_owned(),
+            phase: Phase::First,
+            transport: None,
+            tally: Tally::default(),
+            failures: 0,
+        }
     }
 
     /// The line about an update, if there is something to say.
     pub(crate) fn line(&mut self, update: &Update) -> Option<String> {
+        self.count(update);
         match update {
             Update::Denied(denied) => Some(self.warning(&format!("not found: {}", names(denied)))),
             Update::Granted(granted) => Some(self.warning(&granted_text(granted))),
             Update::Gap(gap) => Some(self.warning(&gap_text(gap))),
             connection => self.connection(connection).filter(|_| !self.quiet),
         }
+    }
+
+    fn count(&mut self, update: &Update) {
+        let Tally { reconnects, replayed, breaks, .. } = &mut self.tally;
+        match update {
+            Update::CaughtUp { replayed: more, .. } => *replayed += more,
+            Update::Connected { .. } if self.phase == Phase::Down => *reconnects += 1,
+            Update::Gap(_) | Update::Granted(_) => *breaks += 1,
+            _ => {}
+        }
+    }
+
+    /// Takes note of an event that is shown.
+    pub(crate) fn shown(&mut self) {
+        self.tally.events += 1;
+    }
+
+    /// Takes note of an end that leaves it open what happened.
+    pub(crate) fn ended(&mut self, failure: &Failure) {
+        let is_gap = matches!(failure, Failure::Watch(WatchError::Gap { .. }));
+        self.tally.breaks += u64::from(is_gap);
+    }
+
+    /// Whether it is not known of some time what happened in it.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.tally.breaks > 0
+    }
+
+    /// The last line but for an error: what there was in all this time. `None` if nobody asked for it, or
+    /// if there never was a connection to tell of.
+    pub(crate) fn summary(&self, watched: Duration) -> Option<String> {
+        if self.quiet || self.phase == Phase::First {
+            return None;
+        }
+        let Tally { events, reconnects, replayed, breaks } = self.tally;
+        let mut text = format!("watched for {} · {}", span(watched), counted(events, "event"));
+        // Writing to a string does not fail.
+        if reconnects > 0 {
+            let _ = write!(text, " · {}", counted(reconnects, "reconnect"));
+        }
+        if replayed > 0 {
+            let _ = write!(text, " · {replayed} replayed");
+        }
+        Some(match breaks {
+            0 => self.good(&(text + " · 0 lost")),
+            _ => {
+                let breaks = counted(breaks, "gap");
+                format!(
+                    "{text} · {}",
+                    self.paint.text(BAD, format_args!("{breaks}: events are missing"))
+                )
+            }
+        })
     }
 
     /// The line about a token file that others may read.
@@ -137,7 +216,7 @@ impl Status {
                     Duration::ZERO => "caught up".to_owned(),
                     away => format!("reconnected after {}", span(away)),
                 };
-                Some(self.good(&format!("{what} · {replayed} replayed · none lost")))
+                Some(self.good(&format!("{what} · {replayed} replayed · 0 lost")))
             }
             Update::Interrupted { reason, retry_in } => {
                 let (phase, what) = match self.phase {
@@ -150,8 +229,15 @@ impl Status {
                     Duration::ZERO => "at once".to_owned(),
                     wait => format!("in {}", span(wait)),
                 };
+                self.failures += u32::from(phase == Phase::First);
+                let advice = match self.failures {
+                    DOUBTFUL if phase == Phase::First => {
+                        "; `taskwatch doctor` says what is in the way"
+                    }
+                    _ => "",
+                };
                 let what = self.paint.text(NOTE, what);
-                Some(format!("{what} ({}); retrying {when}", Visible(reason)))
+                Some(format!("{what} ({}); retrying {when}{advice}", Visible(reason)))
             }
             Update::Snapshot(snapshot) => Some(match snapshot.tasks.len() {
                 1 => "1 task at present".to_owned(),
@@ -208,6 +294,11 @@ fn gap_text(gap: &Gap) -> String {
     )
 }
 
+/// `1 event`, `2 events`.
+fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A time a person can grasp: `0.8 s`, `41 s`, `3 min 5 s`, `2 h 10 min`.
 pub(crate) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().round() as u64;
@@ -224,8 +315,6 @@ pub(crate) fn span(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use taskwatch_client::WatchError;
-
     use super::*;
 
     fn status() -> Status {
@@ -283,7 +372,7 @@ mod tests {
                 "connected to taskwatchd 0.1.0 over WebSocket",
                 "connection lost (restart); retrying in 0.8 s",
                 "not connected (connection refused); retrying in 1.6 s",
-                "reconnected after 41 s · 14 replayed · none lost",
+                "reconnected after 41 s · 14 replayed · 0 lost",
                 "connection lost (moved); retrying at once",
             ]
         );
@@ -301,7 +390,7 @@ mod tests {
             [
                 "not connected (connection refused); retrying in 0.3 s",
                 "connected to http://127.0.0.1:8787 over WebSocket · catching up",
-                "caught up · 2 replayed · none lost",
+                "caught up · 2 replayed · 0 lost",
             ]
         );
     }
@@ -327,10 +416,10 @@ mod tests {
             [
                 "connected to http://127.0.0.1:8787 over server-sent events (WebSocket is blocked: 426)",
                 "connection lost (restart); retrying in 0.8 s",
-                "reconnected after 41 s · 14 replayed · none lost",
+                "reconnected after 41 s · 14 replayed · 0 lost",
                 "connection lost (silence); retrying in 0.8 s",
                 "now over long polling (they are held back)",
-                "reconnected after 1.0 s · 0 replayed · none lost",
+                "reconnected after 1.0 s · 0 replayed · 0 lost",
                 "now over WebSocket",
                 "connection lost (restart); retrying in 0.8 s",
                 "reconnected to http://127.0.0.1:8787 over long polling (as --transport says)",

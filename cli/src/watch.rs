@@ -1,28 +1,39 @@
 //! The loop between the SDK's stream and the two outputs.
 
+mod printer;
+mod stderr;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::fmt::Write;
 use std::io;
-use std::num::NonZeroU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::poll_immediate;
 use futures_util::{Stream, StreamExt};
 use jiff::Zoned;
+use jiff::tz::TimeZone;
+use ratatui::crossterm::terminal;
+use taskwatch_client::protocol::Timestamp;
 use taskwatch_client::{Client, Cursor, OnGap, TransportChoice, Update, Updates, WatchError};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::args::{self, WatchArgs};
+use crate::args::{self, Format, WatchArgs};
 use crate::connection;
+use crate::enough::Enough;
 use crate::exit::{End, Failure};
+use crate::filter::Filter;
 use crate::goal::Goal;
-use crate::output::{self, LocalTimes, TextFormat};
+use crate::moment::Since;
+use crate::output::{LocalTimes, TextFormat};
+use crate::paint::Paint;
 use crate::position::Position;
 use crate::status::Status;
+use crate::status_line::{CHECK_EVERY, StatusLine};
+
+pub(crate) use self::printer::Printer;
+use self::stderr::Stderr;
 
 /// For a polite end; after it the connection is just dropped.
 const CLOSE_LIMIT: Duration = Duration::from_millis(1_500);
@@ -31,30 +42,21 @@ const FINISH_LIMIT: Duration = Duration::from_millis(500);
 const CLOSE_POLL: Duration = Duration::from_millis(5);
 /// What is printed at once, but for a line that is longer, and a snapshot: what a pipe holds.
 const PIECE: usize = 64 * 1024;
+/// How often the status line is looked at, while nothing else happens.
+const TICK: Duration = Duration::from_secs(1);
+/// Of a terminal that does not say.
+const COLUMNS: u16 = 80;
 
-/// How events are printed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Printer {
-    /// For a person.
-    Text(TextFormat),
-    /// For a program.
-    Json,
-}
-
-/// What is enough, and ends the watcher.
-#[derive(Debug, Default)]
-pub(crate) struct Enough<'a> {
-    /// So many events.
-    pub(crate) count: Option<NonZeroU64>,
-    /// Something that is so.
-    pub(crate) goal: Option<&'a mut Goal>,
-}
-
-/// The stream that the arguments ask for, from this position on, if there is one. Nothing is dialled yet.
+/// The stream that the arguments ask for, from this position on, if there is one. Nothing is dialled
+/// yet.
 ///
 /// # Errors
 /// If they make no sense.
-pub(crate) fn open(args: &WatchArgs, position: Option<Cursor>) -> Result<Updates, Failure> {
+pub(crate) fn open(
+    args: &WatchArgs,
+    position: Option<Cursor>,
+    now: &Zoned,
+) -> Result<Updates, Failure> {
     let on_gap = match args.on_gap {
         _ if args.goal.needs_state() => OnGap::Snapshot,
         args::OnGap::Error => OnGap::Error,
@@ -62,14 +64,31 @@ pub(crate) fn open(args: &WatchArgs, position: Option<Cursor>) -> Result<Updates
         args::OnGap::Snapshot => OnGap::Snapshot,
     };
     let names = args.repositories.iter().map(ToString::to_string);
-    let mut events = client(args)?.subscribe(names)?;
-    if args.snapshot || args.goal.needs_state() {
+    let mut events = client(args)?.subscribe(names)?.on_gap(on_gap);
+    let begins_with_state = args.snapshot || args.goal.needs_state();
+    // A snapshot holds whole tasks, so where there may be one the kinds are chosen here.
+    if !args.kinds().is_empty() && !begins_with_state && on_gap != OnGap::Snapshot {
+        events = events.types(args.kinds());
+    }
+    if begins_with_state {
         events = events.snapshot();
     }
     if args.hook.hook().is_some() {
         events = events.manual_ack();
     }
-    Ok(events.since(position.or_else(|| args.since())).on_gap(on_gap).updates())
+    if args.has_status_line() || args.until.is_some() {
+        events = events.freshness(CHECK_EVERY);
+    }
+    let events = match (position, &args.since, args.tail) {
+        (Some(cursor), ..) => events.since(cursor),
+        (None, Some(Since::Cursor(cursor)), _) => events.since(cursor.clone()),
+        (None, Some(Since::Moment(moment)), _) => {
+            events.since_time(moment.past(now).ok_or(Failure::Moment)?)
+        }
+        (None, None, Some(number)) => events.tail(number.get()),
+        (None, None, None) => events,
+    };
+    Ok(events.updates())
 }
 
 /// The client that the arguments ask for.
@@ -86,99 +105,243 @@ pub(crate) fn client(args: &WatchArgs) -> Result<Client, Failure> {
     Ok(connection::client(&args.connection)?.transport(transport).build()?)
 }
 
-/// Prints snapshots and events to `out` and tells of the connection on `err`, until there was
-/// enough, `out` is closed, or the stream ends. `position` follows what was printed.
-///
-/// What is there already is printed in one piece, up to a limit: a write for each line took over
-/// ten times as long as all the rest. While a piece is written the next one is put together, and no more, so that
-/// a slow reader slows the stream and not the memory. No line is kept back for any other reason.
-///
-/// # Errors
-/// Whenever it ends otherwise than it was asked to.
-pub(crate) async fn watch(
-    updates: impl Stream<Item = Result<Update, WatchError>> + Unpin,
-    printer: Printer,
-    status: &mut Status,
-    enough: Enough<'_>,
-    position: &mut Position,
-    out: impl AsyncWrite + Unpin,
-    err: impl AsyncWrite + Unpin,
-) -> Result<End, Failure> {
-    match watch_until_closed(updates, printer, status, enough, position, out, err).await {
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Ok(End::OutputClosed)
+/// What becomes of an update: what is printed of it, what is told, and whether it is the last.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    pub(crate) printer: Printer,
+    pub(crate) filter: Filter,
+    pub(crate) enough: Enough,
+    /// What is waited for.
+    pub(crate) goal: Option<Goal>,
+    pub(crate) status: Status,
+    /// `None` where it could not be taken back.
+    pub(crate) status_line: Option<StatusLine>,
+    /// Where the times that are shown are those of.
+    pub(crate) zone: TimeZone,
+}
+
+impl Watcher {
+    /// As the arguments have it, at this time and in this zone.
+    pub(crate) fn new(args: &WatchArgs, now: &Zoned) -> Self {
+        let printer = match args.output {
+            Format::Json => Printer::Json,
+            Format::Text => {
+                let paint = Paint(args.color.on(&io::stdout()));
+                Printer::Text(TextFormat::new(paint, &args.repositories))
+            }
+        };
+        let enough = Enough {
+            count: args.count,
+            until: args.until.as_ref().and_then(|until| until.future(now)),
+            follow: !args.no_follow,
+            beginning: args.beginning(),
+        };
+        let paint = Paint(args.color.on(&io::stderr()));
+        Self {
+            printer,
+            filter: args.filter(),
+            enough,
+            goal: args.goal.goal(&args.repositories),
+            status: Status::new(paint, args.quiet, &args.connection.url),
+            status_line: args.has_status_line().then(StatusLine::new),
+            zone: now.time_zone().clone(),
         }
-        end => end,
+    }
+
+    /// What is to be said at the very end: how it went, and what was wrong.
+    pub(crate) fn farewell(&mut self, watched: Duration, failure: Option<&Failure>) -> String {
+        let mut text = String::new();
+        if self.status_line.is_some() {
+            // A signal leaves it there.
+            text += "\r\u{1b}[K";
+        }
+        if let Some(failure) = failure {
+            self.status.ended(failure);
+        }
+        let failure = failure.map(|failure| self.status.failure(failure));
+        for line in self.status.summary(watched).into_iter().chain(failure) {
+            text = text + &line + "\n";
+        }
+        text
+    }
+
+    /// Prints snapshots and events to `out` and tells of the connection on `err`, until there is
+    /// enough, `out` is closed, or the stream ends. `position` follows what was printed.
+    ///
+    /// What is there already is printed in one piece, up to a limit: a write for each line took over
+    /// ten times as long as all the rest. While a piece is written the next one is put together, and no
+    /// more, so that a slow reader slows the stream and not the memory. No line is kept back for any
+    /// other reason.
+    ///
+    /// # Errors
+    /// Whenever it ends otherwise than it was asked to.
+    pub(crate) async fn watch(
+        &mut self,
+        updates: impl Stream<Item = Result<Update, WatchError>> + Unpin,
+        position: &mut Position,
+        out: impl AsyncWrite + Unpin,
+        err: impl AsyncWrite + Unpin,
+    ) -> Result<End, Failure> {
+        let mut err = Stderr::new(err);
+        let end = self.watch_until_closed(updates, position, out, &mut err).await;
+        err.show("").await;
+        match end {
+            Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Ok(End::OutputClosed)
+            }
+            end => end,
+        }
+    }
+
+    async fn watch_until_closed(
+        &mut self,
+        mut updates: impl Stream<Item = Result<Update, WatchError>> + Unpin,
+        position: &mut Position,
+        mut out: impl AsyncWrite + Unpin,
+        err: &mut Stderr<impl AsyncWrite + Unpin>,
+    ) -> Result<End, Failure> {
+        let (mut lines, mut times) = (String::new(), self.times());
+        // Whether a piece may still be on its way.
+        let mut is_printing = false;
+        loop {
+            let update = match poll_immediate(updates.next()).await {
+                Some(update) => update,
+                None if is_printing || !lines.is_empty() => tokio::select! {
+                    biased;
+                    free = out.flush() => {
+                        free.map_err(Failure::Output)?;
+                        position.flushed()?;
+                        is_printing = !lines.is_empty();
+                        write(&mut out, &mut lines).await.map_err(Failure::Output)?;
+                        position.written();
+                        continue;
+                    }
+                    update = updates.next() => update,
+                },
+                None => {
+                    err.show(&self.status_line_text()).await;
+                    tokio::select! {
+                        update = updates.next() => update,
+                        () = sleep(TICK), if self.status_line.is_some() => continue,
+                    }
+                }
+            };
+            let Some(update) = update else { break };
+            if lines.is_empty() {
+                times = self.times();
+            }
+            let step = self.take(update, &mut times, &mut lines);
+            if step.told.is_some() || !lines.is_empty() {
+                // What is printed now stands where the line stood.
+                err.show("").await;
+            }
+            // Who sees both outputs sees them in the order in which things happened.
+            if step.end.is_some() || step.told.is_some() {
+                print(&mut out, &mut lines).await.map_err(Failure::Output)?;
+                is_printing = false;
+            } else if lines.len() >= PIECE {
+                // Waits for the piece before this one.
+                write(&mut out, &mut lines).await.map_err(Failure::Output)?;
+                position.written();
+                is_printing = true;
+            }
+            // What lies behind the end is for the next run.
+            if lines.is_empty() && !is_printing && !step.is_excluded {
+                position.save()?;
+            }
+            if let Some(line) = step.told {
+                err.tell(line).await;
+            }
+            if let Some(end) = step.end {
+                return end;
+            }
+        }
+        print(&mut out, &mut lines).await.map_err(Failure::Output)?;
+        Err(Failure::Ended)
+    }
+
+    /// Adds what an update puts on stdout to `lines`. `times` are those of what is printed with it.
+    fn take(
+        &mut self,
+        update: Result<Update, WatchError>,
+        times: &mut LocalTimes,
+        lines: &mut String,
+    ) -> Step {
+        let update = match update {
+            Ok(Update::Event(event)) if self.enough.excludes(&event) => {
+                return Step { is_excluded: true, ..Step::last(Ok(End::Enough)) };
+            }
+            Ok(update) => update,
+            Err(error) => {
+                self.printer.end(&error, lines);
+                return Step::last(Err(error.into()));
+            }
+        };
+        let mut is_enough = self.enough.reached(&update, present());
+        if self.shows(&update) {
+            self.printer.lines(&update, &self.filter, times, lines);
+            is_enough |= self.counts(&update);
+        }
+        if let Some(line) = &mut self.status_line {
+            line.take(&update, Instant::now());
+        }
+        let told = self.status.line(&update);
+        let is_met = self.goal.as_mut().is_some_and(|goal| goal.take(update));
+        let end = is_met.then_some(End::Met).or(is_enough.then_some(End::Enough));
+        Step { told, end: end.map(Ok), is_excluded: false }
+    }
+
+    /// Whether the filter lets an update pass.
+    pub(crate) fn shows(&self, update: &Update) -> bool {
+        !matches!(update, Update::Event(event) if !self.filter.shows(event))
+    }
+
+    /// Takes note of what is shown; whether it is the last.
+    pub(crate) fn counts(&mut self, update: &Update) -> bool {
+        let is_event = matches!(update, Update::Event(_));
+        if is_event {
+            self.status.shown();
+        }
+        is_event && self.enough.shown()
+    }
+
+    fn times(&self) -> LocalTimes {
+        LocalTimes::new(jiff::Timestamp::now().to_zoned(self.zone.clone()))
+    }
+
+    fn status_line_text(&self) -> String {
+        match &self.status_line {
+            Some(line) => line.text(Instant::now(), columns()),
+            None => String::new(),
+        }
     }
 }
 
-async fn watch_until_closed(
-    mut updates: impl Stream<Item = Result<Update, WatchError>> + Unpin,
-    printer: Printer,
-    status: &mut Status,
-    Enough { count, mut goal }: Enough<'_>,
-    position: &mut Position,
-    mut out: impl AsyncWrite + Unpin,
-    mut err: impl AsyncWrite + Unpin,
-) -> Result<End, Failure> {
-    let mut printed = 0;
-    let (mut lines, mut times) = (String::new(), LocalTimes::new(Zoned::now()));
-    // Whether a piece may still be on its way.
-    let mut is_printing = false;
-    loop {
-        let update = match poll_immediate(updates.next()).await {
-            Some(update) => update,
-            None if is_printing || !lines.is_empty() => tokio::select! {
-                biased;
-                free = out.flush() => {
-                    free.map_err(Failure::Output)?;
-                    position.flushed()?;
-                    is_printing = !lines.is_empty();
-                    write(&mut out, &mut lines).await.map_err(Failure::Output)?;
-                    position.written();
-                    continue;
-                }
-                update = updates.next() => update,
-            },
-            None => updates.next().await,
-        };
-        let Some(update) = update else { break };
-        if lines.is_empty() {
-            times = LocalTimes::new(Zoned::now());
-        }
-        printer.lines(&update, &mut times, &mut lines);
-        let told = update.as_ref().ok().and_then(|update| status.line(update));
-        printed += u64::from(matches!(update, Ok(Update::Event(_))));
-        let is_over = update.is_err() || count.is_some_and(|count| printed >= count.get());
-        // Who sees both outputs sees them in the order in which things happened.
-        if is_over || told.is_some() {
-            print(&mut out, &mut lines).await.map_err(Failure::Output)?;
-            is_printing = false;
-        } else if lines.len() >= PIECE {
-            // Waits for the piece before this one.
-            write(&mut out, &mut lines).await.map_err(Failure::Output)?;
-            position.written();
-            is_printing = true;
-        }
-        if lines.is_empty() && !is_printing {
-            position.save()?;
-        }
-        let update = update?;
-        if let Some(mut line) = told {
-            line.push('\n');
-            // That nobody reads about the connection is no reason to stop.
-            let _ = print(&mut err, &mut line).await;
-        }
-        if is_over {
-            return Ok(End::CountReached);
-        }
-        if goal.as_mut().is_some_and(|goal| goal.take(update)) {
-            print(&mut out, &mut lines).await.map_err(Failure::Output)?;
-            return Ok(End::Met);
-        }
+/// How wide the terminal is, less one: in the last column some terminals wrap already.
+fn columns() -> usize {
+    let (columns, _) = terminal::size().unwrap_or((COLUMNS, 0));
+    usize::from(columns.saturating_sub(1))
+}
+
+/// What to do about an update beside printing it.
+struct Step {
+    /// A line about the connection.
+    told: Option<String>,
+    /// What it ends the watch with.
+    end: Option<Result<End, Failure>>,
+    /// It lies behind the end, and was not printed.
+    is_excluded: bool,
+}
+
+impl Step {
+    fn last(end: Result<End, Failure>) -> Self {
+        Self { told: None, end: Some(end), is_excluded: false }
     }
-    print(&mut out, &mut lines).await.map_err(Failure::Output)?;
-    Err(Failure::Ended)
+}
+
+/// The time it is.
+pub(crate) fn present() -> Timestamp {
+    Timestamp::from_unix_millis(jiff::Timestamp::now().as_millisecond())
 }
 
 /// Waits for what was handed to `out`, as far as somebody reads it; whether all of it was.
@@ -212,33 +375,4 @@ async fn write(to: &mut (impl AsyncWrite + Unpin), lines: &mut String) -> io::Re
     lines.clear();
     lines.shrink_to(PIECE);
     Ok(())
-}
-
-impl Printer {
-    /// Adds what an update puts on stdout, if anything. `times` are those of what is printed with it.
-    fn lines(
-        self,
-        update: &Result<Update, WatchError>,
-        times: &mut LocalTimes,
-        lines: &mut String,
-    ) {
-        match (self, update) {
-            (Self::Text(format), Ok(Update::Event(event))) => {
-                let line = format.line(event, times.show(event.timestamp), event.replayed);
-                // Writing to a string does not fail.
-                let _ = writeln!(lines, "{line}");
-            }
-            (Self::Json, Ok(Update::Event(event))) => output::json_line(event.envelope(), lines),
-            (Self::Text(format), Ok(Update::Snapshot(snapshot))) => {
-                format.present(&snapshot.tasks, times, lines);
-            }
-            (Self::Json, Ok(Update::Snapshot(snapshot))) => {
-                snapshot.envelopes().for_each(|envelope| output::json_line(envelope, lines));
-            }
-            // Whoever reads the events must not take them for complete.
-            (Self::Json, Ok(Update::Gap(gap))) => output::json_gap(&gap.reason, lines),
-            (Self::Json, Err(WatchError::Gap { reason })) => output::json_gap(reason, lines),
-            _ => {}
-        }
-    }
 }

@@ -19,6 +19,7 @@ fn taskwatch(arguments: &[&str]) -> Command {
     {
         command.env_remove(name);
     }
+    command.env("TASKWATCH_CONFIG", "");
     command
 }
 

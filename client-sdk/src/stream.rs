@@ -1,101 +1,23 @@
 //! What the caller holds.
 
+mod acker;
+mod subscription;
+
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::Stream;
 use taskwatch_protocol::{Cursor, EventKind, InvalidName, Pattern, Timestamp};
-use tracing::{Instrument, info_span};
 
-use crate::backoff::Delays;
-use crate::config::{Settings, patterns};
-use crate::connection::Connection;
-use crate::driver;
-use crate::feed::Feed;
-use crate::machine::{Beginning, Machine, Plan, Wish};
+pub use self::acker::Acker;
+use self::subscription::Subscription;
+use crate::config::Settings;
+use crate::machine::{Beginning, Wish};
 use crate::{ConnectionWatch, Event, OnGap, Update, WatchError};
-
-/// Numbers the streams of a program, in its logs.
-static STREAMS: AtomicU64 = AtomicU64::new(1);
 
 /// A server takes only so many messages.
 const LEAST_FRESHNESS: Duration = Duration::from_secs(1);
-
-/// The caller's end of a feed, and what its driver begins with.
-#[derive(Debug)]
-struct Subscription {
-    feed: Arc<Feed>,
-    /// `None` once the driver runs.
-    start: Option<Start>,
-    connection: ConnectionWatch,
-}
-
-#[derive(Debug)]
-struct Start {
-    settings: Settings,
-    plan: Plan,
-    wished: Vec<Pattern>,
-    connection: Connection,
-}
-
-impl Start {
-    fn run(self, feed: Arc<Feed>) {
-        let Settings { dialer, backoff_initial, backoff_cap, max_elapsed, draw, .. } =
-            self.settings;
-        let delays = Delays::new(backoff_initial, backoff_cap, draw);
-        let machine = Machine::new(self.plan, delays, max_elapsed);
-        let first = Wish::Add(self.wished);
-        let number = STREAMS.fetch_add(1, Ordering::Relaxed);
-        let span = info_span!("taskwatch.stream", stream = number, server = dialer.server());
-        let run = driver::run(machine, dialer, feed, self.connection, first);
-        tokio::spawn(run.instrument(span));
-    }
-}
-
-impl Subscription {
-    fn start(&mut self) {
-        if let Some(start) = self.start.take() {
-            start.run(Arc::clone(&self.feed));
-        }
-    }
-
-    fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update, WatchError>>> {
-        self.start();
-        self.feed.poll_next(cx)
-    }
-
-    async fn ready(&mut self) -> Result<(), WatchError> {
-        self.start();
-        std::future::poll_fn(|cx| self.feed.poll_ready(cx)).await
-    }
-
-    fn add<I>(&self, repositories: I) -> Result<(), InvalidName>
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        self.feed.wish(Wish::Add(patterns(repositories)?));
-        Ok(())
-    }
-
-    fn remove<I>(&self, repositories: I) -> Result<(), InvalidName>
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        self.feed.wish(Wish::Remove(patterns(repositories)?));
-        Ok(())
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.feed.abandon();
-    }
-}
 
 /// The events of some repositories; see [`Client::subscribe`](crate::Client::subscribe).
 ///
@@ -108,11 +30,7 @@ pub struct EventStream {
 
 impl EventStream {
     pub(crate) fn new(settings: Settings, wished: Vec<Pattern>) -> Self {
-        let has_tokens = settings.dialer.has_tokens();
-        let plan = Plan { has_tokens, transport: settings.transport, ..Plan::default() };
-        let (shown, connection) = Connection::new();
-        let start = Some(Start { settings, plan, wished, connection: shown });
-        Self { inner: Subscription { feed: Arc::new(Feed::new()), start, connection } }
+        Self { inner: Subscription::new(settings, wished) }
     }
 
     /// Goes on after this position instead of beginning with what comes from now on; with `None`
@@ -243,7 +161,7 @@ impl EventStream {
 
     /// To say what is handled, from wherever that is known; see [`manual_ack`](Self::manual_ack).
     pub fn acker(&self) -> Acker {
-        Acker { feed: Arc::clone(&self.inner.feed) }
+        self.inner.acker()
     }
 
     /// To look at how the connection stands, from wherever that is shown.
@@ -361,7 +279,7 @@ impl Updates {
 
     /// As [`EventStream::acker`].
     pub fn acker(&self) -> Acker {
-        Acker { feed: Arc::clone(&self.inner.feed) }
+        self.inner.acker()
     }
 
     /// As [`EventStream::add`].
@@ -394,39 +312,6 @@ impl Stream for Updates {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.inner.poll_update(cx)
-    }
-}
-
-/// Says what is handled of a stream; see [`EventStream::manual_ack`].
-///
-/// Each copy speaks for the same stream, on whatever thread, and also after the stream was dropped.
-#[derive(Clone, Debug)]
-#[must_use = "it does nothing by itself"]
-pub struct Acker {
-    feed: Arc<Feed>,
-}
-
-impl Acker {
-    /// The event or snapshot with this position is handled. They may be acknowledged in any order.
-    ///
-    /// An event and a snapshot behind it can have the same position; then each has an ack of its own. For
-    /// what was not yielded, or is acknowledged already, nothing happens; nor does it on a stream without
-    /// [`manual_ack`](EventStream::manual_ack).
-    pub fn ack(&self, cursor: &Cursor) {
-        self.feed.ack(cursor);
-    }
-
-    /// The position behind which everything is handled: the one to save. The stream's own
-    /// [`cursor`](EventStream::cursor) is the same.
-    #[must_use]
-    pub fn cursor(&self) -> Option<Cursor> {
-        self.feed.position()
-    }
-
-    /// How many events and snapshots were yielded and not acknowledged.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.feed.open()
     }
 }
 

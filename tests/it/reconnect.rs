@@ -120,7 +120,7 @@ async fn the_watcher_says_that_none_was_lost_and_none_was() {
         }
         network.plug();
         let line = watcher.stderr.until("reconnected").await;
-        assert!(line.ends_with("replayed · none lost"), "{line}");
+        assert!(line.ends_with("replayed · 0 lost"), "{line}");
     }
     rest.create("foo", "the end").await;
 

@@ -142,7 +142,7 @@ def story(people: People, server: Daemon, network: Network, watcher, board, show
     show.picture("cut", "the network is cut", styled, watcher.styled())
 
     network.mend()
-    told = r"reconnected after [\d.]+ s · 3 replayed · none lost"
+    told = r"reconnected after [\d.]+ s · 3 replayed · 0 lost"
     watcher.matches(told)
     styled = board.matches(r"\n live .*" + told)
     board.shows("completed 4", "(replayed)")
@@ -153,7 +153,7 @@ def story(people: People, server: Daemon, network: Network, watcher, board, show
     board.matches(r"\n reconnecting( in \d+ s)?: ")
     server.start()
     network.mend()
-    told = r"reconnected after [\d.]+ s · 0 replayed · none lost"
+    told = r"reconnected after [\d.]+ s · 0 replayed · 0 lost"
     watcher.matches(told)
     styled = board.matches(r"\n live .*" + told)
     show.picture("restarted", "the server was restarted", styled, watcher.styled())

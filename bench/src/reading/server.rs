@@ -18,6 +18,8 @@ use crate::frame;
 /// A reader that chose this id is closed when everything was sent to it: for those that would stay.
 const CLOSE: &str = "close";
 pub(super) const SUBSCRIBE: &str = r#"{"type":"subscribe","id":"1","data":{"repositories":["*"]}}"#;
+/// In the title of the first event, and in nothing that comes before it.
+pub(super) const FIRST: &str = "Water the plants 1";
 /// Written at once: some twenty events, in several segments.
 const CHUNK: usize = 16 * 1024;
 /// There may be thousands of connections, with a thread each.

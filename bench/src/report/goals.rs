@@ -83,9 +83,10 @@ const OF_SERVERS: [Goal; 14] = [
     goal("resume", "deliveries/s", RATE, Own("flood"), AtLeast(0.5)),
 ];
 
-const OF_CLIENTS: [Goal; 2] = [
+const OF_CLIENTS: [Goal; 3] = [
     goal("sdk", "events/s", RATE, Peer("tungstenite"), AtLeast(0.7)),
     goal("watcher", "events/s", RATE, Peer("wscat"), AtLeast(5.0)),
+    goal("start", "seconds to the first line", |row| row.seconds, Peer("wscat"), AtMost(0.5)),
 ];
 
 pub(super) fn table(results: &Results) -> String {

@@ -39,7 +39,7 @@ const FLOW: &[(&str, Metric)] = &[
     ("client cores", |row| row.client_cores),
 ];
 
-pub(super) const SHAPES: [Shape; 15] = [
+pub(super) const SHAPES: [Shape; 16] = [
     Shape {
         name: "flood",
         start: "flood",
@@ -184,6 +184,14 @@ pub(super) const SHAPES: [Shape; 15] = [
         plotted: ("events a second", RATE),
         columns: READING,
         ratios: &[("× wscat", "wscat", RATE), ("CPU × wscat", "wscat", CPU)],
+    },
+    Shape {
+        name: "start",
+        start: "start",
+        about: "From the start of a program to its first event on a line, as in `taskwatch … | head -1`: 21 starts each, the median.",
+        plotted: ("seconds", |row| row.seconds),
+        columns: &[("seconds", |row| row.seconds)],
+        ratios: &[("× wscat", "wscat", |row| row.seconds)],
     },
     Shape {
         name: "streams",

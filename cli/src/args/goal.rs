@@ -19,7 +19,7 @@ pub(crate) struct GoalArgs {
     #[arg(
         long = "for",
         value_name = "CONDITION",
-        conflicts_with_all = ["since", "on_gap", "count"]
+        conflicts_with_all = ["since", "tail", "until", "no_follow", "on_gap", "count"]
     )]
     condition: Option<Condition>,
 

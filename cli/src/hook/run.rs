@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::environment::variables;
 use super::queue::{Queue, Start};
 use crate::exit::{End, Failure};
 use crate::position::Position;
-use crate::status::Status;
+use crate::watch::{Watcher, present};
 
 /// With so many open, nothing more is read.
 const MAX_OPEN: usize = 256;
@@ -44,12 +44,11 @@ pub(crate) struct Setting<'a, U> {
     pub(crate) acker: Acker,
     /// Where the position is saved, if anywhere.
     pub(crate) position: Position,
-    /// End when so many events are handled.
-    pub(crate) count: Option<NonZeroU64>,
-    pub(crate) status: &'a mut Status,
+    /// Which events are handled, until when, and what is told.
+    pub(crate) watcher: &'a mut Watcher,
 }
 
-/// Runs the hook for each event until `stop`, or the stream ends, or `count` events are handled.
+/// Runs the hook for each event until `stop`, or the stream ends, or there is enough.
 ///
 /// # Errors
 /// Whenever it ends otherwise than it was asked to.
@@ -58,11 +57,12 @@ pub(crate) async fn run(
     setting: Setting<'_, impl Stream<Item = Result<Update, WatchError>> + Unpin>,
     stop: impl Future<Output = Result<End, Failure>>,
 ) -> Result<End, Failure> {
-    let Setting { mut updates, acker, mut position, count, status } = setting;
+    let Setting { mut updates, acker, mut position, watcher } = setting;
     let mut queue: Queue<Uuid, Event> = Queue::new(hook.parallel);
     let mut running = FuturesUnordered::new();
     let mut stop = pin!(stop);
-    let mut unread = count.map_or(u64::MAX, NonZeroU64::get);
+    // What is to be handled has all come.
+    let mut is_enough = false;
     // Why no more hooks are started, and until when the running ones are waited for.
     let mut end: Option<(Result<End, Failure>, Instant)> = None;
     loop {
@@ -80,7 +80,7 @@ pub(crate) async fn run(
                 start.item.envelope().to_owned(),
             ));
         }
-        if running.is_empty() && (end.is_some() || (unread == 0 && queue.len() == 0)) {
+        if running.is_empty() && (end.is_some() || (is_enough && queue.len() == 0)) {
             break;
         }
         let retry = queue.next_retry().filter(|_| end.is_none()).map(|at| sleep_until(at.into()));
@@ -100,23 +100,29 @@ pub(crate) async fn run(
                 Err(problem) => {
                     let told = queue.failed(key, Instant::now());
                     tell(told.map(|(event, attempt, wait)| {
-                        status.hook_failed(&hook.program, event, &problem, attempt, wait)
+                        watcher.status.hook_failed(&hook.program, event, &problem, attempt, wait)
                     }));
                 }
             },
             Some(()) = OptionFuture::from(retry) => {}
-            update = updates.next(), if end.is_none() && unread > 0 && queue.len() < MAX_OPEN => {
+            update = updates.next(), if end.is_none() && !is_enough && queue.len() < MAX_OPEN => {
                 match update.unwrap_or(Err(WatchError::Aborted)) {
-                    Ok(Update::Event(event)) => {
-                        unread -= 1;
-                        let key = if hook.parallel.get() == 1 { Uuid::nil() } else { event.task_id };
-                        queue.push(key, event);
-                    }
+                    Ok(Update::Event(event)) if watcher.enough.excludes(&event) => is_enough = true,
                     Ok(update) => {
-                        tell(status.line(&update));
-                        // Its tasks are no events.
-                        if let Update::Snapshot(snapshot) = update {
-                            acker.ack(&snapshot.cursor);
+                        is_enough = watcher.enough.reached(&update, present());
+                        tell(watcher.status.line(&update));
+                        let is_wanted = watcher.shows(&update);
+                        is_enough |= is_wanted && watcher.counts(&update);
+                        match update {
+                            Update::Event(event) if is_wanted => {
+                                let is_alone = hook.parallel.get() == 1;
+                                let key = if is_alone { Uuid::nil() } else { event.task_id };
+                                queue.push(key, event);
+                            }
+                            Update::Event(event) => acker.ack(&event.cursor),
+                            // Its tasks are no events.
+                            Update::Snapshot(snapshot) => acker.ack(&snapshot.cursor),
+                            _ => {}
                         }
                     }
                     Err(error) => end = Some((Err(error.into()), Instant::now() + GRACE)),
@@ -127,7 +133,7 @@ pub(crate) async fn run(
     drop(running);
     position.handled();
     position.save()?;
-    end.map_or(Ok(End::CountReached), |(end, _)| end)
+    end.map_or(Ok(End::Enough), |(end, _)| end)
 }
 
 /// Why an attempt failed.

@@ -14,31 +14,27 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::*;
-use crate::paint::Paint;
 
 /// Watches a stream of these items, and returns how it ended, stdout and stderr.
 async fn watched(
     items: impl IntoIterator<Item = Result<Update, WatchError>>,
-    printer: Printer,
+    words: &str,
 ) -> (Result<End, Failure>, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut status = Status::new(Paint(false), false, "http://127.0.0.1:8787");
-    let items = stream::iter(items);
-    let end = watch(
-        items,
-        printer,
-        &mut status,
-        Enough::default(),
-        &mut Position::nowhere(),
-        &mut out,
-        &mut err,
-    )
-    .await;
+    let end = watcher(words)
+        .watch(stream::iter(items), &mut Position::nowhere(), &mut out, &mut err)
+        .await;
     (end, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
-fn text() -> Printer {
-    Printer::Text(TextFormat::new(Paint(false), &["foo".parse().unwrap()]))
+/// A watcher of `foo`, as these words of a command line have it.
+fn watcher(words: &str) -> Watcher {
+    Watcher::new(&arguments(words), &Zoned::now())
+}
+
+fn arguments(words: &str) -> WatchArgs {
+    let words = format!("taskwatch --repo foo --color never {words}");
+    crate::args::Args::try_parse_from(words.split_whitespace()).unwrap().watch
 }
 
 fn gap() -> WatchError {
@@ -49,24 +45,24 @@ fn gap() -> WatchError {
 async fn the_connection_is_told_on_stderr() {
     let closed = WatchError::Closed { code: CloseCode::Forbidden, reason: "no".to_owned() };
     let items = [Ok(Update::Connecting { attempt: 1 }), Err(closed.clone())];
-    let (end, out, err) = watched(items, text()).await;
+    let (end, out, err) = watched(items, "").await;
     assert_eq!(end.unwrap_err().to_string(), closed.to_string());
     assert_eq!((out.as_str(), err.as_str()), ("", "connecting to http://127.0.0.1:8787\n"));
 }
 
 #[tokio::test]
 async fn a_stream_that_just_ends_is_a_failure() {
-    let (end, out, _) = watched([], Printer::Json).await;
+    let (end, out, _) = watched([], "-o json").await;
     assert_eq!((end.unwrap_err().code(), out.as_str()), (1, ""));
 }
 
 #[tokio::test]
 async fn a_gap_is_a_line_for_programs_only() {
-    let (end, out, _) = watched([Err(gap())], Printer::Json).await;
+    let (end, out, _) = watched([Err(gap())], "-o json").await;
     assert_eq!(end.unwrap_err().code(), 5);
     assert_eq!(out, "{\"type\":\"gap\",\"data\":{\"reason\":\"expired\"}}\n");
 
-    let (end, out, _) = watched([Err(gap())], text()).await;
+    let (end, out, _) = watched([Err(gap())], "").await;
     assert_eq!((end.unwrap_err().code(), out.as_str()), (5, ""));
 }
 
@@ -89,17 +85,7 @@ impl AsyncWrite for Broken {
 
 async fn watched_into(out: io::ErrorKind, err: io::ErrorKind) -> Result<End, Failure> {
     let items = stream::iter([Ok(Update::Connecting { attempt: 1 }), Err(gap())]);
-    let mut status = Status::new(Paint(false), false, "http://127.0.0.1:8787");
-    watch(
-        items,
-        Printer::Json,
-        &mut status,
-        Enough::default(),
-        &mut Position::nowhere(),
-        Broken(out),
-        Broken(err),
-    )
-    .await
+    watcher("-o json").watch(items, &mut Position::nowhere(), Broken(out), Broken(err)).await
 }
 
 #[tokio::test]
@@ -144,17 +130,9 @@ async fn what_is_there_is_printed_in_pieces_and_nothing_is_kept_back() {
 
     // More will come, but nothing has yet.
     let updates = stream::iter(updates).chain(stream::pending());
-    let mut status = Status::new(Paint(false), false, "http://127.0.0.1:8787");
-    let (mut out, mut position) = (Pieces::default(), Position::nowhere());
-    let end = watch(
-        updates,
-        Printer::Json,
-        &mut status,
-        Enough::default(),
-        &mut position,
-        &mut out,
-        Vec::new(),
-    );
+    let (mut watcher, mut out) = (watcher("-o json"), Pieces::default());
+    let mut position = Position::nowhere();
+    let end = watcher.watch(updates, &mut position, &mut out, Vec::new());
     assert!(end.now_or_never().is_none());
     assert_eq!(out.0.concat().lines().collect::<Vec<_>>(), events);
     let sizes: Vec<_> = out.0.iter().map(String::len).collect();
@@ -212,17 +190,9 @@ async fn while_a_piece_is_on_its_way_the_next_one_is_put_together() {
     let events: Vec<_> = (1..=3).map(|seq| event(seq, "a title")).collect();
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let updates = stream::poll_fn(move |cx| receiver.poll_recv(cx));
-    let (mut status, out) = (Status::new(Paint(false), false, "http://x"), Slow::default());
+    let (mut watcher, out) = (watcher("-o json"), Slow::default());
     let mut position = Position::nowhere();
-    let mut watching = pin!(watch(
-        updates,
-        Printer::Json,
-        &mut status,
-        Enough::default(),
-        &mut position,
-        out.clone(),
-        Vec::new()
-    ));
+    let mut watching = pin!(watcher.watch(updates, &mut position, out.clone(), Vec::new()));
     for update in received(&events).await {
         sender.send(update).unwrap();
         assert!(poll_immediate(watching.as_mut()).await.is_none());
@@ -291,9 +261,9 @@ async fn play(stream: TcpStream, connection: Connection, stays: bool) {
     }
 }
 
-pub(crate) const ID: &str = "0192f0c1-2b3c-7def-8a9b-0c1d2e3f4a5b";
+const ID: &str = "0192f0c1-2b3c-7def-8a9b-0c1d2e3f4a5b";
 
-pub(crate) fn answer(mode: &str) -> Value {
+fn answer(mode: &str) -> Value {
     json!({"accepted": ["foo"], "denied": [], "mode": mode, "head": "c-9"})
 }
 
@@ -313,26 +283,14 @@ fn event(seq: u64, title: &str) -> String {
 /// Watches that server as the command line says, and returns how it ended, stdout and stderr.
 async fn watched_live(
     connections: Vec<Connection>,
-    arguments: &str,
+    words: &str,
 ) -> (Result<End, Failure>, String, String) {
     let url = server(connections).await;
-    let arguments = format!("taskwatch --repo foo --url {url} {arguments}");
-    let args = crate::args::Args::try_parse_from(arguments.split_whitespace()).unwrap();
-    let args = args.watch;
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut status = Status::new(Paint(false), args.quiet, &args.connection.url);
-    let printer = if args.output == args::Format::Json { Printer::Json } else { text() };
-    let updates = open(&args, None).unwrap();
-    let end = watch(
-        updates,
-        printer,
-        &mut status,
-        Enough { count: args.count, goal: None },
-        &mut Position::nowhere(),
-        &mut out,
-        &mut err,
-    )
-    .await;
+    let args = arguments(&format!("--url {url} {words}"));
+    let (mut out, mut err, now) = (Vec::new(), Vec::new(), Zoned::now());
+    let updates = open(&args, None, &now).unwrap();
+    let mut position = Position::nowhere();
+    let end = Watcher::new(&args, &now).watch(updates, &mut position, &mut out, &mut err).await;
     (end, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
@@ -341,7 +299,7 @@ async fn json_is_the_envelope_as_it_came() {
     let events = vec![event(1, "one"), event(2, "\u{9b}2J\u{202e}"), event(3, "three")];
     let script = Connection { answer: answer("live"), follows: vec![events.clone()] };
     let (end, out, err) = watched_live(vec![script], "-o json --count 2 -q").await;
-    assert_eq!(end.unwrap(), End::CountReached);
+    assert_eq!(end.unwrap(), End::Enough);
     assert_eq!(err, "");
     let lines: Vec<_> = out.lines().collect();
     assert_eq!(lines.len(), 2);
@@ -361,7 +319,7 @@ async fn after_a_cut_it_goes_on_and_says_so() {
         follows: vec![vec![event(2, "meanwhile")], vec![event(3, "after")]],
     };
     let (end, out, err) = watched_live(vec![first, second], "--count 3").await;
-    assert_eq!(end.unwrap(), End::CountReached);
+    assert_eq!(end.unwrap(), End::Enough);
     let after_the_time: Vec<_> =
         out.lines().map(|line| &line[line.find("− ").unwrap()..]).collect();
     assert_eq!(
@@ -381,7 +339,7 @@ async fn after_a_cut_it_goes_on_and_says_so() {
         "{err}"
     );
     assert!(told[3].starts_with("reconnected after "), "{err}");
-    assert!(told[3].ends_with(" · 1 replayed · none lost"), "{err}");
+    assert!(told[3].ends_with(" · 1 replayed · 0 lost"), "{err}");
 }
 
 #[tokio::test]
@@ -392,7 +350,7 @@ async fn a_gap_that_is_allowed_is_told_on_both_sides() {
     let script = Connection { answer: reset, follows: vec![events.clone()] };
     let (end, out, err) =
         watched_live(vec![script], "-o json --since c-1 --on-gap live --count 1 -q").await;
-    assert_eq!(end.unwrap(), End::CountReached);
+    assert_eq!(end.unwrap(), End::Enough);
     assert_eq!(
         out,
         format!("{{\"type\":\"gap\",\"data\":{{\"reason\":\"expired\"}}}}\n{}\n", events[0])
@@ -438,7 +396,7 @@ async fn the_present_state_comes_first_and_does_not_count() {
     let follows = || vec![[snapshot(), vec![event(6, "three"), event(7, "four")]].concat()];
     let script = Connection { answer: announced("snapshot"), follows: follows() };
     let (end, out, err) = watched_live(vec![script], "--snapshot --count 2").await;
-    assert_eq!(end.unwrap(), End::CountReached);
+    assert_eq!(end.unwrap(), End::Enough);
     let mark = |line: &str| line.split("  ").skip(1).take(2).collect::<Vec<_>>().join(" ");
     assert_eq!(
         out.lines().map(mark).collect::<Vec<_>>(),
@@ -448,7 +406,7 @@ async fn the_present_state_comes_first_and_does_not_count() {
 
     let script = Connection { answer: announced("snapshot"), follows: follows() };
     let (end, out, err) = watched_live(vec![script], "--snapshot --count 1 -o json -q").await;
-    assert_eq!((end.unwrap(), err.as_str()), (End::CountReached, ""));
+    assert_eq!((end.unwrap(), err.as_str()), (End::Enough, ""));
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let frames = [snapshot(), vec![event(6, "three")]].concat();
     let frames: Vec<Value> = frames.iter().map(|it| serde_json::from_str(it).unwrap()).collect();
@@ -464,7 +422,7 @@ async fn after_a_gap_the_present_state_is_told_on_both_sides() {
     let script = Connection { answer: reset, follows: vec![follows.clone()] };
     let (end, out, err) =
         watched_live(vec![script], "-o json --since c-1 --on-gap snapshot --count 1").await;
-    assert_eq!(end.unwrap(), End::CountReached);
+    assert_eq!(end.unwrap(), End::Enough);
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines[0], r#"{"type":"gap","data":{"reason":"expired"}}"#);
     assert_eq!((lines.len(), lines[3]), (4, &*follows[2]));

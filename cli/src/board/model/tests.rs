@@ -245,7 +245,7 @@ fn the_connection_says_how_it_stands() {
     model.update(Update::CaughtUp { replayed: 1, away }, &moment(3_700));
     assert_eq!(text(&model, 3_700), "live over WebSocket");
     let notice = model.notice().unwrap();
-    assert_eq!(notice.text, "reconnected after 2.6 s · 1 replayed · none lost");
+    assert_eq!(notice.text, "reconnected after 2.6 s · 1 replayed · 0 lost");
     model.expire(&moment(33_700));
     assert_eq!(model.notice(), None);
 }
