@@ -25,14 +25,24 @@ pub(crate) use self::watch::{Format, OnGap, WatchArgs};
 
 const EXAMPLES: &str = "\
 Examples:
-  taskwatch --repo github.com/acme/api                     one repository
-  taskwatch --repo 'github.com/acme/*' --repo tools        a prefix and one more
-  taskwatch --repo '*' -o json | jq -c '.data.changes'     everything, for a program
-  taskwatch --repo github.com/acme/api --count 1           wait for the next change
-  taskwatch --repo github.com/acme/api --snapshot          what is there now, then what happens
-  taskwatch --repo tools --cursor-file at --exec ./on.sh   run something for each event, once or more
-  taskwatch --repo github.com/acme/api -q --timeout 30m \
-      --for 'all(status in [completed, cancelled])'        wait until all is done
+  Watch
+    taskwatch --repo github.com/acme/api                     one repository
+    taskwatch --repo 'github.com/acme/*' --repo tools        a prefix and one more
+    taskwatch --repo '*' -o json | jq -c '.data.changes'     everything, for a program
+    taskwatch --repo foo --status pending --assignee ana     only tasks that are so, or that were
+    taskwatch --repo foo --board                             the tasks on the whole screen
+  Look back
+    taskwatch --repo foo --since 2h                          the last two hours, and what follows
+    taskwatch --repo foo --since 14:00 --until 15:00         that hour
+    taskwatch --repo foo --tail 20 --no-follow               the last twenty events
+    taskwatch --repo foo --snapshot                          what is there now, then what happens
+  Wait and act
+    taskwatch --repo foo --count 1                           until the next change
+    taskwatch --repo foo --for 'all(status in [completed, cancelled])' --timeout 30m
+    taskwatch --repo foo --cursor-file seen --exec ./on.sh   on.sh for each event, at least once
+  Others
+    taskwatch list --repo foo --status pending               and get, create, update, rm
+    taskwatch doctor --repo foo                              what is in the way, and what to do
 
 Events go to stdout, one line each, and nothing else does. What happens to the connection is told
 on stderr. A lost connection is made again and goes on where it was cut, so that nothing is missed.
@@ -46,15 +56,22 @@ With -o json each line is a frame as the server sent it: `task.created`, `task.u
 A token never stands on the command line, where others could see it: it comes from --token-file,
 or else from the variable TASKWATCH_TOKEN. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are obeyed.
 
+What one wants each time may stand in ~/.config/taskwatch/config.toml, or the file that
+TASKWATCH_CONFIG names: url, token-file, cacert, transport, repo, output, color, utc, quiet, on-gap
+and strict, as in `url = \"https://tasks.example.com\"`.
+
 Exit codes:
-    0  done: --count was reached, what --for says is so, or nobody reads stdout any more
+    0  done: what was to be seen was seen, what --for waited for is so, or nobody reads stdout any
+       more
     1  failure
-    2  the command line is wrong
+    2  the command line or the settings file is wrong
     3  refused: the token, the version, the permission, the server's certificate, or the password
        of the proxy
+    4  with --strict: events were missed that cannot be had any more
     5  events were missed that the server no longer keeps, and --on-gap did not say to go on
-    6  none of the repositories exists, or none may be read
+    6  there is nothing of that name, no repository or no task, or nothing that may be read
   124  --timeout ran out
+  129  the terminal of the board is gone
   130  interrupted (Ctrl-C)
   143  terminated";
 

@@ -97,8 +97,7 @@ fn run_watch(args: &WatchArgs) -> u8 {
     let mut watcher = Watcher::new(args, &zoned_now(args));
     let end = run_to_end(args, &mut watcher);
     // Should nobody read it, the exit code still says it.
-    let _ =
-        io::stderr().write_all(watcher.farewell(began.elapsed(), end.as_ref().err()).as_bytes());
+    let _ = io::stderr().write_all(watcher.farewell(began.elapsed(), &end).as_bytes());
     match end {
         _ if args.strict && watcher.status.is_broken() => exit::BROKEN,
         Ok(end) => end.code(),
@@ -143,7 +142,6 @@ async fn watch(args: &WatchArgs, watcher: &mut Watcher) -> Result<End, Failure> 
     }
     let updates = watch::open(args, cursor, &zoned_now(args))?;
     let position = Position::new(file, updates.acker());
-    let started = Instant::now();
     for doubt in watcher.goal.iter().flat_map(Goal::doubts) {
         let _ = writeln!(io::stderr(), "{}", watcher.status.doubt(doubt));
     }
@@ -153,11 +151,7 @@ async fn watch(args: &WatchArgs, watcher: &mut Watcher) -> Result<End, Failure> 
     };
     // Met in time, though what was printed was not read in time.
     let is_met = watcher.goal.as_ref().is_some_and(Goal::is_met);
-    let end = if is_met && end == End::TimedOut { End::Met } else { end };
-    if let Some(line) = watcher.status.verdict(end, watcher.goal.as_ref(), started.elapsed()) {
-        let _ = writeln!(io::stderr(), "{line}");
-    }
-    Ok(end)
+    Ok(if is_met && end == End::TimedOut { End::Met } else { end })
 }
 
 async fn print(

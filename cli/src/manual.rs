@@ -15,9 +15,15 @@ pub(crate) fn completions(shell: Shell) -> Vec<u8> {
 /// The manual page, in roff: of the watcher, then of each of its commands.
 pub(crate) fn page() -> Vec<u8> {
     let mut page = Vec::new();
-    let command = Args::command();
-    // Writing to memory does not fail.
-    let _ = clap_mangen::Man::new(command).render(&mut page);
+    let mut command = Args::command();
+    // So that each names the ones above it.
+    command.build();
+    let inner: Vec<_> =
+        command.get_subcommands().filter(|it| it.get_name() != "help").cloned().collect();
+    for command in std::iter::once(command).chain(inner) {
+        // Writing to memory does not fail.
+        let _ = clap_mangen::Man::new(command).render(&mut page);
+    }
     page
 }
 
@@ -38,7 +44,7 @@ mod tests {
     #[test]
     fn the_page_has_flags_examples_and_exit_codes() {
         let page = String::from_utf8(page()).unwrap();
-        for part in [".TH taskwatch 1", "\\-\\-on\\-gap", "Exit codes:"] {
+        for part in [".TH taskwatch 1", "\\-\\-on\\-gap", "Exit codes:", ".TH taskwatch-doctor 1"] {
             assert!(page.contains(part), "{part}: {page}");
         }
     }

@@ -148,18 +148,19 @@ impl Watcher {
         }
     }
 
-    /// What is to be said at the very end: how it went, and what was wrong.
-    pub(crate) fn farewell(&mut self, watched: Duration, failure: Option<&Failure>) -> String {
-        let mut text = String::new();
-        if self.status_line.is_some() {
-            // A signal leaves it there.
-            text += "\r\u{1b}[K";
-        }
-        if let Some(failure) = failure {
-            self.status.ended(failure);
-        }
-        let failure = failure.map(|failure| self.status.failure(failure));
-        for line in self.status.summary(watched).into_iter().chain(failure) {
+    /// What is to be said at the very end: how it went, what became of what was waited for, and what
+    /// was wrong.
+    pub(crate) fn farewell(&mut self, watched: Duration, end: &Result<End, Failure>) -> String {
+        // A signal leaves the status line there.
+        let mut text = if self.status_line.is_some() { "\r\u{1b}[K" } else { "" }.to_owned();
+        let last = match end {
+            Ok(end) => self.status.verdict(*end, self.goal.as_ref(), watched),
+            Err(failure) => {
+                self.status.ended(failure);
+                Some(self.status.failure(failure))
+            }
+        };
+        for line in self.status.summary(watched).into_iter().chain(last) {
             text = text + &line + "\n";
         }
         text
