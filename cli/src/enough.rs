@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use taskwatch_client::protocol::Timestamp;
-use taskwatch_client::{Event, Gap, Update};
+use taskwatch_client::{Event, Gap, Transport, Update};
 
 /// Where a watch ends. By default nowhere.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,12 @@ pub(crate) struct Enough {
     pub(crate) follow: bool,
     /// What the first acknowledgement is followed by, before all there is has been seen.
     pub(crate) beginning: Beginning,
+    /// Whether events come over plain HTTP, where nobody can be asked how fresh they are.
+    pub(crate) is_over_http: bool,
 }
+
+/// What a bookmark over plain HTTP may have taken on its way. The server sends one every 20 s.
+const HTTP_DELAY: Duration = Duration::from_secs(5);
 
 /// What comes before a watch is level with the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +50,10 @@ impl Enough {
     }
 
     /// Whether this update is the sign that everything was seen which was to be seen.
-    pub(crate) fn reached(&self, update: &Update, now: Timestamp) -> bool {
+    pub(crate) fn reached(&mut self, update: &Update, now: Timestamp) -> bool {
+        if let Update::Connected { transport, .. } = update {
+            self.is_over_http = *transport != Transport::WebSocket;
+        }
         let Some(behind) = self.behind(update) else { return false };
         let seen = now.unix_millis().saturating_sub_unsigned(behind.as_millis() as u64);
         !self.follow || self.until.is_some_and(|until| seen >= until.unix_millis())
@@ -61,6 +69,7 @@ impl Enough {
             | Update::CaughtUp { .. }
             | Update::Snapshot(_) => {}
             Update::Fresh { behind } => return Some(*behind),
+            Update::Bookmark(_) if self.is_over_http && self.follow => return Some(HTTP_DELAY),
             _ => return None,
         }
         Some(Duration::ZERO)
@@ -76,11 +85,16 @@ mod tests {
     }
 
     fn follow() -> Enough {
-        Enough { count: None, until: None, follow: true, beginning: Beginning::Now }
+        let beginning = Beginning::Now;
+        Enough { count: None, until: None, follow: true, beginning, is_over_http: false }
     }
 
     fn connected(resumed: bool) -> Update {
-        let (server, transport) = (String::new(), taskwatch_client::Transport::WebSocket);
+        over(resumed, Transport::WebSocket)
+    }
+
+    fn over(resumed: bool, transport: Transport) -> Update {
+        let server = String::new();
         Update::Connected { resumed, server, transport, fallback: None }
     }
 
@@ -121,12 +135,25 @@ mod tests {
 
     #[test]
     fn a_time_has_passed_when_nothing_before_it_can_come_any_more() {
-        let until = Enough { until: Some(at(10_000)), ..follow() };
+        let mut until = Enough { until: Some(at(10_000)), ..follow() };
         assert!(!until.reached(&fresh(0), at(9_999)));
         // Half a second behind: what happened just before may still come.
         assert!(!until.reached(&fresh(500), at(10_400)));
         assert!(until.reached(&fresh(500), at(10_500)));
         assert!(until.reached(&caught_up(), at(10_000)));
         assert!(!until.reached(&connected(true), at(20_000)));
+    }
+
+    #[test]
+    fn where_nobody_can_be_asked_a_bookmark_says_it_a_little_later() {
+        let bookmark = Update::Bookmark(taskwatch_client::Cursor::new("c1-0-7"));
+        let mut until = Enough { until: Some(at(10_000)), ..follow() };
+        // Over a WebSocket it may come while more is on its way.
+        assert!(!until.reached(&bookmark, at(60_000)));
+        assert!(!until.reached(&over(true, Transport::Sse), at(10_000)));
+        assert!(!until.reached(&bookmark, at(14_999)));
+        assert!(until.reached(&bookmark, at(15_000)));
+        let mut all = Enough { follow: false, beginning: Beginning::Past, ..until };
+        assert!(!all.reached(&bookmark, at(60_000)));
     }
 }

@@ -12,9 +12,9 @@ use futures_util::future::poll_immediate;
 use futures_util::{Stream, StreamExt};
 use jiff::Zoned;
 use jiff::tz::TimeZone;
-use ratatui::crossterm::terminal;
 use taskwatch_client::protocol::Timestamp;
 use taskwatch_client::{Client, Cursor, OnGap, TransportChoice, Update, Updates, WatchError};
+use terminal_size::terminal_size_of;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
@@ -135,6 +135,7 @@ impl Watcher {
             until: args.until.as_ref().and_then(|until| until.future(now)),
             follow: !args.no_follow,
             beginning: args.beginning(),
+            is_over_http: false,
         };
         let paint = Paint(args.color.on(&io::stderr()));
         Self {
@@ -320,8 +321,8 @@ impl Watcher {
 
 /// How wide the terminal is, less one: in the last column some terminals wrap already.
 fn columns() -> usize {
-    let (columns, _) = terminal::size().unwrap_or((COLUMNS, 0));
-    usize::from(columns.saturating_sub(1))
+    let size = terminal_size_of(io::stderr());
+    usize::from(size.map_or(COLUMNS, |(columns, _)| columns.0).saturating_sub(1))
 }
 
 /// What to do about an update beside printing it.

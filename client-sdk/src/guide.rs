@@ -281,4 +281,9 @@
 //! `info` says that a connection came and went, `debug` why, `trace` shows frames and so tasks. No token is shown
 //! by this crate.
 //!
-//! <!-- Here is the place of a recipe for testing a consumer. -->
+//! # Testing a consumer
+//!
+//! The feature `testing` has a hub that runs in the process of a test, without a socket and on a clock that may be
+//! paused. It cuts connections, loses events and throws history away when it is told to, so that a test can show what a
+//! program makes of it. The module `taskwatch_client::testing` has an example that is run, and `tests/consumer.rs` in the
+//! source two consumers: one that starts anew after a gap, and one that goes on counting, which its test finds out.
