@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 use etcetera::BaseStrategy;
 use toml::{Table, Value};
 
@@ -126,12 +126,14 @@ fn check(command: &Command, name: &str, words: &[String]) -> Result<(), String> 
     Ok(())
 }
 
-/// Gives the flag this default, wherever it is one.
+/// Gives the flag this default, wherever it is one. The repositories to watch are not where a new task
+/// belongs.
 fn with_default(command: Command, name: &str, words: &[String]) -> Command {
-    let id = command
-        .get_arguments()
-        .find(|arg| arg.get_long() == Some(name))
-        .map(|arg| arg.get_id().clone());
+    let takes = |arg: &&Arg| {
+        let takes_several = matches!(arg.get_action(), ArgAction::Append);
+        arg.get_long() == Some(name) && (name != "repo" || takes_several)
+    };
+    let id = command.get_arguments().find(takes).map(|arg| arg.get_id().clone());
     let command = match id {
         Some(id) => {
             command.mut_arg(id, |arg| arg.required(false).default_values(words.iter().cloned()))
@@ -172,6 +174,18 @@ mod tests {
         let args = parse(settings, "-r foo -o text --url http://x").unwrap();
         assert_eq!((args.repositories.len(), args.output), (1, Format::Text));
         assert_eq!(args.connection.url, "http://x");
+    }
+
+    #[test]
+    fn a_new_task_is_told_where_it_belongs() {
+        let settings = r#"repo = ["acme/*", "tools"]"#;
+        let command = with_text(Args::command(), settings, "config.toml".into()).unwrap();
+        let parse = |words: &str| {
+            let words = std::iter::once("taskwatch").chain(words.split_whitespace());
+            command.clone().try_get_matches_from(words).map(|_| ())
+        };
+        assert!(parse("list").is_ok() && parse("create --repo foo title").is_ok());
+        assert!(parse("create title").unwrap_err().to_string().contains("--repo"));
     }
 
     #[test]
