@@ -42,13 +42,14 @@ impl Acks {
         open.insert_unique(hasher.hash_one(&cursor), number, hash);
     }
 
-    /// What has this position is handled. If there are several, the oldest of them: each has an ack of its own.
+    /// What has this position is handled. If there are several, the newest of them: each has an ack of its
+    /// own, and until the last has come the position stays before all of them.
     pub(crate) fn ack(&mut self, cursor: &Cursor) {
         let Self { yielded, first, open, hasher, .. } = self;
         let is_it = |number: &u64| yielded[place(*first, *number)].cursor == *cursor;
         let hash = hasher.hash_one(cursor);
-        let Some(oldest) = open.iter_hash(hash).copied().filter(is_it).min() else { return };
-        let Ok(entry) = open.find_entry(hash, |number| *number == oldest) else { return };
+        let Some(newest) = open.iter_hash(hash).copied().filter(is_it).max() else { return };
+        let Ok(entry) = open.find_entry(hash, |number| *number == newest) else { return };
         let (number, _) = entry.remove();
         yielded[place(*first, number)].is_handled = true;
         while yielded.front().is_some_and(|it| it.is_handled) {
@@ -136,7 +137,7 @@ mod tests {
         }
 
         fn ack(&mut self, seq: u64) {
-            let open = self.story.iter_mut().find(|entry| **entry == (seq, Some(false)));
+            let open = self.story.iter_mut().rfind(|entry| **entry == (seq, Some(false)));
             open.into_iter().for_each(|entry| entry.1 = Some(true));
         }
     }

@@ -78,8 +78,10 @@ impl Address {
         let malformed = |reason: String| BuildError::Malformed { url: text.to_owned(), reason };
         let (scheme, rest) = text.split_once("://").map_or((None, text), |it| (Some(it.0), it.1));
         let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+        let is_mistyped = scheme.is_none() || authority.is_empty();
         let unexpected = [
-            ("user or password", authority.contains('@')),
+            // Also where it is mistyped, as in http:/ana:secret@host.
+            ("user or password", authority.contains('@') || (is_mistyped && text.contains('@'))),
             ("query", rest.split('#').any(|part| part.contains('?'))),
             ("fragment", rest.contains('#')),
         ];

@@ -1,6 +1,6 @@
 //! What was received and not yet yielded. Plain data: nobody waits here.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use taskwatch_protocol::{Cursor, Pattern};
 
@@ -99,6 +99,21 @@ impl Buffer {
     /// The entries at the end that say nothing of tasks.
     fn quiet(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.entries.iter_mut().rev().take_while(|entry| entry.is_quiet())
+    }
+
+    /// Something is missing between `to` and the events `ahead`, and comes later: as long as it has not,
+    /// nothing behind `to` is a position to go on from.
+    pub(crate) fn rewound(&mut self, to: Option<&Cursor>, ahead: &HashSet<Cursor>) {
+        let is_ahead = |entry: &Entry| matches!(&entry.update, Update::Event(event) if ahead.contains(&event.cursor));
+        let waiting = self.entries.iter().filter(|entry| is_ahead(entry)).count();
+        let mut first = self.entries.iter().position(is_ahead).unwrap_or(self.entries.len());
+        if waiting < ahead.len() {
+            self.yielded = to.cloned();
+            first = 0;
+        }
+        for entry in self.entries.iter_mut().skip(first) {
+            entry.position = to.cloned();
+        }
     }
 
     /// These are no longer watched: no snapshot of them is yielded any more.

@@ -139,6 +139,10 @@ impl CursorFile {
 fn absolute(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
+            // It would be replaced by the file.
+            if fs::symlink_metadata(path).is_ok_and(|it| it.is_symlink()) {
+                return Err(io::Error::other("it is a link to a file that is not there"));
+            }
             let path = std::path::absolute(path)?;
             let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(problem);

@@ -125,6 +125,7 @@ impl Feed {
                     News::Update(update, position) => state.buffer.push(update, position),
                     News::Bookmark(cursor) => state.buffer.bookmark(cursor),
                     News::Rewound { to, ahead } => {
+                        state.buffer.rewound(to.as_ref(), &ahead);
                         if let Some(acks) = &mut state.acks {
                             acks.rewound(to, ahead);
                         }
@@ -312,12 +313,42 @@ mod tests {
         tell(&feed, [event_news(5)]);
         // 3 was lost, 2 is proven to be the last before it.
         let ahead = HashSet::from([at(4), at(5)]);
-        tell(&feed, [News::Rewound { to: Some(at(2)), ahead }, News::Bookmark(at(2))]);
+        tell(&feed, [News::Rewound { to: Some(at(2)), ahead }]);
+        tell(&feed, [News::Bookmark(at(2))]);
         tell(&feed, [event_news(3), event_news(6)]);
         while read(&feed).is_some() {}
         for (acked, position) in [(2, 2), (4, 2), (6, 2), (5, 2), (3, 6)] {
             feed.ack(&at(acked));
             assert_eq!(feed.position(), Some(at(position)), "{acked} was acked");
+        }
+    }
+
+    #[test]
+    fn while_it_is_known_that_something_is_missing_the_position_is_before_it() {
+        for expects_acks in [false, true] {
+            let feed = Feed::new();
+            feed.begin_at(Some(at(1)));
+            if expects_acks {
+                feed.expect_acks();
+            }
+            tell(&feed, [event_news(2), event_news(4), event_news(5), event_news(6)]);
+            for seq in [2, 4] {
+                assert!(read(&feed).is_some());
+                feed.ack(&at(seq));
+            }
+            assert_eq!(feed.position(), Some(at(4)));
+            let ahead = HashSet::from([at(4), at(5), at(6)]);
+            tell(&feed, [News::Rewound { to: Some(at(2)), ahead }]);
+            assert_eq!(feed.position(), Some(at(2)));
+            for seq in [5, 6] {
+                assert!(read(&feed).is_some());
+                feed.ack(&at(seq));
+                assert_eq!(feed.position(), Some(at(2)));
+            }
+            tell(&feed, [event_news(3), News::Bookmark(at(7))]);
+            while read(&feed).is_some() {}
+            feed.ack(&at(3));
+            assert_eq!(feed.position(), Some(at(7)));
         }
     }
 

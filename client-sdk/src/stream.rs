@@ -18,6 +18,8 @@ use crate::{ConnectionWatch, Event, OnGap, Update, WatchError};
 
 /// A server takes only so many messages.
 const LEAST_FRESHNESS: Duration = Duration::from_secs(1);
+/// Longer than any connection is quiet; a clock cannot be moved by any time that a program may name.
+const MOST_FRESHNESS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The events of some repositories; see [`Client::subscribe`](crate::Client::subscribe).
 ///
@@ -90,7 +92,7 @@ impl EventStream {
     /// Before the first poll; later it changes nothing.
     pub fn freshness(mut self, every: Duration) -> Self {
         if let Some(start) = &mut self.inner.start {
-            start.plan.freshness = Some(every.max(LEAST_FRESHNESS));
+            start.plan.freshness = Some(every.clamp(LEAST_FRESHNESS, MOST_FRESHNESS));
         }
         self
     }

@@ -36,6 +36,8 @@ impl Machine {
     pub(super) fn opened(&mut self, now: Instant, route: Route) {
         if self.wished.is_empty() {
             self.trying_since = None;
+            self.told = None;
+            self.carried = None;
             self.hang_up(now, Action::Leave);
             return;
         }

@@ -194,12 +194,13 @@ impl Session {
     }
 
     pub(super) fn subscribe(&mut self, subscribe: Subscribe) -> ClientFrame {
+        let is_sought = subscribe.tail.is_some() || subscribe.since_time.is_some();
         let may_reset = subscribe.on_gap == Some(taskwatch_protocol::OnGap::Snapshot);
         let request = Request {
             id: self.id(),
             repositories: subscribe.repositories.clone(),
             snapshot: subscribe.snapshot,
-            may_take_long: subscribe.snapshot || may_reset,
+            may_take_long: subscribe.snapshot || may_reset || is_sought,
             is_subscribe: true,
         };
         self.request(request, ClientMessage::Subscribe(subscribe))

@@ -58,11 +58,11 @@ impl Machine {
         let on_gap = self.on_gap();
         let Phase::Open(session) = &mut self.phase else { return };
         let since = session.since.take();
+        let seeks = std::mem::take(&mut session.seeks);
         let refuses_gap = data.mode == Mode::Reset && on_gap == OnGap::Error;
         if data.accepted.is_empty() && !data.denied.is_empty() && !refuses_gap {
             return self.all_denied(&request, data.denied);
         }
-        let seeks = std::mem::take(&mut session.seeks);
         if seeks && !matches!(data.mode, Mode::Resumed | Mode::Reset) {
             return self.stop(Action::Leave, no_seeking());
         }

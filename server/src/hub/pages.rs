@@ -82,12 +82,15 @@ impl Pages {
         }
     }
 
-    /// The position that is looked for. It takes its turn among the reads.
+    /// The position that is looked for. A time takes its turn among the reads. A tail, which may take as
+    /// long as a snapshot, has none: what waits behind snapshots must not keep others from reading.
     pub(crate) async fn seek(&self, start: Start) -> Result<Seq, SeekError> {
-        let _permit = self.permits.acquire().await;
         self.reads.fetch_add(1, Ordering::Relaxed);
         match start {
-            Start::Time(time) => self.log.seek_time(time).await,
+            Start::Time(time) => {
+                let _permit = self.permits.acquire().await;
+                self.log.seek_time(time).await
+            }
             Start::Tail(tail) => self.log.seek_tail(tail).await,
         }
     }

@@ -60,7 +60,8 @@ impl MemoryLog {
             kept: Mutex::new(Kept {
                 events: EventCache::new(0, max_events, max_bytes),
                 times: VecDeque::new(),
-                gone: None,
+                // What happened before is not known here.
+                gone: Some(now().wall),
             }),
             lives: Incarnations::new(vec![(Incarnation(rand::random()), 1)]),
         }
@@ -169,7 +170,9 @@ mod tests {
     #[test]
     fn a_time_is_the_position_before_what_happened_then() {
         let log = MemoryLog::new(3, usize::MAX);
-        assert_eq!(log.kept().seek_time(at(5)), Ok(0));
+        // What happened before it began is not known.
+        assert_eq!(log.kept().seek_time(at(5)), Err(SeekError::Gone));
+        log.kept().gone = None;
         for (seq, millis) in [(1, 10), (2, 20), (3, 20)] {
             log.kept().push(event(seq, "foo"), at(millis));
         }

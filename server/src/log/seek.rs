@@ -18,6 +18,7 @@ pub type SeekFuture<'a> = Pin<Box<dyn Future<Output = Result<Seq, SeekError>> + 
 
 /// Why a position was not found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SeekError {
     /// This log does not look for positions.
     #[error("this server does not offer since_time or tail")]
