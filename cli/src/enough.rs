@@ -18,7 +18,11 @@ pub(crate) struct Enough {
     /// What the first acknowledgement is followed by, before all there is has been seen.
     pub(crate) beginning: Beginning,
     /// Whether events come over plain HTTP, where nobody can be asked how fresh they are.
-    pub(crate) is_over_http: bool,
+    is_over_http: bool,
+    /// Whether what was missed has come.
+    is_level: bool,
+    /// When it was last seen that nothing waited to be taken.
+    quiet_at: Option<Timestamp>,
 }
 
 /// What a bookmark over plain HTTP may have taken on its way. The server sends one every 20 s.
@@ -36,6 +40,19 @@ pub(crate) enum Beginning {
 }
 
 impl Enough {
+    /// For a watch that begins so, and never ends.
+    pub(crate) fn new(beginning: Beginning) -> Self {
+        Self {
+            count: None,
+            until: None,
+            follow: true,
+            beginning,
+            is_over_http: false,
+            is_level: false,
+            quiet_at: None,
+        }
+    }
+
     /// Whether an event lies behind the end, and is not shown.
     pub(crate) fn excludes(&self, event: &Event) -> bool {
         let ends_before = |until| event.timestamp.is_some_and(|at| at >= until);
@@ -49,30 +66,41 @@ impl Enough {
         self.count.is_none()
     }
 
-    /// Whether this update is the sign that everything was seen which was to be seen.
-    pub(crate) fn reached(&mut self, update: &Update, now: Timestamp) -> bool {
-        if let Update::Connected { transport, .. } = update {
-            self.is_over_http = *transport != Transport::WebSocket;
-        }
-        let Some(behind) = self.behind(update) else { return false };
-        let seen = now.unix_millis().saturating_sub_unsigned(behind.as_millis() as u64);
-        !self.follow || self.until.is_some_and(|until| seen >= until.unix_millis())
+    /// Nothing waited to be taken at this time: what comes next has come later.
+    pub(crate) fn nothing_waits(&mut self, now: Timestamp) {
+        self.quiet_at = Some(now);
     }
 
-    /// What has been seen now that this has come: all that happened so long ago; `None` if it does
-    /// not say.
-    fn behind(&self, update: &Update) -> Option<Duration> {
-        match update {
-            Update::Connected { resumed: false, .. } if self.beginning == Beginning::Now => {}
+    /// Whether this update is the sign that everything was seen which was to be seen.
+    ///
+    /// It may have waited for long to be taken, so what it says of time counts from when nothing waited.
+    pub(crate) fn reached(&mut self, update: &Update) -> bool {
+        let is_level = match update {
+            Update::Connected { resumed, transport, .. } => {
+                self.is_over_http = *transport != Transport::WebSocket;
+                // Later the same is followed by word of a gap.
+                let beginning = std::mem::replace(&mut self.beginning, Beginning::Past);
+                Some(!resumed && beginning == Beginning::Now)
+            }
             // Without a position the present state follows.
             Update::Gap(Gap { cursor: Some(_), .. })
             | Update::CaughtUp { .. }
-            | Update::Snapshot(_) => {}
-            Update::Fresh { behind } => return Some(*behind),
-            Update::Bookmark(_) if self.is_over_http && self.follow => return Some(HTTP_DELAY),
-            _ => return None,
+            | Update::Snapshot(_) => Some(true),
+            Update::Interrupted { .. } => Some(false),
+            _ => None,
+        };
+        self.is_level = is_level.unwrap_or(self.is_level);
+        if is_level == Some(true) && !self.follow {
+            return true;
         }
-        Some(Duration::ZERO)
+        let behind = match update {
+            Update::Fresh { behind } => *behind,
+            Update::Bookmark(_) if self.is_over_http && self.is_level => HTTP_DELAY,
+            _ => return false,
+        };
+        let (Some(until), Some(quiet_at)) = (self.until, self.quiet_at) else { return false };
+        let seen = quiet_at.unix_millis().saturating_sub_unsigned(behind.as_millis() as u64);
+        seen >= until.unix_millis()
     }
 }
 
@@ -85,8 +113,13 @@ mod tests {
     }
 
     fn follow() -> Enough {
-        let beginning = Beginning::Now;
-        Enough { count: None, until: None, follow: true, beginning, is_over_http: false }
+        Enough::new(Beginning::Now)
+    }
+
+    /// Whether it ends with this update, which was taken when nothing else had waited.
+    fn reached(enough: &mut Enough, update: &Update, millis: i64) -> bool {
+        enough.nothing_waits(at(millis));
+        enough.reached(update)
     }
 
     fn connected(resumed: bool) -> Update {
@@ -109,7 +142,7 @@ mod tests {
     #[test]
     fn a_watch_that_follows_never_ends() {
         for update in [connected(false), connected(true), caught_up(), fresh(0)] {
-            assert!(!follow().reached(&update, at(i64::MAX)), "{update:?}");
+            assert!(!reached(&mut follow(), &update, i64::MAX), "{update:?}");
         }
     }
 
@@ -123,25 +156,38 @@ mod tests {
 
     #[test]
     fn without_following_it_ends_when_it_is_level() {
-        let all = |beginning| Enough { follow: false, beginning, ..follow() };
-        assert!(all(Beginning::Now).reached(&connected(false), at(0)));
+        let all = |beginning| Enough { follow: false, ..Enough::new(beginning) };
+        assert!(all(Beginning::Now).reached(&connected(false)));
         // A gap or a snapshot follows.
         for beginning in [Beginning::Past, Beginning::State] {
-            assert!(!all(beginning).reached(&connected(false), at(0)));
+            assert!(!all(beginning).reached(&connected(false)));
         }
-        assert!(!all(Beginning::Past).reached(&connected(true), at(0)));
-        assert!(all(Beginning::Past).reached(&caught_up(), at(0)));
+        let mut past = all(Beginning::Past);
+        assert!(!past.reached(&connected(true)) && past.reached(&caught_up()));
     }
 
     #[test]
     fn a_time_has_passed_when_nothing_before_it_can_come_any_more() {
         let mut until = Enough { until: Some(at(10_000)), ..follow() };
-        assert!(!until.reached(&fresh(0), at(9_999)));
+        // A gap may follow, or what was missed.
+        for update in [connected(false), connected(true), caught_up()] {
+            assert!(!reached(&mut until, &update, 20_000), "{update:?}");
+        }
+        assert!(!reached(&mut until, &fresh(0), 9_999));
         // Half a second behind: what happened just before may still come.
-        assert!(!until.reached(&fresh(500), at(10_400)));
-        assert!(until.reached(&fresh(500), at(10_500)));
-        assert!(until.reached(&caught_up(), at(10_000)));
-        assert!(!until.reached(&connected(true), at(20_000)));
+        assert!(!reached(&mut until, &fresh(500), 10_400));
+        assert!(reached(&mut until, &fresh(500), 10_500));
+    }
+
+    #[test]
+    fn what_waited_to_be_taken_says_nothing_of_the_time_it_waited() {
+        let mut until = Enough { until: Some(at(10_000)), ..follow() };
+        assert!(!until.reached(&fresh(0)));
+        until.nothing_waits(at(9_000));
+        // These were taken an hour later, one behind the other.
+        assert!(!until.reached(&fresh(0)) && !until.reached(&fresh(0)));
+        until.nothing_waits(at(3_600_000));
+        assert!(until.reached(&fresh(0)));
     }
 
     #[test]
@@ -149,11 +195,13 @@ mod tests {
         let bookmark = Update::Bookmark(taskwatch_client::Cursor::new("c1-0-7"));
         let mut until = Enough { until: Some(at(10_000)), ..follow() };
         // Over a WebSocket it may come while more is on its way.
-        assert!(!until.reached(&bookmark, at(60_000)));
-        assert!(!until.reached(&over(true, Transport::Sse), at(10_000)));
-        assert!(!until.reached(&bookmark, at(14_999)));
-        assert!(until.reached(&bookmark, at(15_000)));
-        let mut all = Enough { follow: false, beginning: Beginning::Past, ..until };
-        assert!(!all.reached(&bookmark, at(60_000)));
+        assert!(!reached(&mut until, &caught_up(), 60_000));
+        assert!(!reached(&mut until, &bookmark, 60_000));
+        // Nor does the position at which a replay begins say anything.
+        assert!(!reached(&mut until, &over(true, Transport::Sse), 60_000));
+        assert!(!reached(&mut until, &bookmark, 60_000));
+        assert!(!reached(&mut until, &caught_up(), 60_000));
+        assert!(!reached(&mut until, &bookmark, 14_999));
+        assert!(reached(&mut until, &bookmark, 15_000));
     }
 }

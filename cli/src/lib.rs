@@ -94,7 +94,13 @@ fn run_command(command: &Command) -> u8 {
 fn run_watch(args: &WatchArgs) -> u8 {
     log::start(args.connection.verbose);
     let began = Instant::now();
-    let mut watcher = Watcher::new(args, &zoned_now(args));
+    let mut watcher = match Watcher::new(args, &zoned_now(args)) {
+        Ok(watcher) => watcher,
+        Err(failure) => {
+            let paint = Paint(args.color.on(&io::stderr()));
+            return told(Err(failure), &Status::new(paint, args.quiet, &args.connection.url));
+        }
+    };
     let end = run_to_end(args, &mut watcher);
     // Should nobody read it, the exit code still says it.
     let _ = io::stderr().write_all(watcher.farewell(began.elapsed(), &end).as_bytes());
@@ -151,7 +157,14 @@ async fn watch(args: &WatchArgs, watcher: &mut Watcher) -> Result<End, Failure> 
     };
     // Met in time, though what was printed was not read in time.
     let is_met = watcher.goal.as_ref().is_some_and(Goal::is_met);
-    Ok(if is_met && end == End::TimedOut { End::Met } else { end })
+    match end {
+        End::TimedOut if is_met => Ok(End::Met),
+        // Whoever waits for something must not take this for it.
+        End::OutputClosed if watcher.goal.is_some() => {
+            Err(Failure::Output(io::ErrorKind::BrokenPipe.into()))
+        }
+        end => Ok(end),
+    }
 }
 
 async fn print(
@@ -170,7 +183,9 @@ async fn print(
     };
     // What was being printed when a signal came is printed to its end, unless nobody reads it.
     let ((), is_printed) = tokio::join!(watch::close(updates), watch::finish(out));
-    if is_printed {
+    // What could not be printed is for the next run, whatever a later flush says.
+    let is_cut = matches!(end, Err(Failure::Output(_)) | Ok(End::OutputClosed));
+    if is_printed && !is_cut {
         position.finish()?;
     }
     end

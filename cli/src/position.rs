@@ -76,6 +76,11 @@ impl Position {
         }
     }
 
+    /// What was written ends at this event, though the stream has yielded more.
+    pub(crate) fn written_to(&mut self, cursor: Option<Cursor>) {
+        self.written = cursor.or(self.written.take());
+    }
+
     /// Everything that was written is through.
     ///
     /// # Errors

@@ -8,6 +8,8 @@ use clap::{Arg, ArgAction, Command};
 use etcetera::BaseStrategy;
 use toml::{Table, Value};
 
+use crate::token::TOKEN_VARIABLE;
+
 /// Names another file, or none if it is empty.
 pub(crate) const FILE_VARIABLE: &str = "TASKWATCH_CONFIG";
 
@@ -62,13 +64,22 @@ fn file(variable: Option<OsString>) -> Option<(PathBuf, bool)> {
 pub(crate) fn with_file(command: Command) -> Result<Command, SettingsError> {
     let Some((path, is_named)) = file(std::env::var_os(FILE_VARIABLE)) else { return Ok(command) };
     match std::fs::read_to_string(&path) {
-        Ok(text) => with_text(command, &text, path),
+        Ok(text) => {
+            let token = std::env::var_os(TOKEN_VARIABLE);
+            with_text(command, &text, path, token.is_some_and(|token| !token.is_empty()))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => Ok(command),
         Err(error) => Err(SettingsError::Unreadable { path, error }),
     }
 }
 
-fn with_text(command: Command, text: &str, path: PathBuf) -> Result<Command, SettingsError> {
+/// `has_token`: a variable holds one, and wins.
+fn with_text(
+    command: Command,
+    text: &str,
+    path: PathBuf,
+    has_token: bool,
+) -> Result<Command, SettingsError> {
     let table: Table = match text.parse() {
         Ok(table) => table,
         Err(error) => return Err(SettingsError::NotToml { path, error }),
@@ -77,6 +88,9 @@ fn with_text(command: Command, text: &str, path: PathBuf) -> Result<Command, Set
     for (name, value) in table {
         if !KNOWN.contains(&&*name) {
             return Err(SettingsError::Unknown { path, name });
+        }
+        if name == "token-file" && has_token {
+            continue;
         }
         let words = match words(&value) {
             Ok(words) => words,
@@ -110,6 +124,12 @@ fn check(command: &Command, name: &str, words: &[String]) -> Result<(), String> 
     let is_switch = command
         .get_arguments()
         .any(|arg| arg.get_long() == Some(name) && !arg.get_action().takes_values());
+    if words.is_empty() {
+        return Err("there must be something in it".to_owned());
+    }
+    if words.len() > 1 && name != "repo" {
+        return Err("it takes one value".to_owned());
+    }
     for word in words {
         match word.as_str() {
             "true" | "false" if is_switch => continue,
@@ -127,7 +147,7 @@ fn check(command: &Command, name: &str, words: &[String]) -> Result<(), String> 
 }
 
 /// Gives the flag this default, wherever it is one. The repositories to watch are not where a new task
-/// belongs.
+/// belongs, and what is quiet for a watch is something else for a change.
 fn with_default(command: Command, name: &str, words: &[String]) -> Command {
     let takes = |arg: &&Arg| {
         let takes_several = matches!(arg.get_action(), ArgAction::Append);
@@ -140,7 +160,10 @@ fn with_default(command: Command, name: &str, words: &[String]) -> Command {
         }
         None => command,
     };
-    command.mut_subcommands(|inner| with_default(inner, name, words))
+    match name {
+        "quiet" => command,
+        _ => command.mut_subcommands(|inner| with_default(inner, name, words)),
+    }
 }
 
 #[cfg(test)]
@@ -151,7 +174,7 @@ mod tests {
     use crate::args::{Args, Color, Format, WatchArgs};
 
     fn parse(settings: &str, words: &str) -> Result<WatchArgs, String> {
-        let command = with_text(Args::command(), settings, "config.toml".into());
+        let command = with_text(Args::command(), settings, "config.toml".into(), false);
         let command = command.map_err(|error| error.to_string())?;
         let words = std::iter::once("taskwatch").chain(words.split_whitespace());
         let matches = command.try_get_matches_from(words).map_err(|error| error.to_string())?;
@@ -179,7 +202,7 @@ mod tests {
     #[test]
     fn a_new_task_is_told_where_it_belongs() {
         let settings = r#"repo = ["acme/*", "tools"]"#;
-        let command = with_text(Args::command(), settings, "config.toml".into()).unwrap();
+        let command = with_text(Args::command(), settings, "config.toml".into(), false).unwrap();
         let parse = |words: &str| {
             let words = std::iter::once("taskwatch").chain(words.split_whitespace());
             command.clone().try_get_matches_from(words).map(|_| ())
@@ -196,6 +219,8 @@ mod tests {
             ("output = \"xml\"", "give output a value that it does not take: invalid value 'xml'"),
             ("utc = \"yes\"", "it must be true or false"),
             ("url = 3", "it must be a text"),
+            ("repo = []", "there must be something in it"),
+            ("url = [\"http://a\", \"http://b\"]", "it takes one value"),
             ("repo = \"a b\"", "give repo a value"),
             ("url = ", "config.toml cannot be read: "),
         ] {
@@ -203,6 +228,17 @@ mod tests {
             assert!(refusal.contains(why), "{settings}: {refusal}");
         }
         assert!(parse("", "").unwrap_err().contains("--repo <NAME>"));
+    }
+
+    #[test]
+    fn a_token_in_the_environment_wins_over_a_file_that_is_named_here() {
+        let token_file = |has_token| {
+            let settings = "token-file = \"/no/token\"";
+            let command = with_text(Args::command(), settings, "x".into(), has_token).unwrap();
+            let matches = command.try_get_matches_from(["taskwatch", "-r", "foo"]).unwrap();
+            Args::from_arg_matches(&matches).unwrap().watch.connection.token_file
+        };
+        assert!(token_file(false).is_some() && token_file(true).is_none());
     }
 
     #[test]

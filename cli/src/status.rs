@@ -26,6 +26,8 @@ pub(crate) struct Status {
     tally: Tally,
     /// Attempts in vain before there ever was a connection.
     failures: u32,
+    /// Whether a snapshot is what was asked for: the first, and one after a gap.
+    expects_state: bool,
 }
 
 /// After so many attempts it is perhaps not the server that is late.
@@ -64,6 +66,7 @@ impl Status {
             transport: None,
             tally: Tally::default(),
             failures: 0,
+            expects_state: true,
         }
     }
 
@@ -83,7 +86,14 @@ impl Status {
         match update {
             Update::CaughtUp { replayed: more, .. } => *replayed += more,
             Update::Connected { .. } if self.phase == Phase::Down => *reconnects += 1,
-            Update::Gap(_) | Update::Granted(_) => *breaks += 1,
+            // The present state comes in their place.
+            Update::Gap(_) | Update::Granted(_) => {
+                *breaks += 1;
+                self.expects_state = true;
+            }
+            // Nobody asked for it: it stands for events that got lost on the way.
+            Update::Snapshot(_) if !self.expects_state => *breaks += 1,
+            Update::Snapshot(_) => self.expects_state = false,
             _ => {}
         }
     }

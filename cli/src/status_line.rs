@@ -39,7 +39,6 @@ impl StatusLine {
     /// Takes note of what came.
     pub(crate) fn take(&mut self, update: &Update, now: Instant) {
         match update {
-            Update::Event(_) => self.events += 1,
             Update::Connecting { .. } => self.phase = Phase::Connecting,
             Update::Connected { resumed: true, .. } => self.phase = Phase::CatchingUp,
             Update::Connected { .. } | Update::CaughtUp { .. } => self.phase = Phase::Live,
@@ -51,6 +50,11 @@ impl StatusLine {
             Update::Fresh { behind } => self.fresh = Some((*behind, now)),
             _ => {}
         }
+    }
+
+    /// Takes note of an event that is shown.
+    pub(crate) fn shown(&mut self) {
+        self.events += 1;
     }
 
     /// The line, in so many columns at most: one that wraps could not be taken back.

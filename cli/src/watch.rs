@@ -122,7 +122,10 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     /// As the arguments have it, at this time and in this zone.
-    pub(crate) fn new(args: &WatchArgs, now: &Zoned) -> Self {
+    ///
+    /// # Errors
+    /// If a time is none.
+    pub(crate) fn new(args: &WatchArgs, now: &Zoned) -> Result<Self, Failure> {
         let printer = match args.output {
             Format::Json => Printer::Json,
             Format::Text => {
@@ -130,15 +133,13 @@ impl Watcher {
                 Printer::Text(TextFormat::new(paint, &args.repositories))
             }
         };
-        let enough = Enough {
-            count: args.count,
-            until: args.until.as_ref().and_then(|until| until.future(now)),
-            follow: !args.no_follow,
-            beginning: args.beginning(),
-            is_over_http: false,
-        };
+        let until = args.until.as_ref();
+        let until = until.map(|until| until.future(now).ok_or(Failure::Moment)).transpose()?;
+        let (count, follow) = (args.count, !args.no_follow);
+        let mut enough = Enough::new(args.beginning());
+        (enough.count, enough.until, enough.follow) = (count, until, follow);
         let paint = Paint(args.color.on(&io::stderr()));
-        Self {
+        Ok(Self {
             printer,
             filter: args.filter(),
             enough,
@@ -146,7 +147,7 @@ impl Watcher {
             status: Status::new(paint, args.quiet, &args.connection.url),
             status_line: args.has_status_line().then(StatusLine::new),
             zone: now.time_zone().clone(),
-        }
+        })
     }
 
     /// What is to be said at the very end: how it went, what became of what was waited for, and what
@@ -205,8 +206,14 @@ impl Watcher {
         let (mut lines, mut times) = (String::new(), self.times());
         // Whether a piece may still be on its way.
         let mut is_printing = false;
+        // The last event, where there may be one that is excluded.
+        let mut last = None;
         loop {
-            let update = match poll_immediate(updates.next()).await {
+            let ready = poll_immediate(updates.next()).await;
+            if ready.is_none() {
+                self.enough.nothing_waits(present());
+            }
+            let update = match ready {
                 Some(update) => update,
                 None if is_printing || !lines.is_empty() => tokio::select! {
                     biased;
@@ -232,6 +239,7 @@ impl Watcher {
             if lines.is_empty() {
                 times = self.times();
             }
+            let cursor = self.enough.until.and(update.as_ref().ok()).and_then(cursor_of);
             let step = self.take(update, &mut times, &mut lines);
             if step.told.is_some() || !lines.is_empty() {
                 // What is printed now stands where the line stood.
@@ -247,10 +255,13 @@ impl Watcher {
                 position.written();
                 is_printing = true;
             }
-            // What lies behind the end is for the next run.
-            if lines.is_empty() && !is_printing && !step.is_excluded {
+            if step.is_excluded {
+                // It is for the next run.
+                position.written_to(last.take());
+            } else if lines.is_empty() && !is_printing {
                 position.save()?;
             }
+            last = cursor.or(last);
             if let Some(line) = step.told {
                 err.tell(line).await;
             }
@@ -279,7 +290,7 @@ impl Watcher {
                 return Step::last(Err(error.into()));
             }
         };
-        let mut is_enough = self.enough.reached(&update, present());
+        let mut is_enough = self.enough.reached(&update);
         if self.shows(&update) {
             self.printer.lines(&update, &self.filter, times, lines);
             is_enough |= self.counts(&update);
@@ -303,6 +314,7 @@ impl Watcher {
         let is_event = matches!(update, Update::Event(_));
         if is_event {
             self.status.shown();
+            self.status_line.iter_mut().for_each(StatusLine::shown);
         }
         is_event && self.enough.shown()
     }
@@ -313,8 +325,9 @@ impl Watcher {
 
     fn status_line_text(&self) -> String {
         match &self.status_line {
-            Some(line) => line.text(Instant::now(), columns()),
-            None => String::new(),
+            // Behind the prompt of a shell it would be in the way.
+            Some(line) if is_in_foreground() => line.text(Instant::now(), columns()),
+            _ => String::new(),
         }
     }
 }
@@ -323,6 +336,18 @@ impl Watcher {
 fn columns() -> usize {
     let size = terminal_size_of(io::stderr());
     usize::from(size.map_or(COLUMNS, |(columns, _)| columns.0).saturating_sub(1))
+}
+
+/// Whether the terminal is this program's at the moment, and not the shell's.
+#[cfg(unix)]
+fn is_in_foreground() -> bool {
+    let its_own = rustix::termios::tcgetpgrp(io::stderr());
+    its_own.map_or(true, |group| group == rustix::process::getpgrp())
+}
+
+#[cfg(not(unix))]
+fn is_in_foreground() -> bool {
+    true
 }
 
 /// What to do about an update beside printing it.
@@ -339,6 +364,10 @@ impl Step {
     fn last(end: Result<End, Failure>) -> Self {
         Self { told: None, end: Some(end), is_excluded: false }
     }
+}
+
+fn cursor_of(update: &Update) -> Option<Cursor> {
+    if let Update::Event(event) = update { Some(event.cursor.clone()) } else { None }
 }
 
 /// The time it is.

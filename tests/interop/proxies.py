@@ -204,7 +204,7 @@ def refused(taskwatchd, taskwatch, binary):
             code = watcher.wait(PATIENCE)
         finally:
             end(watcher, front.process, server.process)
-        told = err.read_text().splitlines()[-1]
+        told = " ".join(line for line in err.read_text().splitlines() if line.startswith("error: "))
         if code != 3 or "proxy" not in told:
             raise SystemExit(f"proxies: nginx with HTTP/1.0 ended with {code}: {told}")
         print(f"proxies: nginx with HTTP/1.0: {told}")

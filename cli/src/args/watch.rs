@@ -109,7 +109,8 @@ pub(crate) struct WatchArgs {
         long,
         conflicts_with_all = [
             "kinds", "statuses", "assignees", "tags", "texts", "since", "tail", "snapshot", "until",
-            "no_follow", "count", "on_gap", "strict", "output", "utc", "quiet",
+            "no_follow", "count", "on_gap", "strict", "output", "utc", "quiet", "condition",
+            "timeout", "exec", "cursor_file",
         ],
         help_heading = "Output"
     )]
@@ -194,8 +195,9 @@ impl WatchArgs {
     pub(crate) fn has_status_line(&self) -> bool {
         let knows_how =
             std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
-        // What a hook prints would stand in the same line.
-        let has_it_alone = !self.quiet && self.hook.hook().is_none();
+        // What a hook prints, or the log, would stand in the same line.
+        let has_it_alone =
+            !self.quiet && self.hook.hook().is_none() && self.connection.verbose == 0;
         has_it_alone && knows_how && std::io::stderr().is_terminal()
     }
 }

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use futures_util::future::OptionFuture;
+use futures_util::future::{OptionFuture, poll_immediate};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
 use taskwatch_client::{Acker, Event, Update, WatchError};
@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::environment::variables;
 use super::queue::{Queue, Start};
+use crate::enough::Enough;
 use crate::exit::{End, Failure};
 use crate::position::Position;
 use crate::watch::{Watcher, present};
@@ -105,11 +106,11 @@ pub(crate) async fn run(
                 }
             },
             Some(()) = OptionFuture::from(retry) => {}
-            update = updates.next(), if end.is_none() && !is_enough && queue.len() < MAX_OPEN => {
+            update = next(&mut updates, &mut watcher.enough), if end.is_none() && !is_enough && queue.len() < MAX_OPEN => {
                 match update.unwrap_or(Err(WatchError::Aborted)) {
                     Ok(Update::Event(event)) if watcher.enough.excludes(&event) => is_enough = true,
                     Ok(update) => {
-                        is_enough = watcher.enough.reached(&update, present());
+                        is_enough = watcher.enough.reached(&update);
                         tell(watcher.status.line(&update));
                         let is_wanted = watcher.shows(&update);
                         is_enough |= is_wanted && watcher.counts(&update);
@@ -134,6 +135,20 @@ pub(crate) async fn run(
     position.handled();
     position.save()?;
     end.map_or(Ok(End::Enough), |(end, _)| end)
+}
+
+/// What comes next. Nothing is lost if it is not waited for.
+async fn next(
+    updates: &mut (impl Stream<Item = Result<Update, WatchError>> + Unpin),
+    enough: &mut Enough,
+) -> Option<Result<Update, WatchError>> {
+    match poll_immediate(updates.next()).await {
+        Some(update) => update,
+        None => {
+            enough.nothing_waits(present());
+            updates.next().await
+        }
+    }
 }
 
 /// Why an attempt failed.

@@ -45,12 +45,12 @@ pub(super) async fn rm(api: &Api, args: &RmArgs, status: &Status) -> Result<(), 
             Err(error) => {
                 let is_missing = error.is_not_found();
                 let failure = error.while_trying_to(format!("delete task {id}"));
-                if !is_missing {
-                    return Err(failure);
-                }
-                // The others are there perhaps. The last is told at the end.
+                // The others are there perhaps. The last failure is told at the end.
                 if let Some(failure) = missing.replace(failure) {
                     let _ = writeln!(io::stderr(), "{}", status.failure(&failure));
+                }
+                if !is_missing {
+                    break;
                 }
             }
         }

@@ -29,7 +29,7 @@ async fn watched(
 
 /// A watcher of `foo`, as these words of a command line have it.
 fn watcher(words: &str) -> Watcher {
-    Watcher::new(&arguments(words), &Zoned::now())
+    Watcher::new(&arguments(words), &Zoned::now()).unwrap()
 }
 
 fn arguments(words: &str) -> WatchArgs {
@@ -290,7 +290,8 @@ async fn watched_live(
     let (mut out, mut err, now) = (Vec::new(), Vec::new(), Zoned::now());
     let updates = open(&args, None, &now).unwrap();
     let mut position = Position::nowhere();
-    let end = Watcher::new(&args, &now).watch(updates, &mut position, &mut out, &mut err).await;
+    let end =
+        Watcher::new(&args, &now).unwrap().watch(updates, &mut position, &mut out, &mut err).await;
     (end, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
