@@ -146,6 +146,18 @@ fn it_ends_with_0_when_nobody_reads_its_output() {
     assert_eq!(watcher.wait().unwrap().code(), Some(0));
 }
 
+/// Whoever waits for something must not take this for it.
+#[cfg(unix)]
+#[test]
+fn what_is_waited_for_is_not_met_because_nobody_reads_its_output() {
+    let (_server, url) = silent_server();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let arguments = ["--repo", "foo", "--url", &url, "--for", "none()"];
+    let mut watcher = taskwatch(&arguments).stdout(writer).spawn().unwrap();
+    drop(reader);
+    assert_eq!(watcher.wait().unwrap().code(), Some(1));
+}
+
 #[cfg(unix)]
 #[test]
 fn signals_end_it_as_a_shell_expects() {

@@ -280,3 +280,20 @@ fn without_any_stdout_it_runs_and_ends_as_it_was_told_to() {
     assert_eq!((ended.status.code(), ended.stdout.len()), (Some(0), 0), "{told}");
     assert!(told.contains("3 events") && !told.contains("error"), "{told}");
 }
+
+/// What a full disk did not take is printed by the next run.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_position_does_not_pass_what_could_not_be_printed() {
+    let server = Server::sending(story());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("position");
+    let mut command = taskwatch(&server, &["-o", "json", "--cursor-file"]);
+    command.arg(&file).stdout(File::options().write(true).open("/dev/full").unwrap());
+    let ended = command.output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("cannot write to stdout"), "{told}");
+    let saved = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(saved.is_empty() || saved.trim() == "c-0", "{saved}");
+}

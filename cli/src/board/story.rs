@@ -2,12 +2,12 @@
 
 use std::sync::LazyLock;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use taskwatch_client::protocol::{Cursor, TaskEvent};
-use taskwatch_client::{Client, Event, Gap, OnGap, Snapshot, Task, Transport, Update};
-use tokio::net::TcpListener;
+use taskwatch_client::protocol::TaskEvent;
+use taskwatch_client::testing::{self, TestHub};
+use taskwatch_client::{Event, Gap, OnGap, Snapshot, Task, Transport, Update};
 use uuid::Uuid;
 
 use super::*;
@@ -94,7 +94,7 @@ pub(super) fn created_frame(title: &str) -> Value {
     json!({"type": "task.created", "cursor": "c-6", "data": data})
 }
 
-/// What nobody but the SDK makes, so it comes from a server.
+/// What nobody but the SDK makes, so it comes from a hub.
 type Received = (Event, Snapshot, Gap);
 
 fn received() -> &'static Received {
@@ -107,61 +107,22 @@ fn received() -> &'static Received {
 }
 
 async fn receive() -> Received {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(play(listener));
-    let events = Client::builder(url).build().unwrap().subscribe(["*"]).unwrap();
-    let mut updates = events.since(Cursor::new("c-1")).on_gap(OnGap::Snapshot).updates();
+    let hub = TestHub::new();
+    let position = hub.create(testing::task("acme/api", "kept"));
+    hub.create(testing::task("acme/api", "gone by"));
+    hub.expire();
+    let events = hub.client().build().unwrap().subscribe(["*"]).unwrap();
+    let mut updates = events.since(position).on_gap(OnGap::Snapshot).updates();
     let (mut snapshot, mut gap) = (None, None);
     loop {
         match updates.next().await.unwrap().unwrap() {
             Update::Event(event) => return (event, snapshot.unwrap(), gap.unwrap()),
-            Update::Snapshot(received) => snapshot = Some(received),
+            Update::Snapshot(received) => {
+                snapshot = Some(received);
+                hub.create(testing::task("acme/api", "received"));
+            }
             Update::Gap(received) => gap = Some(received),
             _ => {}
-        }
-    }
-}
-
-/// Sends a gap, a snapshot and an event.
-async fn play(listener: TcpListener) {
-    let (stream, _) = listener.accept().await.unwrap();
-    let mut link = tokio_tungstenite::accept_async(stream).await.unwrap();
-    let limits = json!({
-        "max_message_bytes": 524_288, "max_patterns_per_message": 100, "max_patterns": 100,
-    });
-    let welcome = json!({"type": "welcome", "data": {
-        "protocol": 1, "server": "scripted", "connection_id": Uuid::from_u128(1),
-        "heartbeat_ms": 20_000, "limits": limits,
-    }});
-    link.send(welcome.to_string().into()).await.unwrap();
-    let mut first = Some([
-        json!({"type": "snapshot", "cursor": "c-5", "data": {
-            "repositories": ["*"], "tasks": [], "first": true, "last": true,
-        }}),
-        created_frame("received"),
-    ]);
-    while let Some(Ok(message)) = link.next().await {
-        let frame: Value = serde_json::from_str(message.to_text().unwrap()).unwrap_or_default();
-        let mut answer =
-            json!({"type": "pong", "id": frame["id"], "cursor": "c-6", "data": {"head": "c-6"}});
-        if frame["type"] == "subscribe" {
-            answer["type"] = json!("subscribed");
-            answer["data"] =
-                json!({"accepted": ["*"], "denied": [], "mode": "live", "head": "c-6"});
-            if first.is_some() {
-                answer["data"]["mode"] = json!("reset");
-                answer["data"]["reason"] = json!("expired");
-                answer["cursor"] = Value::Null;
-            }
-        } else if frame["type"] != "ping" {
-            continue;
-        }
-        link.send(answer.to_string().into()).await.unwrap();
-        if frame["type"] == "subscribe" {
-            for frame in first.take().into_iter().flatten() {
-                link.send(frame.to_string().into()).await.unwrap();
-            }
         }
     }
 }

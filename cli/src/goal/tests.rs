@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use taskwatch_client::{Client, Cursor, OnGap};
 
 use super::*;
-use crate::watch::tests::{Connection, announced, server};
+use crate::watch::tests::script::{Connection, announced, server};
 
 fn id(number: u32) -> String {
     format!("0192f0c1-2b3c-7def-8a9b-{number:012}")

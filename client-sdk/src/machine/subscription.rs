@@ -66,10 +66,6 @@ impl Machine {
         if seeks && !matches!(data.mode, Mode::Resumed | Mode::Reset) {
             return self.stop(Action::Leave, no_seeking());
         }
-        if seeks && data.mode == Mode::Resumed && cursor.is_none() {
-            let reason = "the position at which the stream begins is missing".to_owned();
-            return self.incomplete(now, reason);
-        }
         // A position that was given and not honoured is a gap, whatever the server calls it.
         let is_gap = data.mode == Mode::Reset || (since.is_some() && data.mode != Mode::Resumed);
         let reason = data.reason.clone().unwrap_or_else(|| "unknown".into());
@@ -80,13 +76,19 @@ impl Machine {
         if has_snapshot && (data.accepted.is_empty() || !is_announced(&data, cursor.as_ref())) {
             return self.stop(Action::Leave, no_snapshots());
         }
+        let resumed = (since.is_some() || seeks) && !is_gap;
+        let begins = !resumed || seeks;
+        // Without it there would be nothing to go back to when something turns out to be missing.
+        if begins && !has_snapshot && cursor.is_none() {
+            let reason = "the position at which the stream begins is missing".to_owned();
+            return self.incomplete(now, reason);
+        }
         session.live_since = Some(now);
         self.is_refused = false;
         self.trying_since = None;
         self.has_begun = true;
         self.beginning = None;
         let away = self.away_since.take().map_or(Duration::ZERO, |since| now - since);
-        let resumed = (since.is_some() || seeks) && !is_gap;
         info!(resumed, ?away, "subscribed");
         let (server, route) = (session.server.clone(), session.route.clone());
         self.actions.push_back(Action::Ready);
@@ -99,7 +101,7 @@ impl Machine {
             let Route { transport, reason, .. } = route;
             self.tell(Update::Connected { resumed, server, transport, fallback: reason });
         }
-        if !resumed || seeks {
+        if begins {
             self.ledger.start_at(cursor.clone());
         }
         if is_gap {

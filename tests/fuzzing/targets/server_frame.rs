@@ -32,6 +32,8 @@ pub(crate) fn server_frame(input: &[u8]) {
         },
         room: ROOM,
     };
+    // Where something is missing behind it, the position goes back to where the caller began.
+    let cursors = choice.since.iter().map(ToString::to_string).collect();
     let mut caller = Caller {
         on_gap: choice.on_gap,
         with_state: choice.snapshot,
@@ -39,7 +41,7 @@ pub(crate) fn server_frame(input: &[u8]) {
         now: Duration::ZERO,
         link: None,
         sent: HashSet::new(),
-        cursors: HashSet::new(),
+        cursors,
         events_sent: 0,
         events_seen: 0,
         is_over: false,
@@ -68,7 +70,7 @@ struct Caller {
     link: Option<Link>,
     /// Every text of the server.
     sent: HashSet<String>,
-    /// Every cursor of theirs.
+    /// Every cursor of theirs, and the caller's own.
     cursors: HashSet<String>,
     events_sent: usize,
     events_seen: usize,

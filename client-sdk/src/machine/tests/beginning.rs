@@ -122,3 +122,15 @@ fn an_answer_without_its_position_is_no_beginning() {
     assert!(retry_in(&rig.acks(ack(Mode::Resumed, &["foo"], 7), None)).is_some());
     assert_eq!(asks_for(&rig.comes_back()), (None, None, Some(3)));
 }
+
+#[test]
+fn nothing_is_yielded_from_a_beginning_that_could_not_be_found_again() {
+    let mut rig = Rig::new(Plan::default());
+    rig.opens();
+    let actions = rig.acks(ack(Mode::Live, &["foo"], 0), None);
+    assert!(retry_in(&actions).is_some(), "{actions:?}");
+    assert_eq!(events(&rig.event(1)), [] as [&Event; 0]);
+    assert_eq!(rig.comes_back().since, None);
+    rig.acks(ack(Mode::Live, &["foo"], 1), at(1));
+    assert_eq!(positions(&rig.event(2)), [at(2)]);
+}
