@@ -1,6 +1,8 @@
 //! The real binaries as processes of their own.
 
 use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -124,6 +126,21 @@ impl Daemon {
     pub async fn start_with(data: &Path, listen: &str, args: &[&str]) -> Self {
         let mut command = Command::new(binary("taskwatchd"));
         command.args(["--listen", listen, "--data"]).arg(data).args(args);
+        Self::spawn(command).await
+    }
+
+    /// The same on a socket that the caller keeps, handed over as systemd does it. Further arguments may
+    /// not say where to listen.
+    ///
+    /// # Panics
+    /// If it ends instead.
+    pub async fn start_on(socket: &TcpListener, data: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        // The socket is the file behind the standard ones, and is meant for this very process.
+        let hand_over =
+            "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\"";
+        command.args(["-c", hand_over]).arg(binary("taskwatchd")).arg("--data").arg(data);
+        command.args(args).stdin(OwnedFd::from(socket.try_clone().unwrap()));
         Self::spawn(command).await
     }
 
