@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Response};
 
 use super::{Monitor, Seen};
 
@@ -29,12 +31,13 @@ pub(super) struct Judged {
         (status = 503, description = "They should not", body = String, content_type = "text/plain; charset=utf-8"),
     ),
 )]
-pub(super) async fn ready(State(monitor): State<Monitor>) -> (StatusCode, String) {
+pub(super) async fn ready(State(monitor): State<Monitor>) -> Response {
     let reasons = monitor.reasons().await;
     if reasons.is_empty() {
-        return (StatusCode::OK, "ready\n".to_owned());
+        return "ready\n".into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, reasons.iter().map(|reason| format!("{reason}\n")).collect())
+    let text: String = reasons.iter().map(|reason| format!("{reason}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], text).into_response()
 }
 
 impl Monitor {
