@@ -8,6 +8,7 @@ mod lag;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod listeners;
 mod pages;
+mod place;
 mod queue;
 mod registry;
 mod selection;
@@ -22,12 +23,11 @@ use std::time::Duration;
 
 use taskwatch_protocol::{CloseCode, Seq, Timestamp};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::unconstrained;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use admission::{Admission, Counted};
+use admission::Admission;
 pub(crate) use admission::{NotAdmitted, Over};
 pub(crate) use batch::Frames;
 pub(crate) use cache::EventCache;
@@ -36,6 +36,7 @@ use fanout::Shard;
 pub(crate) use lag::Lag;
 use lag::Recent;
 use pages::Pages;
+pub(crate) use place::Place;
 pub(crate) use queue::{Deliver, Order, SendQueue, Stop, Taken};
 pub(crate) use registry::Member;
 use registry::{Joined, Registry};
@@ -45,7 +46,7 @@ use snapshots::Snapshots;
 pub use stats::HubStats;
 pub(crate) use stats::{Counters, Gauge};
 
-use crate::clock::{instant, now};
+use crate::clock::instant;
 use crate::session::Rules;
 use crate::{
     EventLog, HubConfig, LogEvent, MemoryLog, Page, Principal, ReadError, SeekError, SnapshotError,
@@ -120,7 +121,7 @@ impl Hub {
             snapshots: Snapshots::new(&config),
             connections: TaskTracker::new(),
             streams: Arc::new(Semaphore::new(config.max_streams.min(Semaphore::MAX_PERMITS))),
-            admission: Mutex::new(Admission::new(&config, now().instant)),
+            admission: Mutex::new(Admission::new(&config, instant())),
             access_changes: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
@@ -245,35 +246,8 @@ impl Hub {
         address: Option<IpAddr>,
         over: Over,
     ) -> Result<Place, NotAdmitted> {
-        let place = self.place(principal, address, over);
+        let place = Place::take(self, principal, address, over);
         place.inspect_err(|refused| self.shared.counters.refused(refused.word()))
-    }
-
-    fn place(
-        &self,
-        principal: &Principal,
-        address: Option<IpAddr>,
-        over: Over,
-    ) -> Result<Place, NotAdmitted> {
-        // Taken before it is judged: two who come at once cannot both have the last one.
-        let token = self.shared.connections.token();
-        let room = self.shared.connections.len() <= self.shared.config.max_connections;
-        if self.is_draining() {
-            return Err(NotAdmitted::Stopping);
-        }
-        if !room {
-            return Err(NotAdmitted::Full);
-        }
-        let stream = if over == Over::WebSocket {
-            None
-        } else {
-            let stream = self.shared.streams.clone().try_acquire_owned();
-            Some(stream.map_err(|_| NotAdmitted::Full)?)
-        };
-        let made = (over != Over::Poll).then(|| now().instant);
-        let mut admission = lock(&self.shared.admission);
-        let counted = admission.enter(principal.subject(), address, made)?;
-        Ok(Place { hub: self.clone(), counted, _stream: stream, _token: token })
     }
 
     /// A number that grows when what principals may see may have changed.
@@ -397,32 +371,6 @@ impl Hub {
     ) -> Result<TaskSnapshot, SnapshotError> {
         let Shared { snapshots, log, config, .. } = &*self.shared;
         snapshots.take(&**log, config, of, at).await
-    }
-}
-
-/// A connection's place in the hub. Dropped, it is free again.
-#[derive(Debug)]
-pub(crate) struct Place {
-    hub: Hub,
-    counted: Counted,
-    _stream: Option<OwnedSemaphorePermit>,
-    _token: TaskTrackerToken,
-}
-
-impl Place {
-    pub(crate) fn hub(&self) -> &Hub {
-        &self.hub
-    }
-
-    /// Turns at reading the log, where they are limited.
-    pub(crate) fn reads(&self) -> Option<Arc<Semaphore>> {
-        self.counted.reads.clone()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        lock(&self.hub.shared.admission).leave(&self.counted);
     }
 }
 

@@ -182,7 +182,7 @@ impl Counters {
     }
 
     /// What is known here; the rest is 0.
-    pub(super) fn stats(&self) -> HubStats {
+    pub(crate) fn stats(&self) -> HubStats {
         HubStats {
             subscriptions: self.subscriptions.get(),
             published: self.published.get(),

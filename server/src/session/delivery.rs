@@ -7,6 +7,7 @@ use std::time::Instant;
 use taskwatch_protocol::{CloseCode, Mode, Seq, ServerFrame, ServerMessage};
 
 use super::fetch::Turns;
+use super::tally::Tally;
 use super::{Answer, End, Fetch, Fetched, SeekRequest, Session, SnapshotRequest};
 use crate::clock::Now;
 use crate::hub::{Frames, Lag, Member, SnapshotOf, Stop, Taken, visible};
@@ -84,28 +85,15 @@ pub(crate) struct Delivery {
     snapshot: Option<Box<TaskSnapshot>>,
     /// A full queue has sent it to catching up.
     overflowed: bool,
-    /// Patterns that are subscribed to, as they are counted.
-    subscriptions: u32,
-    /// Live events that were taken, and are not all written.
-    unwritten: Option<Lag>,
+    tally: Tally,
 }
 
 impl Delivery {
     pub(crate) fn new(hub: Hub, member: Member, turns: Turns) -> Self {
         let (member, source) = (Arc::new(member), Source::Behind);
         let (sought, asked, snapshot) = (None, None, None);
-        Self {
-            hub,
-            member,
-            turns,
-            source,
-            sought,
-            asked,
-            snapshot,
-            overflowed: false,
-            subscriptions: 0,
-            unwritten: None,
-        }
+        let (overflowed, tally) = (false, Tally::default());
+        Self { hub, member, turns, source, sought, asked, snapshot, overflowed, tally }
     }
 
     pub(crate) fn member(&self) -> &Arc<Member> {
@@ -119,7 +107,7 @@ impl Delivery {
     /// Leaves the hub; nothing comes any more, and what was kept for the peer is let go.
     pub(crate) fn end(&mut self) {
         self.hub.exit(&self.member);
-        self.count_subscriptions(0);
+        self.tally.subscribed(0, self.hub.counters());
         (self.source, self.snapshot) = (Source::Fetching, None);
     }
 
@@ -274,9 +262,7 @@ impl Delivery {
                     out.put_events(&frames);
                     session.sent(frames.count() as u64, frames.last());
                 }
-                let published = frames.published();
-                let unwritten = self.unwritten.get_or_insert_with(|| Lag::since(published));
-                unwritten.add(published, frames.count());
+                self.tally.took(&frames);
                 if empty {
                     session.scanned(fanned);
                 }
@@ -291,25 +277,9 @@ impl Delivery {
         }
     }
 
-    /// Everything that was taken is written by now.
-    pub(crate) fn written(&mut self, now: Instant) {
-        if let Some(lag) = self.unwritten.take() {
-            self.hub.counters().lags(lag, || now);
-        }
-    }
-
-    /// The same in a pass of the fan-out, which counts what it has written by itself.
-    pub(crate) fn written_in_a_pass(&mut self, now: Instant, pass: &mut Lag) {
-        if !self.unwritten.is_some_and(|lag| pass.merge(lag)) {
-            self.written(now);
-        }
-        self.unwritten = None;
-    }
-
-    fn count_subscriptions(&mut self, now: usize) {
-        let now = u32::try_from(now).unwrap_or(u32::MAX);
-        let before = std::mem::replace(&mut self.subscriptions, now);
-        self.hub.counters().subscriptions.change(before.into(), now.into());
+    /// Whatever was taken is written, in a pass of the fan-out or not.
+    pub(crate) fn written(&mut self, now: Instant, pass: Option<&mut Lag>) {
+        self.tally.written(now, pass, self.hub.counters());
     }
 
     /// Leaves the fan-out, to go on from the position by reading.
@@ -357,7 +327,7 @@ impl Delivery {
             }
             None => session.answer(now, self.hub.log()),
         };
-        self.count_subscriptions(session.selection().patterns().len());
+        self.tally.subscribed(session.selection().patterns().len(), self.hub.counters());
         match answer {
             Some(Answer::Frame(answer)) => {
                 if let ServerMessage::Subscribed(subscribed) = &answer.message {

@@ -147,7 +147,7 @@ impl<W: Wire> Connection<W> {
             if !self.wire.is_idle() {
                 return false;
             }
-            self.delivery.written_in_a_pass(now.instant, written);
+            self.delivery.written(now.instant, Some(written));
         }
         false
     }
@@ -205,7 +205,7 @@ impl<W: Wire> Connection<W> {
                 let now = now().instant;
                 self.wrote(bytes, now);
                 if self.wire.is_idle() {
-                    self.delivery.written(now);
+                    self.delivery.written(now, None);
                 }
                 Ok(())
             }

@@ -2,8 +2,9 @@
 //! then answered.
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -23,6 +24,9 @@ use crate::settings::Retention;
 
 /// How long nothing is asked before old events are looked for.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
+
+/// Bytes that must find room before changes are called possible again: those of a large commit.
+const ROOM: u64 = 1 << 20;
 
 /// What became of each job.
 type Outcomes = Vec<Result<Written, BatchError>>;
@@ -204,6 +208,10 @@ impl Writer {
     /// Finds out whether changes can be made again, where nobody asks for any: whoever is told that they
     /// cannot goes elsewhere.
     fn try_commit(&mut self) {
+        // A page may find a place where a change does not.
+        if !has_room(&self.dir) {
+            return;
+        }
         let (began, state) = (Instant::now(), self.state);
         let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
         let tried = transaction.and_then(|tx| {
@@ -322,6 +330,15 @@ impl Writer {
             end_process(&format!("the store failed: {error}"));
         }
     }
+}
+
+/// Whether a file of some size can be stored there; it has no name, and is gone at once.
+fn has_room(dir: &Path) -> bool {
+    let stored = tempfile::tempfile_in(dir).and_then(|mut file| {
+        io::copy(&mut io::repeat(0).take(ROOM), &mut file)?;
+        file.sync_data()
+    });
+    stored.is_ok()
 }
 
 /// What the caller of a job is told that was not made, unless the error is not the job's alone.
