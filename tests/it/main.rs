@@ -19,6 +19,7 @@ mod jwt;
 mod lifecycle;
 mod limits;
 mod mcp;
+mod metrics;
 mod network;
 mod permission;
 mod property;

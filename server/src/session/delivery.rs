@@ -2,13 +2,14 @@
 //! socket and waits for nothing; who drives it fetches what it asks for.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use taskwatch_protocol::{CloseCode, Mode, Seq, ServerFrame, ServerMessage};
 
 use super::fetch::Turns;
 use super::{Answer, End, Fetch, Fetched, SeekRequest, Session, SnapshotRequest};
 use crate::clock::Now;
-use crate::hub::{Frames, Member, SnapshotOf, Stop, Taken, visible};
+use crate::hub::{Frames, Lag, Member, SnapshotOf, Stop, Taken, visible};
 use crate::log::SpooledFrames;
 use crate::mutant::{self, Mutant};
 use crate::{Hub, Page, ReadError, SeekError, SnapshotError, TaskSnapshot};
@@ -83,13 +84,28 @@ pub(crate) struct Delivery {
     snapshot: Option<Box<TaskSnapshot>>,
     /// A full queue has sent it to catching up.
     overflowed: bool,
+    /// Patterns that are subscribed to, as they are counted.
+    subscriptions: u32,
+    /// Live events that were taken, and are not all written.
+    unwritten: Option<Lag>,
 }
 
 impl Delivery {
     pub(crate) fn new(hub: Hub, member: Member, turns: Turns) -> Self {
         let (member, source) = (Arc::new(member), Source::Behind);
         let (sought, asked, snapshot) = (None, None, None);
-        Self { hub, member, turns, source, sought, asked, snapshot, overflowed: false }
+        Self {
+            hub,
+            member,
+            turns,
+            source,
+            sought,
+            asked,
+            snapshot,
+            overflowed: false,
+            subscriptions: 0,
+            unwritten: None,
+        }
     }
 
     pub(crate) fn member(&self) -> &Arc<Member> {
@@ -103,6 +119,7 @@ impl Delivery {
     /// Leaves the hub; nothing comes any more, and what was kept for the peer is let go.
     pub(crate) fn end(&mut self) {
         self.hub.exit(&self.member);
+        self.count_subscriptions(0);
         (self.source, self.snapshot) = (Source::Fetching, None);
     }
 
@@ -257,6 +274,9 @@ impl Delivery {
                     out.put_events(&frames);
                     session.sent(frames.count() as u64, frames.last());
                 }
+                let published = frames.published();
+                let unwritten = self.unwritten.get_or_insert_with(|| Lag::since(published));
+                unwritten.add(published, frames.count());
                 if empty {
                     session.scanned(fanned);
                 }
@@ -269,6 +289,27 @@ impl Delivery {
                 true
             }
         }
+    }
+
+    /// Everything that was taken is written by now.
+    pub(crate) fn written(&mut self, now: Instant) {
+        if let Some(lag) = self.unwritten.take() {
+            self.hub.counters().lags(lag, || now);
+        }
+    }
+
+    /// The same in a pass of the fan-out, which counts what it has written by itself.
+    pub(crate) fn written_in_a_pass(&mut self, now: Instant, pass: &mut Lag) {
+        if !self.unwritten.is_some_and(|lag| pass.merge(lag)) {
+            self.written(now);
+        }
+        self.unwritten = None;
+    }
+
+    fn count_subscriptions(&mut self, now: usize) {
+        let now = u32::try_from(now).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut self.subscriptions, now);
+        self.hub.counters().subscriptions.change(before.into(), now.into());
     }
 
     /// Leaves the fan-out, to go on from the position by reading.
@@ -316,6 +357,7 @@ impl Delivery {
             }
             None => session.answer(now, self.hub.log()),
         };
+        self.count_subscriptions(session.selection().patterns().len());
         match answer {
             Some(Answer::Frame(answer)) => {
                 if let ServerMessage::Subscribed(subscribed) = &answer.message {

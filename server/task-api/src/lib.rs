@@ -28,7 +28,7 @@ mod idempotency;
 mod list;
 mod listener;
 mod mcp;
-mod metrics;
+mod monitor;
 mod rest;
 mod service;
 mod settings;
