@@ -6,6 +6,7 @@ import os
 import pathlib
 import socket
 import sqlite3
+import subprocess
 import threading
 import time
 import typing
@@ -93,6 +94,10 @@ def locked(server: Daemon, stop: threading.Event) -> None:
         shell.execute("BEGIN IMMEDIATE")
         together(*(threading.Thread(target=write, args=(server, stop, 0.1)) for _ in range(4)))
         shell.execute("ROLLBACK")
+
+
+def large_tasks(server: Daemon, stop: threading.Event) -> None:
+    write(server, stop, 0.05, 60_000)
 
 
 def waits_for_the_lock(server: Daemon, stop: threading.Event) -> None:
@@ -199,10 +204,6 @@ def few_files(server: Daemon, stop: threading.Event) -> None:
         reader.close()
 
 
-def grows(server: Daemon, stop: threading.Event) -> None:
-    write(server, stop, 0.05, 60_000)
-
-
 class Fault:
     """How a server is started, what is done before anybody watches over it, and then until the alert has fired."""
 
@@ -210,12 +211,17 @@ class Fault:
         self.make, self.flags, self.before, self.under = make, flags, before, under
 
 
+# A disk of 2 MiB at the folder of the data.
+SMALL_DISK = ("unshare", "-rm", "sh", "-c", 'mkdir "$5" && mount -t tmpfs -o size=2m none "$5" && exec "$@"', "sh")
+MAY_MOUNT = subprocess.run(["unshare", "-rm", "true"], stderr=subprocess.DEVNULL).returncode == 0
+
 LITTLE_HISTORY = ("--retention-events", "1")
 
 FAULTS = {
     "TaskwatchDown": Fault(killed),
+    "TaskwatchNotReady": Fault(locked),
     "TaskwatchRestartsOften": Fault(dies_again_and_again),
-    "TaskwatchChangesFail": Fault(locked),
+    "TaskwatchChangesFail": Fault(large_tasks, under=SMALL_DISK) if MAY_MOUNT else Fault(locked),
     "TaskwatchLogUnreadable": Fault(goes_on_from_there, before=garbage),
     "TaskwatchCommitsSlow": Fault(waits_for_the_lock),
     "TaskwatchDeliveriesLate": Fault(reads_behind),
@@ -224,7 +230,7 @@ FAULTS = {
     "TaskwatchReadersOvertaken": Fault(deletes_what_is_not_read, *LITTLE_HISTORY),
     "TaskwatchConnectionsRefused": Fault(too_many, "--max-connections", "1"),
     "TaskwatchOpenFilesLow": Fault(few_files, under=("prlimit", f"--nofile={FILES}:{FILES}")),
-    "TaskwatchStoreGrows": Fault(grows),
+    "TaskwatchStoreGrows": Fault(large_tasks),
 }
 
 # No fault that anybody knows of brings these about; late.py shows that they fire.

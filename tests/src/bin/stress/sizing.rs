@@ -47,18 +47,22 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args, report: &mut Report) {
     let rate = args.rate;
-    report.title(format_args!("sizing: {:?}, idle, then {rate} changes a second to each", args.way));
+    report
+        .title(format_args!("sizing: {:?}, idle, then {rate} changes a second to each", args.way));
     println!(
         "| connections | resident, idle | each | kernel, both ends, each | open files | idle, processor s a minute | \
          busy, cores | µs a delivery | resident, busy | disk, bytes written a change |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
+    let mut lost = 0;
     for &connections in &args.connections {
-        row(args, connections, report).await;
+        lost += row(args, connections).await;
     }
+    report.check(lost == 0, format_args!("{lost} connections were lost"));
 }
 
-async fn row(args: &Args, connections: usize, report: &mut Report) {
+/// Measures one row; how many connections were lost.
+async fn row(args: &Args, connections: usize) -> usize {
     let data = tempfile::tempdir().unwrap();
     let program = args.taskwatchd.clone().unwrap_or_else(|| binary("taskwatchd"));
     let mut command = Command::new(program);
@@ -116,8 +120,8 @@ async fn row(args: &Args, connections: usize, report: &mut Report) {
         mib(resident(pid)),
     );
     let lost = held.lost.load(Ordering::Relaxed);
-    report.check(lost == 0, format_args!("of {connections} connections {lost} were lost"));
     readers.shutdown().await;
+    lost
 }
 
 /// What the connections have come to.
