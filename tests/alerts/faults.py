@@ -190,7 +190,9 @@ def deletes_what_is_not_read(server: Daemon, stop: threading.Event) -> None:
 def too_many(server: Daemon, stop: threading.Event) -> None:
     first = follow(server)
     for _ in paced(stop, 0.2):
-        until_closed(follow(server))
+        refused = follow(server)
+        refused.recv(1)
+        refused.close()
     first.close()
 
 

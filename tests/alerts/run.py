@@ -90,11 +90,12 @@ def run(binary: str, tools: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def main(binary: str, tools: str) -> None:
-    try:
-        with tempfile.TemporaryDirectory() as folder:
+    # Who is killed may still write for a moment.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        try:
             run(binary, pathlib.Path(tools), pathlib.Path(folder))
-    finally:
-        end_all()
+        finally:
+            end_all()
 
 
 if __name__ == "__main__":
