@@ -35,7 +35,11 @@ mod settings;
 mod store;
 
 pub use app::{App, StartError};
-pub use command::{Command, CommandLine, Granted, NewToken, TokenCommand};
+pub use command::{
+    Command, CommandLine, ConfigCheck, ConfigCommand, Granted, NewToken, TokenCommand,
+};
 pub use mcp::{BridgeError, McpBridge};
-pub use settings::{AuthSettings, InvalidSettings, LimitSettings, Settings, TlsSettings};
+pub use settings::{
+    AuthSettings, InvalidSettings, LimitSettings, Settings, SettingsTable, TlsSettings,
+};
 pub use store::OpenError;

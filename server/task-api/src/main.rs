@@ -2,12 +2,13 @@
 
 mod log;
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use taskwatch_task_api::{
-    App, Command, CommandLine, McpBridge, NewToken, Settings, StartError, TokenCommand,
+    App, Command, CommandLine, ConfigCommand, McpBridge, NewToken, Settings, SettingsTable,
+    StartError, TokenCommand,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -15,12 +16,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The settings contradict each other, as clap's own refusals.
+/// The settings are wrong, as clap's own refusals.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let CommandLine { settings, command } = CommandLine::parse();
+    let args: Vec<_> = env::args_os().collect();
+    let (CommandLine { settings, command, .. }, table) = match CommandLine::load(args) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            say(&format!("taskwatchd: {error}"));
+            return ExitCode::from(USAGE);
+        }
+    };
     match command {
+        Some(Command::Config(ConfigCommand::Check(check))) => {
+            return check_settings(&check.settings, &table);
+        }
         Some(Command::Token(TokenCommand::New(new))) => return make_token(new),
         Some(Command::Mcp(bridge)) => return bridge_mcp(bridge),
         None => {}
@@ -34,6 +45,20 @@ fn main() -> ExitCode {
             if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
+}
+
+#[tokio::main]
+async fn check_settings(settings: &Settings, table: &SettingsTable) -> ExitCode {
+    // Whoever does not read it has the exit code.
+    let _ = write!(io::stdout(), "{table}");
+    if let Err(error) = settings.check() {
+        say(&format!("taskwatchd: {error}"));
+        return ExitCode::from(USAGE);
+    }
+    if let Some(warning) = settings.warning() {
+        say(&format!("taskwatchd: warning: {warning}"));
+    }
+    ExitCode::SUCCESS
 }
 
 fn make_token(new: NewToken) -> ExitCode {

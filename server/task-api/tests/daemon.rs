@@ -206,6 +206,81 @@ fn who_could_serve_strangers_must_be_told_to() {
     assert_eq!(refusal(taskwatchd(dir.path(), &["--retention-age", "7"])).0, Some(2));
 }
 
+/// `taskwatchd config check`, with these arguments: the exit code, the table, and what was said.
+fn config_check(args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taskwatchd"));
+    let output = command.args(["config", "check"]).args(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn settings_come_from_flags_variables_and_the_file_in_this_order() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("s.toml");
+    let path = file.to_str().unwrap();
+    let text =
+        "listen = \"127.0.0.1:0\"\nretention-age = \"1d\"\nmax-headers = 32\nanonymous = true\n";
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taskwatchd"));
+    command.args(["config", "check", "--retention-age", "3d"]);
+    command.env("TASKWATCH_SERVER_CONFIG", path).env("TASKWATCH_RETENTION_AGE", "2d");
+    command.env("TASKWATCH_MAX_HEADERS", "16").env("TASKWATCH_ANONYMOUS", "false");
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    let row = |name: &str| -> Vec<String> {
+        let row = table.lines().find(|line| line.split_whitespace().next() == Some(name));
+        row.unwrap().split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(row("listen"), ["listen", "127.0.0.1:0", &format!("{path}:1")]);
+    assert_eq!(row("retention-age"), ["retention-age", "3d", "flag"]);
+    assert_eq!(row("max-headers"), ["max-headers", "16", "variable", "TASKWATCH_MAX_HEADERS"]);
+    assert_eq!(row("anonymous")[1..], ["false", "variable", "TASKWATCH_ANONYMOUS"]);
+    assert_eq!(row("max-connections"), ["max-connections", "10000", "default"]);
+
+    // The server itself goes by the same file.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taskwatchd"));
+    command.args(["--config", path, "--data"]).arg(dir.path());
+    let daemon = Daemon::spawn(command);
+    daemon.signal("-TERM");
+    assert_eq!(daemon.end().0, Some(0));
+}
+
+#[test]
+fn settings_that_would_not_do_are_told_without_a_start() {
+    let dir = TempDir::new().unwrap();
+    let (file, missing) = (dir.path().join("s.toml"), dir.path().join("missing"));
+    let (path, missing) = (file.to_str().unwrap(), missing.to_str().unwrap());
+    for (text, why) in [
+        ("tokens = \"MISSING\"", "missing: cannot be read: No such file"),
+        ("tls-cert = \"MISSING\"", "--tls-cert and --tls-key go together"),
+        ("tls-cert = \"MISSING\"\ntls-key = \"MISSING\"", "missing: cannot be read"),
+        ("jwt-key = \"MISSING\"", "--jwt-key needs --jwt-algorithm"),
+        ("listen = \"0.0.0.0:0\"", "it asks nobody who they are"),
+        ("allow-origin = [\"x\"]\nanonymous = true", "--allow-origin x: "),
+    ] {
+        std::fs::write(&file, text.replace("MISSING", missing)).unwrap();
+        let (code, table, said) = config_check(&[path]);
+        assert_eq!(code, Some(2), "{text}: {said}");
+        assert!(said.contains(why), "{text}: {said}");
+        assert!(table.contains(&format!("{path}:1\n")), "{text}: {table}");
+    }
+    let misspelt = "\nlistn = \"127.0.0.1:0\"\n";
+    std::fs::write(&file, misspelt).unwrap();
+    let why = format!("taskwatchd: {path}: line 2: listn: there is no such setting\n");
+    assert_eq!(config_check(&[path]), (Some(2), String::new(), why.clone()));
+    assert_eq!(refusal(taskwatchd(dir.path(), &["--config", path])), (Some(2), why));
+    let (code, _, said) = config_check(&[missing]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("missing: cannot be read: No such file"), "{said}");
+    // Other commands do not go by it.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taskwatchd"));
+    command.env("TASKWATCH_SERVER_CONFIG", path).args(["token", "new", "--tokens"]);
+    command.arg(dir.path().join("tokens")).args(["--id", "ana", "--metrics"]);
+    assert!(command.output().unwrap().status.success());
+}
+
 /// `taskwatchd token new`, with these flags.
 fn token_new(file: &Path, flags: &[&str]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_taskwatchd"));
