@@ -12,7 +12,7 @@ use crate::message::{ErrorData, ErrorMessage, Unknown};
 use crate::task::{TaskEvent, TaskEventData};
 use crate::{
     ClientMessage, Cursor, ErrorCode, EventKind, InvalidName, Pattern, ServerMessage, Subscribe,
-    Timestamp, Unsubscribe,
+    Timestamp, Traceparent, Unsubscribe,
 };
 
 /// A message with what the envelope says about it.
@@ -26,6 +26,8 @@ pub struct Envelope<M> {
     pub cursor: Option<Cursor>,
     /// Chosen by the client, echoed in the reply.
     pub id: Option<String>,
+    /// On a task event: the trace of the request that made the change.
+    pub traceparent: Option<Traceparent>,
 }
 
 /// What a server sends.
@@ -63,6 +65,12 @@ struct Wire<'a, D> {
     cursor: Option<Cursor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    #[serde(
+        default,
+        deserialize_with = "crate::traceparent::lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    traceparent: Option<Traceparent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<D>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +81,7 @@ impl<M> Envelope<M> {
     /// A message alone.
     #[must_use]
     pub fn new(message: M) -> Self {
-        Self { message, timestamp: None, cursor: None, id: None }
+        Self { message, timestamp: None, cursor: None, id: None, traceparent: None }
     }
 
     /// With the time it was sent.
@@ -97,12 +105,20 @@ impl<M> Envelope<M> {
         self
     }
 
+    /// With the trace of the request that made the change.
+    #[must_use]
+    pub fn traceparent(mut self, traceparent: impl Into<Option<Traceparent>>) -> Self {
+        self.traceparent = traceparent.into();
+        self
+    }
+
     fn write<D: Serialize>(&self, kind: &str, data: Option<D>, error: Option<&str>) -> String {
         let wire = Wire {
             kind: kind.into(),
             timestamp: self.timestamp,
             cursor: self.cursor.clone(),
             id: self.id.clone(),
+            traceparent: self.traceparent.clone(),
             data,
             error: error.map(Into::into),
         };
@@ -365,7 +381,8 @@ impl Wire<'_, &RawValue> {
     }
 
     fn into_envelope<M>(self, message: M) -> Envelope<M> {
-        Envelope { message, timestamp: self.timestamp, cursor: self.cursor, id: self.id }
+        let Self { timestamp, cursor, id, traceparent, .. } = self;
+        Envelope { message, timestamp, cursor, id, traceparent }
     }
 }
 
