@@ -27,6 +27,7 @@ pub mod fuzzing;
 mod idempotency;
 mod list;
 mod listener;
+pub mod log;
 mod mcp;
 mod metrics;
 mod rest;
@@ -38,6 +39,7 @@ pub use app::{App, StartError};
 pub use command::{
     Command, CommandLine, ConfigCheck, ConfigCommand, Granted, NewToken, TokenCommand,
 };
+pub use log::LogFormat;
 pub use mcp::{BridgeError, McpBridge};
 pub use settings::{
     AuthSettings, InvalidSettings, LimitSettings, Settings, SettingsTable, TlsSettings,

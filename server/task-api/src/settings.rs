@@ -15,6 +15,7 @@ use clap::Parser;
 use etcetera::BaseStrategy;
 use taskwatch_server::{AccessPolicy, InvalidOrigin, Network};
 
+use crate::log::LogFormat;
 pub use auth::AuthSettings;
 pub(crate) use duration::duration;
 pub(crate) use file::SettingsFile;
@@ -70,6 +71,10 @@ pub struct Settings {
         value_name = "ADDR|NETWORK"
     )]
     pub trusted_proxy: Vec<Network>,
+
+    /// For whom the lines on stderr are
+    #[arg(long, env = "TASKWATCH_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
 
     /// Who may do what.
     #[command(flatten)]
