@@ -224,11 +224,14 @@ fn who_could_serve_strangers_must_be_told_to() {
 /// What drives a terminal, what ends a line, and what would begin a line of a log in JSON.
 const HOSTILE: &str = "a\u{1b}[2J\u{9b}31m\u{85}\u{2028}\u{202e}\r\n{\"level\":\"ERROR\"}\n\"},\\";
 
+/// What a name may hold of that.
+const NAME: &str = "\"},\\ ana";
+
 #[tokio::test]
 async fn a_log_for_programs_is_one_object_a_line_whatever_it_quotes() {
     let dir = TempDir::new().unwrap();
     let tokens = dir.path().join("tokens");
-    let made = token_new(&tokens, &["--id", HOSTILE, "--write", "*", "--read", "*"]);
+    let made = token_new(&tokens, &["--id", NAME, "--write", "*", "--read", "*"]);
     let token = String::from_utf8(made.stdout).unwrap();
     let flags = ["--log-format", "json", "--tokens", tokens.to_str().unwrap()];
     let mut command = taskwatchd(dir.path(), &flags);
@@ -266,12 +269,12 @@ async fn a_log_for_programs_is_one_object_a_line_whatever_it_quotes() {
         line
     };
     let change = one("answers a change");
-    let span = json!([{"name": "change", "principal": HOSTILE, "trace_id": trace}]);
+    let span = json!([{"name": "change", "principal": NAME, "trace_id": trace}]);
     assert_eq!((&change["spans"], &change["fields"]["repository"]), (&span, &json!("a")));
     assert_eq!(one("its title")["fields"]["title"], format!("{title:?}"));
     let ended = one("connection ended");
     let span = &ended["spans"][0];
-    assert_eq!((&ended["fields"]["code"], &span["principal"]), (&json!(1012), &json!(HOSTILE)));
+    assert_eq!((&ended["fields"]["code"], &span["principal"]), (&json!(1012), &json!(NAME)));
     assert!(span["id"].is_string() && span["peer"].is_string(), "{span}");
     assert!(!said.contains(token.trim()));
 }
