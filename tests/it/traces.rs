@@ -76,7 +76,7 @@ async fn every_way_of_changing_and_of_watching_carries_it() {
     for envelope in &log {
         assert_eq!(watcher.stdout.next().await.as_ref(), Some(envelope));
     }
-    for choice in [TransportChoice::WebSocket, TransportChoice::Sse, TransportChoice::Poll] {
+    for choice in [TransportChoice::WebSocket, TransportChoice::Sse, TransportChoice::LongPoll] {
         let stream = client_over(url, choice).subscribe(["foo"]).unwrap();
         let stream = stream.since(taskwatch_client::protocol::Cursor::new(since.as_str()));
         let all = stream.take(count).map(Result::unwrap).collect::<Vec<Event>>();
