@@ -224,12 +224,14 @@ def case(taskwatchd, taskwatch, kind, root):
         command += ["--tokens", str(folder / "tokens"), "--trusted-proxy", "127.0.0.1", "--allow-host", "tasks.example.com"]
         log = (folder / "server").open("w")
         server = Process(target, command, {**os.environ, "RUST_LOG": "info", "NO_COLOR": "1"}, log)
-        front = kind(root, folder, target)
-        url = f"https://localhost:{front.port}"
-        os.environ["TASKWATCH_TOKEN"] = token
-        watcher, out, err = watch(taskwatch, url, scratch, "--cacert", str(front.certificate))
-        writer = None
+        started, writer = [server.process], None
         try:
+            front = kind(root, folder, target)
+            started.append(front.process.process)
+            url = f"https://localhost:{front.port}"
+            os.environ["TASKWATCH_TOKEN"] = token
+            watcher, out, err = watch(taskwatch, url, scratch, "--cacert", str(front.certificate))
+            started.append(watcher)
             until("a connection", lambda: "\nconnected to" in "\n" + err.read_text())
             if " over WebSocket" not in err.read_text():
                 raise SystemExit(f"proxies: {name}: no WebSocket:\n{err.read_text()}")
@@ -250,8 +252,7 @@ def case(taskwatchd, taskwatch, kind, root):
         finally:
             if writer:
                 writer.enough.set()
-            watcher.kill()
-            for process in (front.process.process, server.process):
+            for process in reversed(started):
                 process.terminate()
                 process.wait(PATIENCE)
         told, titles = err.read_text(), [json.loads(line)["data"]["task"]["title"] for line in lines()]
