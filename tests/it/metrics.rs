@@ -88,7 +88,7 @@ async fn who_is_not_let_in_is_counted_by_the_reason() {
     let refused = async || {
         let version = [("X-Version", "1")];
         let error = RawClient::try_connect(&server.url, "/ws?repo=foo", &version).await;
-        let tungstenite::Error::Http(answer) = error.unwrap_err() else { panic!("no answer") };
+        let tungstenite::Error::Http(answer) = *error.unwrap_err() else { panic!("no answer") };
         assert_eq!(answer.status(), 503);
     };
     refused().await;
