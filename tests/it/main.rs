@@ -31,6 +31,7 @@ mod slow;
 mod snapshot;
 mod tls;
 mod tokens;
+mod traces;
 mod transports;
 mod upgrade;
 mod view;

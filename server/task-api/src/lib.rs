@@ -27,6 +27,7 @@ pub mod fuzzing;
 mod idempotency;
 mod list;
 mod listener;
+pub mod log;
 mod mcp;
 mod monitor;
 mod rest;
@@ -35,7 +36,12 @@ mod settings;
 mod store;
 
 pub use app::{App, StartError};
-pub use command::{Command, CommandLine, Granted, NewToken, TokenCommand};
+pub use command::{
+    Command, CommandLine, ConfigCheck, ConfigCommand, Granted, NewToken, TokenCommand,
+};
+pub use log::LogFormat;
 pub use mcp::{BridgeError, McpBridge};
-pub use settings::{AuthSettings, InvalidSettings, LimitSettings, Settings, TlsSettings};
+pub use settings::{
+    AuthSettings, InvalidSettings, LimitSettings, Settings, SettingsTable, TlsSettings,
+};
 pub use store::OpenError;

@@ -13,7 +13,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::{Extension, Router, middleware};
 use taskwatch_server::{AccessPolicy, Authenticator, Hub, Principal, authenticate, guard};
 use utoipa_axum::router::OpenApiRouter;
@@ -81,8 +81,8 @@ async fn health() -> &'static str {
     "ok\n"
 }
 
-fn api(principal: Principal) -> Caller {
-    Caller { principal, via: Via::Api }
+fn api(principal: Principal, headers: &HeaderMap) -> Caller {
+    Caller::of(principal, Via::Api, headers)
 }
 
 /// A header of this server's own making: ids, numbers, and names that were escaped.

@@ -33,7 +33,7 @@ fn list_of(limit: u64) -> ListQuery {
 }
 
 fn anybody() -> Caller {
-    Caller { principal: Principal::anonymous(), via: Via::Api }
+    Caller { principal: Principal::anonymous(), via: Via::Api, trace: None }
 }
 
 /// Makes one change.

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, DropBehavior, ErrorCode, TransactionBehavior};
+use taskwatch_protocol::Traceparent;
 use taskwatch_server::LogEvent;
 use taskwatch_server::mutant::{self, Mutant};
 use tokio::sync::oneshot;
@@ -20,6 +21,7 @@ use super::rows::{self, WriteError, Written};
 use super::schema::{self, LogState};
 use super::{BatchError, ChangeError, Clock, JOURNAL, Shared, answers, retention, session};
 use crate::change::Change;
+use crate::log;
 use crate::settings::Retention;
 
 /// How long nothing is asked before old events are looked for.
@@ -347,7 +349,8 @@ fn refusal(error: WriteError, job: &Job) -> rusqlite::Result<BatchError> {
         WriteError::Refused(refusal) => Ok(refusal),
         WriteError::Sql { error, index } if concerns_one_change(&error) => {
             let task = index.and_then(|index| job.changes.get(index)).map(Change::id);
-            tracing::error!(%error, ?task, "a change cannot be stored");
+            let trace_id = job.caller.trace.as_ref().map(Traceparent::trace_id);
+            tracing::error!(%error, ?task, trace_id, "a change cannot be stored");
             Ok(BatchError { index, error: ChangeError::Internal })
         }
         WriteError::Sql { error, .. } => Err(error),
@@ -379,11 +382,9 @@ impl Drop for EndWithPanic {
 
 /// Ends at once: no handler may run that would answer somebody.
 fn end_process(why: &str) -> ! {
-    use std::io::Write;
-    let _ = writeln!(
-        std::io::stderr(),
-        "taskwatchd: {why}\ntaskwatchd: stopping, since what is not safely stored may not be \
-         acknowledged; check the disk and start again"
+    log::fail(why);
+    log::fail(
+        "stopping, since what is not safely stored may not be acknowledged; check the disk and start again",
     );
     std::process::abort()
 }
