@@ -29,7 +29,7 @@ mod list;
 mod listener;
 pub mod log;
 mod mcp;
-mod metrics;
+mod monitor;
 mod rest;
 mod service;
 mod settings;

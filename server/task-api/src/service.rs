@@ -9,7 +9,9 @@ use uuid::Uuid;
 use crate::change::{Caller, Change, IfMatch, NewTask, Operation, TaskPatch};
 use crate::idempotency::Once;
 use crate::list::ListQuery;
-use crate::store::{BatchError, ChangeError, Changed, History, Store, TaskPage, Unavailable};
+use crate::store::{
+    BatchError, ChangeError, Changed, History, Store, StoreStats, TaskPage, Unavailable,
+};
 
 /// What can be done with tasks. A clone is the same service.
 ///
@@ -125,6 +127,11 @@ impl TaskService {
         limit: usize,
     ) -> Result<Vec<RepositoryName>, Unavailable> {
         self.store.repositories(principal.readable().to_vec(), after, limit).await
+    }
+
+    /// How the store is doing.
+    pub(crate) async fn store_stats(&self) -> StoreStats {
+        self.store.stats().await
     }
 
     /// The present position: what is acknowledged from now on is behind it.

@@ -3,6 +3,7 @@
 mod access;
 mod batch;
 mod conditions;
+mod monitor;
 mod once;
 mod openapi;
 
@@ -282,24 +283,6 @@ async fn health_is_told() {
 }
 
 #[tokio::test]
-async fn what_the_hub_counts_is_told() {
-    let server = Server::start().await;
-    server.task("acme/api").await;
-    let response = server.request("GET", "/metrics").send().await.unwrap();
-    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain"));
-    let text = response.text().await.unwrap();
-    for line in [
-        "# TYPE taskwatch_events_published_total counter",
-        "taskwatch_connections 0",
-        "taskwatch_events_published_total 1",
-        "taskwatch_resets_total{reason=\"expired\"} 0",
-        "taskwatch_closes_total{code=\"4100\"} 0",
-    ] {
-        assert!(text.lines().any(|found| found == line), "{line} is missing from {text}");
-    }
-}
-
-#[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     let server = Server::start().await;
     let request = server.request("GET", "/healthz").header("x-long", "x".repeat(20_000));
@@ -328,7 +311,8 @@ async fn an_upgrade_hands_over_the_socket_itself() {
     let addr = listener.local_addr().unwrap();
     let limits = settings(&TempDir::new().unwrap()).limits.http(vec![]);
     let handle = axum_server::Handle::new();
-    tokio::spawn(crate::listener::serve(listener, None, router, handle, limits));
+    let incoming = crate::listener::Door::new(&limits).incoming(listener);
+    tokio::spawn(crate::listener::serve(incoming, None, router, handle, limits));
 
     let mut socket = TcpStream::connect(addr).await.unwrap();
     let request =

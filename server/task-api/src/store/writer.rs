@@ -2,12 +2,13 @@
 //! then answered.
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, DropBehavior, ErrorCode, TransactionBehavior};
 use taskwatch_protocol::Traceparent;
@@ -25,6 +26,9 @@ use crate::settings::Retention;
 
 /// How long nothing is asked before old events are looked for.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
+
+/// Bytes that must find room before changes are called possible again: those of a large commit.
+const ROOM: u64 = 1 << 20;
 
 /// What became of each job.
 type Outcomes = Vec<Result<Written, BatchError>>;
@@ -125,6 +129,9 @@ impl Writer {
             }
         }
         self.trim(idle);
+        if idle && self.shared.commits.is_failing() {
+            self.try_commit();
+        }
         self.watch_journal();
         ControlFlow::Continue(())
     }
@@ -155,8 +162,15 @@ impl Writer {
     fn commit(&mut self, jobs: Vec<Job>, publish: &dyn Fn(LogEvent)) {
         // Dropped before `jobs`, whose end would tell the callers that nothing was done.
         let _end = EndWithPanic;
+        let began = Instant::now();
         let (state, outcomes) = match self.write(&jobs) {
-            Ok(written) => written,
+            Ok(written) => {
+                // A commit of nothing does not touch the disk, and so says nothing about it.
+                if written.0.head > self.state.head {
+                    self.committed(written.0.head - self.state.head, began);
+                }
+                written
+            }
             Err(error) => {
                 self.survive_or_end(&error);
                 for job in jobs {
@@ -183,6 +197,32 @@ impl Writer {
         if mutant::active(Mutant::AckBeforeCommit) {
             std::thread::sleep(Duration::from_millis(300));
             let _ = self.conn.execute_batch("COMMIT");
+        }
+    }
+
+    /// So many changes are durable.
+    fn committed(&self, changes: u64, began: Instant) {
+        if self.shared.commits.succeeded(changes, began) {
+            tracing::warn!("changes can be made again");
+        }
+    }
+
+    /// Finds out whether changes can be made again, where nobody asks for any: whoever is told that they
+    /// cannot goes elsewhere.
+    fn try_commit(&mut self) {
+        // A page may find a place where a change does not.
+        if !has_room(&self.dir) {
+            return;
+        }
+        let (began, state) = (Instant::now(), self.state);
+        let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
+        let tried = transaction.and_then(|tx| {
+            schema::save_state(&tx, state)?;
+            tx.commit()
+        });
+        match tried {
+            Ok(()) => self.committed(0, began),
+            Err(error) => self.survive_or_end(&error),
         }
     }
 
@@ -285,11 +325,22 @@ impl Writer {
         let clean =
             || self.conn.is_autocommit() && schema::load_state(&self.conn).ok() == Some(self.state);
         if passing && clean() {
-            tracing::error!(%error, "a commit was rolled back");
+            if self.shared.commits.failed(error.to_string()) {
+                tracing::error!(%error, "a commit was rolled back; no change is made until one succeeds");
+            }
         } else {
             end_process(&format!("the store failed: {error}"));
         }
     }
+}
+
+/// Whether a file of some size can be stored there; it has no name, and is gone at once.
+fn has_room(dir: &Path) -> bool {
+    let stored = tempfile::tempfile_in(dir).and_then(|mut file| {
+        io::copy(&mut io::repeat(0).take(ROOM), &mut file)?;
+        file.sync_data()
+    });
+    stored.is_ok()
 }
 
 /// What the caller of a job is told that was not made, unless the error is not the job's alone.
