@@ -3,36 +3,42 @@
 mod admission;
 mod batch;
 mod cache;
+mod connections;
 mod fanout;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod listeners;
 mod pages;
+mod place;
 mod queue;
 mod registry;
+mod rewritten;
 mod selection;
 mod snapshots;
 mod stats;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use taskwatch_protocol::{CloseCode, Seq, Timestamp};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::unconstrained;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use admission::{Admission, Counted};
+use admission::Admission;
 pub(crate) use admission::{NotAdmitted, Over};
 pub(crate) use batch::Frames;
 pub(crate) use cache::EventCache;
+use connections::Agents;
+pub(crate) use connections::{About, Described};
+pub use connections::{ConnectionInfo, ConnectionState, ConnectionTransport};
 pub(crate) use fanout::FanOut;
 use fanout::Shard;
 use pages::Pages;
+pub(crate) use place::Place;
 pub(crate) use queue::{Deliver, Order, SendQueue, Stop, Taken};
 pub(crate) use registry::Member;
 use registry::{Joined, Registry};
@@ -74,6 +80,9 @@ struct Shared {
     admission: Mutex<Admission>,
     /// Grows before live connections are told to authenticate again.
     access_changes: AtomicU64,
+    /// Grows when what was read before is out of date.
+    rewrites: AtomicU32,
+    agents: Mutex<Agents>,
     draining: AtomicBool,
     counters: Counters,
 }
@@ -118,6 +127,8 @@ impl Hub {
             streams: Arc::new(Semaphore::new(config.max_streams.min(Semaphore::MAX_PERMITS))),
             admission: Mutex::new(Admission::new(&config, now().instant)),
             access_changes: AtomicU64::new(0),
+            rewrites: AtomicU32::new(0),
+            agents: Mutex::default(),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
             log,
@@ -324,7 +335,6 @@ impl Hub {
     }
 
     /// Everything up to here is in the queues of all who are level.
-    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn fanned_to_all(&self) -> Seq {
         let fanned = self.shared.shards.iter().map(|shard| shard.fanned.load(Ordering::Acquire));
         fanned.min().unwrap_or_default()
@@ -364,32 +374,6 @@ impl Hub {
     ) -> Result<TaskSnapshot, SnapshotError> {
         let Shared { snapshots, log, config, .. } = &*self.shared;
         snapshots.take(&**log, config, of, at).await
-    }
-}
-
-/// A connection's place in the hub. Dropped, it is free again.
-#[derive(Debug)]
-pub(crate) struct Place {
-    hub: Hub,
-    counted: Counted,
-    _stream: Option<OwnedSemaphorePermit>,
-    _token: TaskTrackerToken,
-}
-
-impl Place {
-    pub(crate) fn hub(&self) -> &Hub {
-        &self.hub
-    }
-
-    /// Turns at reading the log, where they are limited.
-    pub(crate) fn reads(&self) -> Option<Arc<Semaphore>> {
-        self.counted.reads.clone()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        lock(&self.hub.shared.admission).leave(&self.counted);
     }
 }
 

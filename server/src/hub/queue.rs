@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use taskwatch_protocol::{CloseCode, CloseReason, Seq};
 
-use super::{Frames, lock};
+use super::{Described, Frames, lock};
 use crate::PageLimit;
 use crate::clock::Now;
 
@@ -23,6 +23,8 @@ pub(crate) struct SendQueue {
 pub(crate) trait Deliver: Send + Sync {
     /// Takes it there now. False if the connection's task has to go on with it.
     fn deliver(&self, now: Now) -> bool;
+    /// What it is like now, unless it has ended.
+    fn describe(&self) -> Option<Described>;
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +106,21 @@ impl SendQueue {
         if !deliver.is_some_and(|deliver| deliver.deliver(now)) {
             self.wake();
         }
+    }
+
+    /// What the connection is like now, if it is there.
+    pub(super) fn describe(&self) -> Option<Described> {
+        self.deliver.get()?.upgrade()?.describe()
+    }
+
+    /// How many events wait.
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.state).events
+    }
+
+    /// Whether events were thrown away which the connection has to read.
+    pub(crate) fn is_overflowed(&self) -> bool {
+        matches!(lock(&self.state).mode, Mode::Overflowed { .. })
     }
 
     fn wake(&self) {

@@ -86,6 +86,10 @@ pub struct Granted {
     /// Let it read /metrics
     #[arg(long)]
     pub metrics: bool,
+
+    /// Let it see who is connected, and purge tasks
+    #[arg(long)]
+    pub operate: bool,
 }
 
 impl NewToken {
@@ -94,9 +98,10 @@ impl NewToken {
     /// # Errors
     /// If the file has a line that cannot be used, or cannot be written.
     pub fn make(self) -> Result<Token, FileError> {
-        let Granted { read, write, metrics } = self.granted;
+        let Granted { read, write, metrics, operate } = self.granted;
         let expires = self.expires.map(from_now);
-        TokensFile::add(&self.tokens, TokenGrant { id: self.id, read, write, metrics, expires })
+        let grant = TokenGrant { id: self.id, read, write, metrics, operate, expires };
+        TokensFile::add(&self.tokens, grant)
     }
 }
 
