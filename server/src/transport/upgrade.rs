@@ -155,12 +155,7 @@ fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
-fn accept(
-    hub: Hub,
-    visitor: Visitor,
-    handshake: Handshake,
-    span: Span,
-) -> Response {
+fn accept(hub: Hub, visitor: Visitor, handshake: Handshake, span: Span) -> Response {
     let Handshake { upgrade, accept_key, subprotocol, subscriptions } = handshake;
     tokio::spawn(async move {
         if let Some((stream, early)) = Stream::of(upgrade).await {

@@ -1,11 +1,19 @@
 //! What `taskwatchd` can be told to do: serve, unless it is something else.
 
+mod asking;
+mod purge;
+mod status;
+
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 use taskwatch_protocol::{Pattern, Timestamp};
 use taskwatch_server::{FileError, Token, TokenGrant, TokensFile};
+
+pub use asking::Failure;
+pub use purge::Purge;
+pub use status::{Output, Status};
 
 use crate::mcp::McpBridge;
 use crate::settings::{Settings, duration};
@@ -39,6 +47,17 @@ pub enum Command {
     ///
     /// For agents that start their tools themselves. Those that speak HTTP go to /mcp of the server.
     Mcp(McpBridge),
+
+    /// Show who is connected to a server that runs, those first that are furthest behind
+    ///
+    /// It needs a token that may operate the server, where tokens are asked for.
+    Status(Status),
+
+    /// Delete a task, and the text of all that ever happened to it, from a server that runs
+    ///
+    /// Its events stay, with [purged] where text stood. While the file is written anew, changes wait.
+    /// Backups, and what others have received, are not touched.
+    Purge(Purge),
 }
 
 /// What is done with tokens.

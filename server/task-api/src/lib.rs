@@ -21,6 +21,7 @@ mod app;
 mod authenticator;
 mod change;
 mod command;
+mod connections;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -29,13 +30,19 @@ mod list;
 mod listener;
 mod mcp;
 mod metrics;
+mod remote;
 mod rest;
+mod scrub;
 mod service;
 mod settings;
 mod store;
 
 pub use app::{App, StartError};
-pub use command::{Command, CommandLine, Granted, NewToken, TokenCommand};
-pub use mcp::{BridgeError, McpBridge};
+pub use command::{
+    Command, CommandLine, Failure, Granted, NewToken, Output, Purge, Status, TokenCommand,
+};
+pub use connections::By;
+pub use mcp::McpBridge;
+pub use remote::{Remote, RemoteError};
 pub use settings::{AuthSettings, InvalidSettings, LimitSettings, Settings, TlsSettings};
 pub use store::OpenError;

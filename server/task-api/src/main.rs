@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use taskwatch_task_api::{
-    App, Command, CommandLine, McpBridge, NewToken, Settings, StartError, TokenCommand,
+    App, Command, CommandLine, Failure, McpBridge, NewToken, Settings, StartError, TokenCommand,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -23,6 +23,8 @@ fn main() -> ExitCode {
     match command {
         Some(Command::Token(TokenCommand::New(new))) => return make_token(new),
         Some(Command::Mcp(bridge)) => return bridge_mcp(bridge),
+        Some(Command::Status(status)) => return operate(status.run()),
+        Some(Command::Purge(purge)) => return operate(purge.run()),
         None => {}
     }
     log::start();
@@ -49,6 +51,20 @@ fn make_token(new: NewToken) -> ExitCode {
         Err(error) => {
             say(&format!("taskwatchd: the token could not be printed, and is lost: {error}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what a command says that asks a server.
+#[tokio::main(flavor = "current_thread")]
+async fn operate(command: impl Future<Output = Result<String, Failure>>) -> ExitCode {
+    let printed = command.await.and_then(|text| Ok(io::stdout().write_all(text.as_bytes())?));
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("taskwatchd: {error}"));
+            let usage = matches!(error, Failure::Settings(_) | Failure::Usage(_));
+            if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod conditions;
 mod hub_paths;
 pub(crate) mod lists;
 mod openapi;
+mod operate;
 mod refusals;
 pub(crate) mod request;
 mod tasks;
@@ -44,7 +45,11 @@ pub(crate) fn router(
         .routes(routes!(tasks::read, tasks::update, tasks::delete))
         .routes(routes!(lists::history))
         .routes(routes!(batch::batch))
-        .with_state(service);
+        .with_state(service.clone());
+    let operate = OpenApiRouter::default()
+        .routes(routes!(operate::connections))
+        .routes(routes!(operate::purge))
+        .with_state(operate::Operator::new(service, hub.clone()));
     let metrics =
         OpenApiRouter::default().routes(routes!(metrics::metrics)).with_state(hub.clone());
     // Everything but a sign of life and the description asks who it is. The hub asks by itself,
@@ -53,6 +58,7 @@ pub(crate) fn router(
         .merge(tasks)
         .merge(mcp.routes().with_state(()).into())
         .merge(metrics)
+        .merge(operate)
         // Two in one: each layer of a router costs a request a few allocations.
         .layer((middleware::from_fn_with_state(authenticator, authenticate), Extension(body)));
     let (routes, described) = OpenApiRouter::with_openapi(openapi::hub())

@@ -2,13 +2,15 @@
 //! errors.
 
 use taskwatch_protocol::{Cursor, RepositoryName, Seq, Task};
-use taskwatch_server::{EventLog, Principal};
+use taskwatch_server::{EventLog, Hub, Principal};
 use uuid::Uuid;
 
 use crate::change::{Caller, Change, IfMatch, NewTask, Operation, TaskPatch};
 use crate::idempotency::Once;
 use crate::list::ListQuery;
-use crate::store::{BatchError, ChangeError, Changed, History, Store, TaskPage, Unavailable};
+use crate::store::{
+    BatchError, ChangeError, Changed, History, PurgeError, Purged, Store, TaskPage, Unavailable,
+};
 
 /// What can be done with tasks. A clone is the same service.
 ///
@@ -90,6 +92,31 @@ impl TaskService {
             tracing::trace!(%cursor, %id, %repository, ?title, "answers a change");
         }
         Ok(changes)
+    }
+
+    /// Takes the text of a task out of everything that is kept, and deletes the task if it is there. It
+    /// is done to its end, also if nobody waits for it.
+    pub(crate) async fn purge(
+        &self,
+        hub: Hub,
+        by: &Principal,
+        id: Uuid,
+    ) -> Result<Purged, PurgeError> {
+        let (store, by) = (self.store.clone(), by.clone());
+        let purge = tokio::spawn(async move {
+            let by = by.subject().unwrap_or("nobody in particular");
+            let purged = store.purge(id).await;
+            // Also if something is left somewhere: what the hub has read is of before.
+            hub.log_rewritten().await;
+            match &purged {
+                Ok(Purged { deleted, events, answers, .. }) => {
+                    tracing::warn!(%id, by, deleted, events, answers, "purged a task");
+                }
+                Err(error) => tracing::error!(%id, by, %error, "a purge came to no end"),
+            }
+            purged
+        });
+        purge.await.unwrap_or(Err(PurgeError::Unavailable))
     }
 
     /// A task, if there is one that may be read.
