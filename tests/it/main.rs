@@ -20,6 +20,7 @@ mod lifecycle;
 mod limits;
 mod mcp;
 mod network;
+mod operate;
 mod permission;
 mod property;
 mod reconnect;
