@@ -49,7 +49,7 @@ pub(crate) fn router(
     let operate = OpenApiRouter::default()
         .routes(routes!(operate::connections))
         .routes(routes!(operate::purge))
-        .with_state(operate::Operator::new(service, hub.clone()));
+        .with_state(operate::Operator::new(service, hub.clone(), access.is_private()));
     let metrics =
         OpenApiRouter::default().routes(routes!(metrics::metrics)).with_state(hub.clone());
     // Everything but a sign of life and the description asks who it is. The hub asks by itself,

@@ -21,22 +21,29 @@ use crate::store::{PurgeError, Purged};
 pub(crate) struct Operator {
     service: TaskService,
     hub: Hub,
+    /// Whether only its own machine can reach it.
+    is_private: bool,
     started: Instant,
 }
 
 impl Operator {
     /// Of a server that starts now.
-    pub(super) fn new(service: TaskService, hub: Hub) -> Self {
-        Self { service, hub, started: Instant::now() }
+    pub(super) fn new(service: TaskService, hub: Hub, is_private: bool) -> Self {
+        Self { service, hub, is_private, started: Instant::now() }
     }
-}
 
-fn check(principal: &Principal) -> Result<(), Problem> {
-    if principal.may_operate() {
-        return Ok(());
+    /// Whether somebody may. Who says by `--anonymous` that everybody may do everything hardly means
+    /// everybody on a network.
+    fn check(&self, principal: &Principal) -> Result<(), Problem> {
+        let detail = if !principal.may_operate() {
+            "this token does not give leave to operate the server: it needs `operate`"
+        } else if principal.is_anonymous() && !self.is_private {
+            "a server that others can reach is operated with a token: start it with --tokens"
+        } else {
+            return Ok(());
+        };
+        Err(Problem::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, detail))
     }
-    let detail = "this token does not give leave to operate the server: it needs `operate`";
-    Err(Problem::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, detail))
 }
 
 /// Tells who is connected, and how far they are
@@ -54,7 +61,7 @@ pub(super) async fn connections(
     principal: Principal,
     uri: Uri,
 ) -> Result<Json<Connections>, Problem> {
-    check(&principal)?;
+    operator.check(&principal)?;
     let by = By::from_query(uri.query().unwrap_or_default())
         .map_err(|detail| Problem::new(StatusCode::BAD_REQUEST, ErrorCode::BadMessage, detail))?;
     let Operator { hub, started, .. } = operator;
@@ -98,7 +105,7 @@ pub(super) async fn purge(
     principal: Principal,
     TaskId(id): TaskId,
 ) -> Result<Json<PurgeAnswer>, Problem> {
-    check(&principal)?;
+    operator.check(&principal)?;
     let Operator { service, hub, .. } = operator;
     let Purged { deleted, events, answers, left } = service.purge(hub, &principal, id).await?;
     Ok(Json(PurgeAnswer { task: id, deleted, events, answers, left }))
