@@ -134,6 +134,7 @@ mod tests {
 
     fn subscribed(server: &Server, since: &str) -> Connection {
         let mut connection = server.accept(NOW, 0.5);
+        assert!(connection.write(NOW).unwrap().contains("welcome"));
         let asked = format!(r#"{{"type":"subscribe","data":{{"repositories":["*"]{since}}}}}"#);
         connection.text(NOW, &asked);
         connection.turn(NOW);

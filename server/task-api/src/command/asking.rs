@@ -160,10 +160,10 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     std::iter::successors(Some(error), |&error: &&'a (dyn Error + 'static)| error.source())
 }
 
-/// An error of TLS comes inside of one of I/O, which does not name it as its source.
+/// An error of TLS comes inside of others of I/O, which do not name what is in them as their source.
 fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
     let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    inside.is_some_and(|inside| inside.is::<rustls::Error>()) || error.is::<rustls::Error>()
+    error.is::<rustls::Error>() || inside.is_some_and(|inside| is_of_tls(inside))
 }
 
 /// A question to who sits at the terminal, or nothing if nobody does.
