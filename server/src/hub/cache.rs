@@ -37,6 +37,16 @@ impl EventCache {
         self.events.len()
     }
 
+    /// And how many bytes their frames have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The place of the first event after `seq`.
+    pub(super) fn place_after(&self, seq: Seq) -> usize {
+        self.events.partition_point(|event| event.seq() <= seq)
+    }
+
     /// The position before the event in this place.
     pub(crate) fn position_before(&self, place: usize) -> Seq {
         let before = place.checked_sub(1).and_then(|before| self.events.get(before));
@@ -65,12 +75,6 @@ impl EventCache {
         true
     }
 
-    /// The first event after this position, unless it is no longer here.
-    pub(crate) fn first_after(&self, position: Seq) -> Option<LogEvent> {
-        let start = self.events.partition_point(|event| event.seq() <= position);
-        (position >= self.floor).then(|| self.events.get(start).cloned())?
-    }
-
     /// Throws all events away; the numbers go on.
     pub(crate) fn clear(&mut self) {
         (self.events, self.bytes, self.floor) = (VecDeque::new(), 0, self.head);
@@ -83,7 +87,7 @@ impl EventCache {
             return None;
         }
         let upto = upto.min(self.head);
-        let start = self.events.partition_point(|event| event.seq() <= after);
+        let start = self.place_after(after);
         let mut page = Page { events: Vec::new(), scanned_to: upto.max(after) };
         let mut bytes = 0;
         for event in self.events.range(start..).take_while(|event| event.seq() <= upto) {
@@ -127,10 +131,8 @@ mod tests {
         for seq in 11..=13 {
             cache.push(event(seq, "foo"));
         }
-        let first = |cache: &EventCache, position| cache.first_after(position).map(|it| it.seq());
-        assert_eq!([9, 10, 12, 13].map(|at| first(&cache, at)), [None, Some(11), Some(13), None]);
         cache.clear();
-        assert!(cache.read(12, 13, LIMIT).is_none() && first(&cache, 12).is_none());
+        assert!(cache.read(12, 13, LIMIT).is_none());
         assert_eq!((cache.floor(), cache.head(), cache.bytes), (13, 13, 0));
         assert!(!cache.push(event(13, "foo")) && cache.push(event(14, "foo")));
         assert_eq!(seqs(&cache.read(13, 14, LIMIT).unwrap()), [14]);

@@ -1,17 +1,16 @@
 //! Who is connected, and how far each of them has come.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use taskwatch_protocol::{Cursor, Pattern, Seq, Timestamp};
+use taskwatch_protocol::{Cursor, Pattern, Seq};
 use uuid::Uuid;
 
 use super::{Hub, Over, lock};
-use crate::clock::now;
-use crate::{LogEvent, Principal};
+use crate::Principal;
+use crate::clock::instant;
 
 /// Names of programs that are kept once for all who bring them.
 const AGENTS: usize = 16;
@@ -93,7 +92,7 @@ pub(crate) struct About {
 impl About {
     /// A connection that is made now.
     pub(crate) fn new(transport: ConnectionTransport) -> Self {
-        let (id, since) = (Uuid::new_v4(), now().instant);
+        let (id, since) = (Uuid::new_v4(), instant());
         Self { id, since, peer: None, client: None, transport, agent: None }
     }
 }
@@ -131,17 +130,16 @@ impl Hub {
     /// the fan-out waits for none of them, and they are not all of one moment.
     #[must_use]
     pub fn connections(&self) -> Vec<ConnectionInfo> {
-        let wall = now().wall;
-        let mut ages = HashMap::new();
         let queues = self.queues();
         let described = queues.iter().filter_map(|queue| queue.describe());
         described
             .map(|Described { mut info, position }| {
-                info.behind = self.head().saturating_sub(position);
-                if info.behind > 0 {
-                    let age = || self.published_after(position).and_then(|event| age(&event, wall));
-                    info.behind_for = *ages.entry(position).or_insert_with(age);
-                }
+                let recent = lock(&self.shared.recent);
+                info.behind = recent.events.head().saturating_sub(position);
+                let is_here = info.behind > 0 && position >= recent.events.floor();
+                let published = recent.published_after(position).filter(|_| is_here);
+                drop(recent);
+                info.behind_for = published.map(|at| instant().saturating_duration_since(at));
                 info
             })
             .collect()
@@ -157,10 +155,6 @@ impl Hub {
     pub(crate) fn agent(&self, name: &str) -> Arc<str> {
         lock(&self.shared.agents).share(name)
     }
-
-    fn published_after(&self, position: Seq) -> Option<LogEvent> {
-        lock(&self.shared.cache).first_after(position)
-    }
 }
 
 /// What a connection says of itself; how far behind it is depends on others.
@@ -170,22 +164,9 @@ pub(crate) struct Described {
     pub(crate) position: Seq,
 }
 
-/// How long ago an event happened.
-fn age(event: &LogEvent, wall: Timestamp) -> Option<Duration> {
-    #[derive(Deserialize)]
-    struct Stamp {
-        timestamp: Timestamp,
-    }
-    let Stamp { timestamp } = serde_json::from_slice(event.envelope()).ok()?;
-    let millis = wall.unix_millis().saturating_sub(timestamp.unix_millis());
-    // A clock that was set back makes nothing happen in the future.
-    Some(Duration::from_millis(u64::try_from(millis).unwrap_or_default()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use taskwatch_protocol::EventKind;
 
     #[test]
     fn a_name_is_kept_once_and_not_longer_than_it_is_useful() {
@@ -198,16 +179,5 @@ mod tests {
         }
         assert_eq!(agents.0.len(), AGENTS);
         assert!(!Arc::ptr_eq(&first, &agents.share("watch/1")));
-    }
-
-    #[test]
-    fn an_event_is_as_old_as_it_says() {
-        let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        let envelope = r#"{"type":"task.created","timestamp":"2026-11-22T09:58:00.000Z"}"#;
-        let event = LogEvent::new(1, "foo".parse().unwrap(), EventKind::Created, envelope);
-        let later = age(&event, at("2026-11-22T09:58:01.500Z"));
-        assert_eq!(later, Some(Duration::from_millis(1_500)));
-        assert_eq!(age(&event, at("2026-11-22T09:57:00.000Z")), Some(Duration::ZERO));
-        assert_eq!(age(&crate::log::tests::event(1, "foo"), at("2026-11-22T09:57:00Z")), None);
     }
 }

@@ -31,9 +31,9 @@ impl Hub {
     /// Forgets what was read. Up to where it was.
     pub(crate) fn forget(&self) -> Seq {
         let upto = {
-            let mut cache = lock(&self.shared.cache);
-            cache.clear();
-            cache.head()
+            let mut recent = lock(&self.shared.recent);
+            recent.clear();
+            recent.events.head()
         };
         self.shared.pages.clear();
         // Last: who looks at the number first, and then reads, reads anew or finds another number.

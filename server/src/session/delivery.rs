@@ -4,13 +4,15 @@
 mod standing;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use taskwatch_protocol::{CloseCode, Mode, Seq, ServerFrame, ServerMessage};
 
 use super::fetch::Turns;
+use super::tally::Tally;
 use super::{Answer, End, Fetch, Fetched, SeekRequest, Session, SnapshotRequest};
 use crate::clock::Now;
-use crate::hub::{Frames, Member, SnapshotOf, Stop, Taken, visible};
+use crate::hub::{Frames, Lag, Member, SnapshotOf, Stop, Taken, visible};
 use crate::log::SpooledFrames;
 use crate::mutant::{self, Mutant};
 use crate::{Hub, Page, ReadError, SeekError, SnapshotError, TaskSnapshot};
@@ -87,13 +89,15 @@ pub(crate) struct Delivery {
     overflowed: bool,
     /// How often the log had been rewritten when what is at hand was read.
     rewrites: u32,
+    tally: Tally,
 }
 
 impl Delivery {
     pub(crate) fn new(hub: Hub, member: Member, turns: Turns) -> Self {
         let (member, source) = (Arc::new(member), Source::Behind);
         let (sought, asked, snapshot, rewrites) = (None, None, None, hub.rewrites());
-        Self { hub, member, turns, source, sought, asked, snapshot, overflowed: false, rewrites }
+        let (overflowed, tally) = (false, Tally::default());
+        Self { hub, member, turns, source, sought, asked, snapshot, overflowed, rewrites, tally }
     }
 
     pub(crate) fn member(&self) -> &Arc<Member> {
@@ -107,6 +111,7 @@ impl Delivery {
     /// Leaves the hub; nothing comes any more, and what was kept for the peer is let go.
     pub(crate) fn end(&mut self) {
         self.hub.exit(&self.member);
+        self.tally.subscribed(0, self.hub.counters());
         (self.source, self.snapshot) = (Source::Fetching, None);
     }
 
@@ -234,16 +239,6 @@ impl Delivery {
         Ok(())
     }
 
-    /// Moves the position over what was fanned out and is not wanted here.
-    pub(crate) fn refresh(&self, session: &mut Session) {
-        if self.is_level() {
-            let fanned = self.hub.fanned(&self.member);
-            if self.member.queue().is_drained() {
-                session.scanned(fanned);
-            }
-        }
-    }
-
     /// Takes what the fan-out queued; false if there is nothing more to take now.
     fn take_queue(&mut self, session: &mut Session, out: &mut impl Outbox) -> bool {
         // Read before the queue: what was fanned out by now is in the queue or was taken.
@@ -265,6 +260,7 @@ impl Delivery {
                     out.put_events(&frames);
                     session.sent(frames.count() as u64, frames.last());
                 }
+                self.tally.took(&frames);
                 if empty {
                     session.scanned(fanned);
                 }
@@ -277,6 +273,11 @@ impl Delivery {
                 true
             }
         }
+    }
+
+    /// Whatever was taken is written, in a pass of the fan-out or not.
+    pub(crate) fn written(&mut self, now: Instant, pass: Option<&mut Lag>) {
+        self.tally.written(now, pass, self.hub.counters());
     }
 
     /// Leaves the fan-out, to go on from the position by reading.
@@ -324,6 +325,7 @@ impl Delivery {
             }
             None => session.answer(now, self.hub.log()),
         };
+        self.tally.subscribed(session.selection().patterns().len(), self.hub.counters());
         match answer {
             Some(Answer::Frame(answer)) => {
                 if let ServerMessage::Subscribed(subscribed) = &answer.message {

@@ -15,7 +15,7 @@ use super::visitor::Begun;
 use super::wire::{Left, Wire};
 use crate::access::identify;
 use crate::clock::{Now, now};
-use crate::hub::{About, ConnectionInfo, Described, Member, Order, Place, Stop};
+use crate::hub::{About, ConnectionInfo, Described, Lag, Member, Order, Place, Stop};
 use crate::session::{Delivery, End, Fetched, Identification, Next, Session, Step};
 use crate::{AuthError, Hub, Principal};
 
@@ -152,8 +152,9 @@ impl<W: Wire> Connection<W> {
         Described { info, position }
     }
 
-    /// What the fan-out has queued, taken to the peer at once. False if the task has to go on.
-    pub(super) fn deliver(&mut self, now: Now) -> bool {
+    /// What the fan-out has queued, taken to the peer at once, and added to `written`. False if the
+    /// task has to go on.
+    pub(super) fn deliver(&mut self, now: Now, written: &mut Lag) -> bool {
         if !self.wire.is_idle() || self.next.is_some() {
             // The task is at it, and takes the queue when it is done.
             return true;
@@ -176,6 +177,7 @@ impl<W: Wire> Connection<W> {
             if !self.wire.is_idle() {
                 return false;
             }
+            self.delivery.written(now.instant, Some(written));
         }
         false
     }
@@ -230,7 +232,11 @@ impl<W: Wire> Connection<W> {
                 Ok(())
             }
             Event::Wrote(Ok(bytes)) => {
-                self.wrote(bytes, now().instant);
+                let now = now().instant;
+                self.wrote(bytes, now);
+                if self.wire.is_idle() {
+                    self.delivery.written(now, None);
+                }
                 Ok(())
             }
             Event::Wrote(Err(_)) => Err(Ending::Theirs),
@@ -491,6 +497,7 @@ mod tests {
         until(|| has.lock().unwrap().events.len() == 100).await;
         assert_eq!(has.lock().unwrap().events, (1..=100).collect::<Vec<_>>());
         assert_eq!(has.lock().unwrap().turns, turns);
+        until(|| hub.stats().lags.count() == 100).await;
     }
 
     #[tokio::test]
@@ -504,9 +511,11 @@ mod tests {
         publish(&hub, 11..=20);
         has.lock().unwrap().is_full = false;
         let waker = has.lock().unwrap().waker.take();
+        assert_eq!(hub.stats().lags.count(), 0, "nothing was written");
         waker.unwrap().wake();
         until(|| has.lock().unwrap().events.len() == 20).await;
         assert_eq!(has.lock().unwrap().events, (1..=20).collect::<Vec<_>>());
+        until(|| hub.stats().lags.count() == 20).await;
     }
 
     #[tokio::test]
@@ -517,6 +526,18 @@ mod tests {
         until(|| has.lock().unwrap().events.len() == 100).await;
         assert_eq!(has.lock().unwrap().events, (1..=100).collect::<Vec<_>>());
         assert_eq!(hub.stats().overflows, 0);
+    }
+
+    #[tokio::test]
+    async fn subscriptions_are_counted_as_long_as_the_connection_is_there() {
+        let hub = hub(quiet());
+        let (_, one) = connect(&hub, Peer::default()).await;
+        let (_, other) = connect(&hub, Peer::default()).await;
+        assert_eq!(hub.stats().subscriptions, 2);
+        one.abort();
+        until(|| hub.stats().subscriptions == 1).await;
+        other.abort();
+        until(|| hub.stats().subscriptions == 0).await;
     }
 
     #[tokio::test]

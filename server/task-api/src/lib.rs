@@ -28,8 +28,9 @@ pub mod fuzzing;
 mod idempotency;
 mod list;
 mod listener;
+pub mod log;
 mod mcp;
-mod metrics;
+mod monitor;
 mod remote;
 mod rest;
 mod scrub;
@@ -39,10 +40,14 @@ mod store;
 
 pub use app::{App, StartError};
 pub use command::{
-    Command, CommandLine, Failure, Granted, NewToken, Output, Purge, Status, TokenCommand,
+    Command, CommandLine, ConfigCheck, ConfigCommand, Failure, Granted, NewToken, Output, Purge,
+    Status, TokenCommand,
 };
 pub use connections::By;
+pub use log::LogFormat;
 pub use mcp::McpBridge;
 pub use remote::{Remote, RemoteError};
-pub use settings::{AuthSettings, InvalidSettings, LimitSettings, Settings, TlsSettings};
+pub use settings::{
+    AuthSettings, InvalidSettings, LimitSettings, Settings, SettingsTable, TlsSettings,
+};
 pub use store::OpenError;

@@ -1,13 +1,12 @@
 //! `taskwatchd`: the task API as a server.
 
-mod log;
-
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use taskwatch_task_api::{
-    App, Command, CommandLine, Failure, McpBridge, NewToken, Settings, StartError, TokenCommand,
+    App, Command, CommandLine, ConfigCommand, Failure, LogFormat, McpBridge, NewToken, Settings,
+    SettingsTable, StartError, TokenCommand, log,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -15,41 +14,65 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The settings contradict each other, as clap's own refusals.
+/// The settings are wrong, as clap's own refusals.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let CommandLine { settings, command } = CommandLine::parse();
+    let args: Vec<_> = env::args_os().collect();
+    let (CommandLine { settings, command, .. }, table) = match CommandLine::load(args) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            log::fail(&error.to_string());
+            return ExitCode::from(USAGE);
+        }
+    };
     match command {
+        Some(Command::Config(ConfigCommand::Check(check))) => {
+            return check_settings(&check.settings, &table);
+        }
         Some(Command::Token(TokenCommand::New(new))) => return make_token(new),
         Some(Command::Mcp(bridge)) => return bridge_mcp(bridge),
         Some(Command::Status(status)) => return operate(status.run()),
         Some(Command::Purge(purge)) => return operate(purge.run()),
         None => {}
     }
-    log::start();
+    log::start(settings.log_format);
     match run(settings) {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("taskwatchd: {error}"));
+            log::fail(&error.to_string());
             let usage = matches!(error, StartError::Settings(_));
             if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
 
+#[tokio::main]
+async fn check_settings(settings: &Settings, table: &SettingsTable) -> ExitCode {
+    // Whoever does not read it has the exit code.
+    let _ = write!(io::stdout(), "{table}");
+    if let Err(error) = settings.check() {
+        log::fail(&error.to_string());
+        return ExitCode::from(USAGE);
+    }
+    if let Some(warning) = settings.warning() {
+        log::fail(&format!("warning: {warning}"));
+    }
+    ExitCode::SUCCESS
+}
+
 fn make_token(new: NewToken) -> ExitCode {
     let made = match new.make() {
         Ok(token) => writeln!(io::stdout(), "{}", token.expose()),
         Err(error) => {
-            say(&format!("taskwatchd: {error}"));
+            log::fail(&error.to_string());
             return ExitCode::FAILURE;
         }
     };
     match made {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("taskwatchd: the token could not be printed, and is lost: {error}"));
+            log::fail(&format!("the token could not be printed, and is lost: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -62,7 +85,7 @@ async fn operate(command: impl Future<Output = Result<String, Failure>>) -> Exit
     match printed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("taskwatchd: {error}"));
+            log::fail(&error.to_string());
             let usage = matches!(error, Failure::Settings(_) | Failure::Usage(_));
             if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
@@ -71,11 +94,11 @@ async fn operate(command: impl Future<Output = Result<String, Failure>>) -> Exit
 
 #[tokio::main]
 async fn bridge_mcp(bridge: McpBridge) -> ExitCode {
-    log::start();
+    log::start(LogFormat::Text);
     match bridge.run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("taskwatchd: {error}"));
+            log::fail(&error.to_string());
             ExitCode::from(USAGE)
         }
     }
@@ -86,7 +109,7 @@ async fn run(settings: Settings) -> Result<ExitCode, StartError> {
     // Before anybody can know that the server runs, and so before anybody can stop it.
     let mut stop = Stop::new().map_err(StartError::Signals)?;
     let app = App::start(settings).await?;
-    say(&format!("listening on {}", app.url()));
+    log::listening(&app.url());
     stop.asked().await;
     tokio::select! {
         () = app.shutdown() => Ok(ExitCode::SUCCESS),
@@ -113,9 +136,4 @@ impl Stop {
             _ = self.interrupt.recv() => {}
         }
     }
-}
-
-/// One line for people on stderr. If nobody reads it, that is their choice.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -11,6 +11,7 @@ mod retention;
 mod rows;
 mod schema;
 mod session;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -34,11 +35,15 @@ use crate::list::ListQuery;
 use crate::settings::Retention;
 use reader::Readers;
 use requests::{Job, Order, Request};
+use stats::Commits;
 
 pub(crate) use changed::{Changed, EncodedTask};
 pub(crate) use list::TaskPage;
 pub(crate) use purge::{PurgeError, Purged};
 pub(crate) use reader::History;
+#[cfg(test)]
+pub(crate) use stats::LogStats;
+pub(crate) use stats::StoreStats;
 pub(crate) use writer::Writer;
 
 const DATABASE: &str = "taskwatch.db";
@@ -156,6 +161,7 @@ struct Shared {
     incarnations: Incarnations,
     head: AtomicU64,
     floor: AtomicU64,
+    commits: Commits,
     /// Told when the journal is long.
     long_journal: Notify,
 }
@@ -210,6 +216,7 @@ impl Store {
             incarnations,
             head: AtomicU64::new(state.head),
             floor: AtomicU64::new(state.floor),
+            commits: Commits::default(),
             long_journal: Notify::new(),
         });
         let (sender, requests) = mpsc::channel();

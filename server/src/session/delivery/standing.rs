@@ -7,6 +7,16 @@ use crate::hub::{ConnectionState, Stop};
 use crate::session::{Fetched, Session};
 
 impl Delivery {
+    /// Moves the position over what was fanned out and is not wanted here.
+    pub(crate) fn refresh(&self, session: &mut Session) {
+        if self.is_level() {
+            let fanned = self.hub.fanned(&self.member);
+            if self.member.queue().is_drained() {
+                session.scanned(fanned);
+            }
+        }
+    }
+
     /// What it is doing, for people.
     pub(crate) fn state(&self, session: &Session) -> ConnectionState {
         let snapshot = self.asked.is_some() || session.is_in_snapshot();

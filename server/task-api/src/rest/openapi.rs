@@ -214,6 +214,11 @@ fn described(name: &str, filters: &Value) -> Value {
             "type": "string", "enum": By::WORDS, "default": By::default().word(),
             "description": "Whether each connection is told of, or only their sums.",
         }),
+        "traceparent" => json!({
+            "type": "string",
+            "description": "The trace that this is part of (W3C Trace Context). Its events carry it; one \
+                            that is not valid is ignored.",
+        }),
         name => filters[name].clone(),
     }
 }
