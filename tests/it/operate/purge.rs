@@ -124,16 +124,16 @@ async fn under_load_the_text_is_gone_everywhere_and_every_stream_is_whole() {
         });
     }
     for _ in 0..2 {
-        let (url, start, on) = (url.clone(), start.clone(), is_on(&stop));
+        let (at, start, on) = (url.clone(), start.clone(), is_on(&stop));
         others.spawn(async move {
             while on() {
-                replayed(&url, &start, 5).await;
+                replayed(&at, &start, 5).await;
             }
         });
-        let (url, on) = (url.clone(), is_on(&stop));
+        let (at, on) = (url.clone(), is_on(&stop));
         others.spawn(async move {
             while on() {
-                snapshot(&url).await;
+                snapshot(&at).await;
             }
         });
     }
