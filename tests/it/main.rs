@@ -21,6 +21,7 @@ mod limits;
 mod mcp;
 mod metrics;
 mod network;
+mod operate;
 mod permission;
 mod property;
 mod reconnect;

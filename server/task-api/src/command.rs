@@ -1,5 +1,9 @@
 //! What `taskwatchd` can be told to do: serve, unless it is something else.
 
+mod asking;
+mod purge;
+mod status;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,6 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use taskwatch_protocol::{Pattern, Timestamp};
 use taskwatch_server::{FileError, Token, TokenGrant, TokensFile};
+
+pub use asking::Failure;
+pub use purge::Purge;
+pub use status::{Output, Status};
 
 use crate::mcp::McpBridge;
 use crate::settings::{Settings, SettingsFile, SettingsTable, duration};
@@ -51,6 +59,17 @@ pub enum Command {
     ///
     /// For agents that start their tools themselves. Those that speak HTTP go to /mcp of the server.
     Mcp(McpBridge),
+
+    /// Show who is connected to a server that runs, those first that are furthest behind
+    ///
+    /// It needs a token that may operate the server, where tokens are asked for.
+    Status(Status),
+
+    /// Delete a task, and the text of all that ever happened to it, from a server that runs
+    ///
+    /// Its events stay, with [purged] where text stood. While the file is written anew, changes wait.
+    /// Backups, and what others have received, are not touched.
+    Purge(Purge),
 }
 
 /// What is done with settings.
@@ -120,6 +139,10 @@ pub struct Granted {
     /// Let it read /metrics
     #[arg(long)]
     pub metrics: bool,
+
+    /// Let it see who is connected, and purge tasks
+    #[arg(long)]
+    pub operate: bool,
 }
 
 impl CommandLine {
@@ -169,9 +192,10 @@ impl NewToken {
     /// # Errors
     /// If the file has a line that cannot be used, or cannot be written.
     pub fn make(self) -> Result<Token, FileError> {
-        let Granted { read, write, metrics } = self.granted;
+        let Granted { read, write, metrics, operate } = self.granted;
         let expires = self.expires.map(from_now);
-        TokensFile::add(&self.tokens, TokenGrant { id: self.id, read, write, metrics, expires })
+        let grant = TokenGrant { id: self.id, read, write, metrics, operate, expires };
+        TokensFile::add(&self.tokens, grant)
     }
 }
 

@@ -21,6 +21,7 @@ mod app;
 mod authenticator;
 mod change;
 mod command;
+mod connections;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -31,17 +32,22 @@ pub mod log;
 mod mcp;
 mod monitor;
 mod page;
+mod remote;
 mod rest;
+mod scrub;
 mod service;
 mod settings;
 mod store;
 
 pub use app::{App, StartError};
 pub use command::{
-    Command, CommandLine, ConfigCheck, ConfigCommand, Granted, NewToken, TokenCommand,
+    Command, CommandLine, ConfigCheck, ConfigCommand, Failure, Granted, NewToken, Output, Purge,
+    Status, TokenCommand,
 };
+pub use connections::By;
 pub use log::LogFormat;
-pub use mcp::{BridgeError, McpBridge};
+pub use mcp::McpBridge;
+pub use remote::{Remote, RemoteError};
 pub use settings::{
     AuthSettings, InvalidSettings, LimitSettings, Settings, SettingsTable, TlsSettings,
 };

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use taskwatch_task_api::{
-    App, Command, CommandLine, ConfigCommand, LogFormat, McpBridge, NewToken, Settings,
+    App, Command, CommandLine, ConfigCommand, Failure, LogFormat, McpBridge, NewToken, Settings,
     SettingsTable, StartError, TokenCommand, log,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -35,6 +35,8 @@ fn main() -> ExitCode {
         }
         Some(Command::Token(TokenCommand::New(new))) => return make_token(new),
         Some(Command::Mcp(bridge)) => return bridge_mcp(bridge),
+        Some(Command::Status(status)) => return operate(status.run()),
+        Some(Command::Purge(purge)) => return operate(purge.run()),
         None => {}
     }
     log::start(settings.log_format);
@@ -83,6 +85,20 @@ fn make_token(new: NewToken) -> ExitCode {
         Err(error) => {
             log::fail(&format!("the token could not be printed, and is lost: {error}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what a command says that asks a server.
+#[tokio::main(flavor = "current_thread")]
+async fn operate(command: impl Future<Output = Result<String, Failure>>) -> ExitCode {
+    let printed = command.await.and_then(|text| Ok(io::stdout().write_all(text.as_bytes())?));
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::fail(&error.to_string());
+            let usage = matches!(error, Failure::Settings(_) | Failure::Usage(_));
+            if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -6,6 +6,7 @@ mod hub_paths;
 pub(crate) mod lists;
 mod me;
 mod openapi;
+mod operate;
 mod refusals;
 pub(crate) mod request;
 mod tasks;
@@ -49,13 +50,18 @@ pub(crate) fn router(
         .routes(routes!(lists::history))
         .routes(routes!(batch::batch))
         .routes(routes!(me::me))
-        .with_state(service);
+        .with_state(service.clone());
+    let operate = OpenApiRouter::default()
+        .routes(routes!(operate::connections))
+        .routes(routes!(operate::purge))
+        .with_state(operate::Operator::new(service, hub.clone(), access.is_private()));
     // Everything but a sign of life and the description asks who it is. The hub asks by itself,
     // since a browser brings its token to an upgrade in another way.
     let guarded = OpenApiRouter::default()
         .merge(tasks)
         .merge(mcp.routes().with_state(()).into())
         .merge(metrics.with_state(()))
+        .merge(operate)
         // Two in one: each layer of a router costs a request a few allocations.
         .layer((middleware::from_fn_with_state(authenticator, authenticate), Extension(body)));
     let (routes, described) = OpenApiRouter::with_openapi(openapi::hub())

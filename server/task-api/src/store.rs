@@ -4,6 +4,7 @@ mod answers;
 mod changed;
 mod list;
 mod log;
+mod purge;
 mod reader;
 mod requests;
 mod retention;
@@ -38,6 +39,7 @@ use stats::Commits;
 
 pub(crate) use changed::{Changed, EncodedTask};
 pub(crate) use list::TaskPage;
+pub(crate) use purge::{PurgeError, Purged};
 pub(crate) use reader::History;
 #[cfg(test)]
 pub(crate) use stats::LogStats;
@@ -313,6 +315,29 @@ impl Store {
             }
             let _ = emptied.await;
         }
+    }
+
+    /// Takes the text of a task out of the store, and the task too if it is there. Changes wait while the
+    /// file is written anew. A caller that stops waiting leaves text in the journal.
+    pub(crate) async fn purge(&self, id: Uuid) -> Result<Purged, PurgeError> {
+        let purged = self.order(|done| Order::Purge(id, done)).await?;
+        let (Some(_pause), Some(_long_pause)) =
+            (self.open.readers.pause().await, self.open.long_readers.pause().await)
+        else {
+            return Err(PurgeError::Journal);
+        };
+        self.order(Order::CutJournal).await?;
+        Ok(purged)
+    }
+
+    async fn order<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, PurgeError>>) -> Order,
+    ) -> Result<T, PurgeError> {
+        let (done, answer) = oneshot::channel();
+        let order = Request::Order(order(done));
+        self.open.requests.send(order).map_err(|_| PurgeError::Unavailable)?;
+        answer.await.unwrap_or(Err(PurgeError::Unavailable))
     }
 
     /// Makes the changes that wait, then closes the file. Later calls are refused.

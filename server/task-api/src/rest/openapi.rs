@@ -20,9 +20,11 @@ use utoipa::openapi::OpenApi as Described;
 use super::batch::BatchAnswer;
 use super::lists::{EventList, TaskList};
 use super::me::Me;
+use super::operate::PurgeAnswer;
 use super::request::JSON;
 use super::{TASKS, hub_paths};
 use crate::change::{Batch, NewTask, TaskPatch};
+use crate::connections::{By, Connections};
 use crate::list::{ListParams, PATTERN};
 
 const PROBLEM_JSON: &str = "application/problem+json";
@@ -188,6 +190,8 @@ fn refer_to(generator: &mut SchemaGenerator) {
         generator.subschema_for::<Me>(),
         generator.subschema_for::<Problem>(),
         generator.subschema_for::<Changes>(),
+        generator.subschema_for::<Connections>(),
+        generator.subschema_for::<PurgeAnswer>(),
     );
 }
 
@@ -207,6 +211,10 @@ fn described(name: &str, filters: &Value) -> Value {
             "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$",
             "description": "A name for this request. It is carried out once, however often it comes \
                             within 24 hours, and answered alike.",
+        }),
+        "by" => json!({
+            "type": "string", "enum": By::WORDS, "default": By::default().word(),
+            "description": "Whether each connection is told of, or only their sums.",
         }),
         "traceparent" => json!({
             "type": "string",

@@ -129,7 +129,21 @@ fn write_change(
         return Err(ChangeError::BatchTooLarge.into());
     }
     *state = LogState { head: seq, last_ts: now, ..*state };
-    apply(conn, &event, seq)?;
+    events.push(append(conn, &event, seq, now, &envelope)?);
+    changes.push(Changed { task: EncodedTask::new(event.into_task(), json), cursor });
+    Ok(())
+}
+
+/// Writes an event into the log, and what it does to its task.
+pub(super) fn append(
+    conn: &Connection,
+    event: &TaskEvent,
+    seq: Seq,
+    now: Timestamp,
+    envelope: &str,
+) -> rusqlite::Result<LogEvent> {
+    let kind = event.kind();
+    apply(conn, event, seq)?;
     conn.prepare_cached(
         "INSERT INTO event (seq, repository, kind, ts, task_id, envelope) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -140,14 +154,12 @@ fn write_change(
         kind.as_str(),
         now.unix_millis(),
         event.task_id.as_bytes(),
-        &envelope,
+        envelope,
     ))?;
-    events.push(LogEvent::new(seq, event.repository.clone(), kind, &envelope));
-    changes.push(Changed { task: EncodedTask::new(event.into_task(), json), cursor });
-    Ok(())
+    Ok(LogEvent::new(seq, event.repository.clone(), kind, envelope))
 }
 
-fn json(task: &Task) -> rusqlite::Result<Box<RawValue>> {
+pub(super) fn json(task: &Task) -> rusqlite::Result<Box<RawValue>> {
     serde_json::value::to_raw_value(task)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

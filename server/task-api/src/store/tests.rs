@@ -3,6 +3,7 @@
 mod batch;
 mod list;
 mod once;
+mod purge;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use futures_util::FutureExt;
 use proptest::prelude::*;
 use taskwatch_protocol::{Priority, ResetReason, ServerFrame, ServerMessage, Status, TaskChange};
-use taskwatch_server::{LogEvent, PageLimit, ReadError, SeekError};
+use taskwatch_server::{LogEvent, Page, PageLimit, ReadError, SeekError};
 use tempfile::TempDir;
 
 use super::*;
