@@ -35,7 +35,10 @@ mod settings;
 mod store;
 
 pub use app::{App, StartError};
-pub use command::{Command, CommandLine, Granted, NewToken, TokenCommand};
+pub use command::{
+    BackupCommand, Command, CommandLine, Granted, NewToken, RestoreCommand, TokenCommand,
+    VerifyCommand,
+};
 pub use mcp::{BridgeError, McpBridge};
 pub use settings::{AuthSettings, InvalidSettings, LimitSettings, Settings, TlsSettings};
-pub use store::OpenError;
+pub use store::{BackedUp, BackupError, Contents, OpenError, Report, Restored};

@@ -1,5 +1,6 @@
 //! `taskwatchd`: the task API as a server.
 
+mod copies;
 mod log;
 
 use std::io::{self, Write};
@@ -22,6 +23,9 @@ fn main() -> ExitCode {
     let CommandLine { settings, command } = CommandLine::parse();
     match command {
         Some(Command::Token(TokenCommand::New(new))) => return make_token(new),
+        Some(Command::Backup(backup)) => return copies::backup(&backup),
+        Some(Command::Verify(verify)) => return copies::verify(&verify),
+        Some(Command::Restore(restore)) => return copies::restore(&restore),
         Some(Command::Mcp(bridge)) => return bridge_mcp(bridge),
         None => {}
     }

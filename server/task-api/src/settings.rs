@@ -6,7 +6,7 @@ mod limits;
 mod tls;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
@@ -141,16 +141,21 @@ impl Settings {
 
     /// The folder for the store.
     pub(crate) fn data_dir(&self) -> Result<PathBuf, InvalidSettings> {
-        if let Some(dir) = &self.data {
-            return Ok(dir.clone());
-        }
-        let user = etcetera::choose_base_strategy().map_err(|_| InvalidSettings::NoHome)?;
-        Ok(user.data_dir().join("taskwatch"))
+        data_dir(self.data.as_deref())
     }
 
     pub(crate) fn retention(&self) -> Retention {
         Retention { events: self.retention_events, age: self.retention_age }
     }
+}
+
+/// The folder for the store, if it is not this one.
+pub(crate) fn data_dir(named: Option<&Path>) -> Result<PathBuf, InvalidSettings> {
+    if let Some(dir) = named {
+        return Ok(dir.to_owned());
+    }
+    let user = etcetera::choose_base_strategy().map_err(|_| InvalidSettings::NoHome)?;
+    Ok(user.data_dir().join("taskwatch"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The store: tasks and the log of their events in one SQLite file. All SQL is below here.
 
 mod answers;
+mod backup;
 mod changed;
+mod checksum;
 mod list;
 mod log;
 mod reader;
@@ -9,9 +11,11 @@ mod requests;
 mod retention;
 mod rows;
 mod schema;
+mod seal;
 mod session;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::fs::{File, TryLockError};
@@ -34,9 +38,12 @@ use crate::settings::Retention;
 use reader::Readers;
 use requests::{Job, Order, Request};
 
+pub use backup::{BackedUp, BackupError, Restored};
+pub(crate) use backup::{backup, restore, verify_file, verify_store};
 pub(crate) use changed::{Changed, EncodedTask};
 pub(crate) use list::TaskPage;
 pub(crate) use reader::History;
+pub use verify::{Contents, Report};
 pub(crate) use writer::Writer;
 
 const DATABASE: &str = "taskwatch.db";
