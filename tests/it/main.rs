@@ -4,6 +4,7 @@
 mod support;
 
 mod architecture;
+mod backup;
 mod condition;
 mod crud;
 mod doctor;

@@ -97,11 +97,15 @@ fn look(conn: &mut Connection, report: &mut Report) -> Result<(), BackupError> {
     if found > known {
         return Err(BackupError::NewerSchema { found, known });
     }
+    if found == 0 {
+        report.damage("it is no store: it has no schema");
+        return Ok(());
+    }
     if found < known {
         report.notes.push(format!(
-            "it has schema {found} and not yet {known}: its rows were not looked at, only its pages"
+            "it has schema {found} and not yet {known}: its rows were not compared, only counted"
         ));
-        return Ok(());
+        return Ok(count(&tx, &mut report.contents)?);
     }
     if tables(&tx)? != expected_tables()? {
         report.damage("the tables are not those of its schema");
@@ -112,6 +116,18 @@ fn look(conn: &mut Connection, report: &mut Report) -> Result<(), BackupError> {
     if let Some(log) = log(&tx, report)? {
         report.contents.head = log.incarnations.cursor(log.state.head).as_str().to_owned();
         rows::check(&tx, &log, report)?;
+    }
+    Ok(())
+}
+
+/// What can be told of every schema.
+fn count(tx: &Connection, contents: &mut Contents) -> rusqlite::Result<()> {
+    contents.events = tx.query_row("SELECT count(*) FROM event", [], |row| row.get(0))?;
+    contents.tasks = tx.query_row("SELECT count(*) FROM task", [], |row| row.get(0))?;
+    let head: Seq = tx.query_row("SELECT head FROM state", [], |row| row.get(0))?;
+    let starts = schema::load_starts(tx)?;
+    if starts.is_sorted_by_key(|&(_, first)| first) {
+        contents.head = Incarnations::new(starts).cursor(head).as_str().to_owned();
     }
     Ok(())
 }
