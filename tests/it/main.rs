@@ -22,6 +22,7 @@ mod limits;
 mod mcp;
 mod network;
 mod permission;
+mod previous;
 mod property;
 mod reconnect;
 mod resume;

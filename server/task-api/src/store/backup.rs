@@ -39,6 +39,12 @@ pub enum BackupError {
         /// The file.
         path: PathBuf,
     },
+    /// The copy would take the place of what is copied.
+    #[error("{} is the store itself; name another file", path.display())]
+    Itself {
+        /// The file.
+        path: PathBuf,
+    },
     /// Only whoever starts the server may put the journal aside.
     #[error(
         "the journal in {} belongs to another database than the one beside it: somebody has copied \
@@ -123,6 +129,9 @@ pub(crate) fn backup(dir: &Path, file: &Path, force: bool) -> Result<BackedUp, B
     }
     let part = with_suffix(file, ".part");
     let store = open_store(dir)?;
+    if fs::canonicalize(file).is_ok_and(|file| fs::canonicalize(dir.join(DATABASE)).ok() == Some(file)) {
+        return Err(BackupError::Itself { path: file.to_owned() });
+    }
     let made = write_copy(&store, &part).and_then(|()| {
         // The moment that was copied is no longer held: the journal may be emptied again.
         drop(store);

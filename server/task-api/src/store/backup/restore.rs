@@ -1,7 +1,8 @@
 //! A store out of a backup. What was in the folder is kept, whole, in a folder of its own.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::super::{DATABASE, JOURNAL, OpenError, lock, session};
@@ -38,6 +39,9 @@ pub(crate) fn restore(file: &Path, dir: &Path) -> Result<Restored, BackupError> 
     let (part, database) = (dir.join("taskwatch.db.part"), dir.join(DATABASE));
     // Whatever kind of copy the file is, this one never had a journal.
     write_copy(&open_file(file)?, &part)?;
+    if let Ok(old) = fs::metadata(&database) {
+        give_to_owner_of(&old, &part).map_err(BackupError::of(&part))?;
+    }
     File::open(&part).and_then(|part| part.sync_all()).map_err(BackupError::of(&part))?;
     let aside = set_database_aside(dir)?;
     fs::rename(&part, &database).map_err(BackupError::of(&database))?;
@@ -52,6 +56,15 @@ pub(crate) fn restore(file: &Path, dir: &Path) -> Result<Restored, BackupError> 
     remove(&index).map_err(BackupError::of(&index))?;
     sync_folder_of(&database)?;
     Ok(Restored { contents: report.contents, notes: report.notes, aside })
+}
+
+/// Whoever restores may be somebody else than who serves.
+fn give_to_owner_of(old: &Metadata, file: &Path) -> io::Result<()> {
+    let new = fs::metadata(file)?;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        chown(file, Some(old.uid()), Some(old.gid()))?;
+    }
+    fs::set_permissions(file, old.permissions())
 }
 
 /// Keeps what is there under a second name; the first is about to be another's.

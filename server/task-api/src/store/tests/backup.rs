@@ -1,6 +1,7 @@
 //! Copies of the store, and what is found out about damage.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::LazyLock;
 
 use super::*;
@@ -69,6 +70,8 @@ fn a_copy_holds_one_moment_and_is_never_made_over_another_by_a_slip() {
     assert_eq!(made.contents.head, bench.store.cursor(45).as_str());
     // Nothing else is left, on either side.
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
+    let itself = backup(&dir, &dir.join(DATABASE), true).unwrap_err();
+    assert!(matches!(itself, BackupError::Itself { .. }), "{itself}");
     let missing = backup(to.path(), &to.path().join("other"), false).unwrap_err();
     assert!(matches!(missing, BackupError::NoStore { .. }), "{missing}");
 }
@@ -243,7 +246,12 @@ async fn a_backup_is_restored_over_what_a_kill_left_and_that_is_kept() {
     let killed = TempDir::new().unwrap();
     copy(bench.dir.path(), killed.path());
     assert!(killed.path().join(JOURNAL).metadata().unwrap().len() > 0);
+    let database = killed.path().join(DATABASE);
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o640)).unwrap();
     let restored = restore(&file, killed.path()).unwrap();
+    // A copy is for its owner, a store for whoever it was for.
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&file), mode(&database)), (0o600, 0o640));
     assert_eq!(restored.contents, made.contents);
     let aside = restored.aside.unwrap();
 
