@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use taskwatch_client::WatchError;
+use taskwatch_client::{Cursor, WatchError};
 use taskwatch_tests::{Daemon, LoggedEvent, RawClient, Rest, binary, read_log, within};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -236,7 +236,7 @@ async fn restored_over(signal: &str) {
 
     let ended = within("the end of who saw more", further.next()).await.unwrap().unwrap_err();
     assert!(matches!(ended, WatchError::Gap { .. }), "{ended}");
-    let mut went_on = client.subscribe(["foo"]).unwrap().since(held);
+    let mut went_on = client.subscribe(["foo"]).unwrap().since(Cursor::new(held));
     rest.create("foo", "after the restore").await;
     let event = within("an event", went_on.next()).await.unwrap().unwrap();
     assert_eq!(event.event.task().title, "after the restore");

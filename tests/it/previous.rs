@@ -53,6 +53,9 @@ const TASK: &[(&str, Known)] = &[
     ("version", Number),
 ];
 
+/// Why it may be told of a reset.
+const REASONS: Known = Word(&["expired", "incarnation", "future", "malformed"]);
+
 /// The frames that it acts on, with every field of them it needs.
 const FRAMES: &[(&str, &[(&str, Known)])] = &[
     (
@@ -193,8 +196,7 @@ impl Previous {
                 "ping" | "pong" => assert_eq!(frame["data"]["delivered"], self.counted, "{frame}"),
                 "error" => assert!(frame["error"].is_string(), "{frame}"),
                 "subscribed" if frame["data"]["mode"] == "reset" => {
-                    let reasons = ["expired", "incarnation", "future", "malformed"];
-                    assert!(understood(&frame["data"]["reason"], Word(&reasons)), "{frame}");
+                    assert!(understood(&frame["data"]["reason"], REASONS), "{frame}");
                 }
                 _ => {}
             }
@@ -226,7 +228,9 @@ async fn a_previous_client_watches_is_cut_and_resumes() {
     let (_data, daemon, rest) = server().await;
     let mut client = Previous::connect(daemon.url(), "/ws", VERSION).await;
     client
-        .send(r#"{"type":"subscribe","id":"s1","data":{"repositories":["github.com/acme/*","foo"]}}"#)
+        .send(
+            r#"{"type":"subscribe","id":"s1","data":{"repositories":["github.com/acme/*","foo"]}}"#,
+        )
         .await;
     let subscribed = client.expect("subscribed").await;
     assert_eq!(subscribed["id"], "s1");
@@ -244,8 +248,13 @@ async fn a_previous_client_watches_is_cut_and_resumes() {
     client.send(r#"{"type":"ping","id":"p1"}"#).await;
     let pong = client.expect("pong").await;
     assert_eq!((&pong["id"], &pong["cursor"]), (&json!("p1"), &updated["cursor"]));
-    client.send(r#"{"type":"unsubscribe","id":"u1","data":{"repositories":["github.com/acme/*"]}}"#).await;
-    assert_eq!(client.expect("unsubscribed").await["data"]["accepted"], json!(["github.com/acme/*"]));
+    client
+        .send(r#"{"type":"unsubscribe","id":"u1","data":{"repositories":["github.com/acme/*"]}}"#)
+        .await;
+    assert_eq!(
+        client.expect("unsubscribed").await["data"]["accepted"],
+        json!(["github.com/acme/*"])
+    );
     client.send(r#"{"type":"subscribe","id":"s2","data":{"repositories":["a b"]}}"#).await;
     let error = client.expect("error").await;
     assert_eq!((&error["id"], &error["data"]["code"]), (&json!("s2"), &json!("invalid_name")));
@@ -289,7 +298,10 @@ async fn a_previous_client_is_told_of_a_gap_and_gets_the_present_state() {
         if follows {
             let snapshot = client.expect("snapshot").await;
             assert_eq!(snapshot["data"]["tasks"][0]["title"], "One");
-            assert_eq!((&snapshot["data"]["first"], &snapshot["data"]["last"]), (&json!(true), &json!(true)));
+            assert_eq!(
+                (&snapshot["data"]["first"], &snapshot["data"]["last"]),
+                (&json!(true), &json!(true))
+            );
         }
         assert!(client.cursor.is_some());
         let task = rest.create("foo", "Two").await;
@@ -297,11 +309,15 @@ async fn a_previous_client_is_told_of_a_gap_and_gets_the_present_state() {
         rest.delete(&task).await;
     }
     let mut client = Previous::connect(daemon.url(), "/ws", ("X-Version", "1.0.0")).await;
-    client.send(r#"{"type":"subscribe","id":"s1","data":{"repositories":["foo"],"snapshot":true}}"#).await;
+    client
+        .send(r#"{"type":"subscribe","id":"s1","data":{"repositories":["foo"],"snapshot":true}}"#)
+        .await;
     assert_eq!(client.expect("subscribed").await["data"]["mode"], "snapshot");
     assert_eq!(client.expect("snapshot").await["id"], "s1");
     let mut client = Previous::connect(daemon.url(), "/ws", VERSION).await;
-    client.send(r#"{"type":"subscribe","data":{"repositories":["foo"],"types":["task.deleted"]}}"#).await;
+    client
+        .send(r#"{"type":"subscribe","data":{"repositories":["foo"],"types":["task.deleted"]}}"#)
+        .await;
     client.expect("subscribed").await;
     let task = rest.create("foo", "Three").await;
     rest.delete(&task).await;
@@ -310,7 +326,7 @@ async fn a_previous_client_is_told_of_a_gap_and_gets_the_present_state() {
 
 #[tokio::test]
 async fn a_previous_client_polls() {
-    let (_data, daemon, rest) = server().await;
+    let (_data, _daemon, rest) = server().await;
     let poll = async |query: &str| -> Value {
         let request = rest.request("GET", &format!("/api/v1/changes?repository=foo{query}"));
         let answer = within("an answer", request.send()).await.unwrap().error_for_status().unwrap();
@@ -421,7 +437,9 @@ async fn todays_client_watches_at_a_previous_server() {
             }
             Update::Event(event) => event.kind().to_string(),
             Update::Interrupted { .. } => "interrupted".into(),
-            Update::CaughtUp { replayed, .. } if replayed > 0 => format!("caught up with {replayed}"),
+            Update::CaughtUp { replayed, .. } if replayed > 0 => {
+                format!("caught up with {replayed}")
+            }
             Update::Fresh { .. } => "fresh".into(),
             Update::Gap(_) => "gap".into(),
             _ => continue,

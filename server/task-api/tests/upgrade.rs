@@ -113,7 +113,8 @@ fn a_migration_that_is_killed_leaves_the_old_store_or_the_new() {
         assert!(version == 1 || version == new, "schema {version}, killed at {at}");
         assert!(!listened || version == new, "schema {version}, killed at {at}");
         in_between += u64::from(version == 1);
-        let rows = number(dir.path(), "SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM task)");
+        let rows =
+            number(dir.path(), "SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM task)");
         assert_eq!(rows, 2 * EVENTS, "killed at {at}");
 
         assert!(Starting::new(dir.path()).kill_when(|| false));

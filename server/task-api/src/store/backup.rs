@@ -129,7 +129,9 @@ pub(crate) fn backup(dir: &Path, file: &Path, force: bool) -> Result<BackedUp, B
     }
     let part = with_suffix(file, ".part");
     let store = open_store(dir)?;
-    if fs::canonicalize(file).is_ok_and(|file| fs::canonicalize(dir.join(DATABASE)).ok() == Some(file)) {
+    if fs::canonicalize(file)
+        .is_ok_and(|file| fs::canonicalize(dir.join(DATABASE)).ok() == Some(file))
+    {
         return Err(BackupError::Itself { path: file.to_owned() });
     }
     let made = write_copy(&store, &part).and_then(|()| {
