@@ -145,10 +145,14 @@ fn structure(tx: &Connection, report: &mut Report) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The tables and indexes, but for SQLite's own notes.
+/// The tables and indexes, however they are indented, but for SQLite's own notes.
 fn tables(conn: &Connection) -> rusqlite::Result<BTreeSet<(String, String, Option<String>)>> {
     conn.prepare("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .query_map([], |row| {
+            let sql: Option<String> = row.get(2)?;
+            let sql = sql.map(|sql| sql.split_whitespace().collect::<Vec<_>>().join(" "));
+            Ok((row.get(0)?, row.get(1)?, sql))
+        })?
         .collect()
 }
 
