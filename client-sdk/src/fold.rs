@@ -159,6 +159,7 @@ mod tests {
             cursor: at(seq),
             timestamp: None,
             replayed: false,
+            traceparent: None,
             envelope: "".into(),
         })
     }

@@ -49,6 +49,7 @@ pub(crate) fn event_of_bytes(seq: u64, bytes: usize) -> Event {
         cursor: at(seq),
         timestamp: None,
         replayed: false,
+        traceparent: None,
         envelope: "x".repeat(bytes).into(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use taskwatch_protocol::{
     Cursor, Denied, Envelope, Pattern, ResetReason, ServerMessage, Snapshot as Frame, Task,
-    TaskEvent, Timestamp,
+    TaskEvent, Timestamp, Traceparent,
 };
 
 use crate::Transport;
@@ -22,10 +22,18 @@ pub struct Event {
     pub timestamp: Option<Timestamp>,
     /// Whether it came while the stream was catching up with what it had missed.
     pub replayed: bool,
+    pub(crate) traceparent: Option<Traceparent>,
     pub(crate) envelope: Box<str>,
 }
 
 impl Event {
+    /// The trace of the request that made the change, if it came with one: a `traceparent` of version 00,
+    /// as W3C Trace Context has it. Who does something about the event can go on with this trace.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_ref().map(Traceparent::as_str)
+    }
+
     /// The JSON as it came, with the fields this version does not know.
     #[must_use]
     pub fn envelope(&self) -> &str {

@@ -1,5 +1,6 @@
 //! The envelope that every message travels in, to text and back.
 
+mod depth;
 mod event;
 
 use std::borrow::Cow;
@@ -8,11 +9,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use self::depth::depth;
 use crate::message::{ErrorData, ErrorMessage, Unknown};
 use crate::task::{TaskEvent, TaskEventData};
 use crate::{
     ClientMessage, Cursor, ErrorCode, EventKind, InvalidName, Pattern, ServerMessage, Subscribe,
-    Timestamp, Unsubscribe,
+    Timestamp, Traceparent, Unsubscribe,
 };
 
 /// A message with what the envelope says about it.
@@ -26,6 +28,8 @@ pub struct Envelope<M> {
     pub cursor: Option<Cursor>,
     /// Chosen by the client, echoed in the reply.
     pub id: Option<String>,
+    /// On a task event: the trace of the request that made the change.
+    pub traceparent: Option<Traceparent>,
 }
 
 /// What a server sends.
@@ -63,6 +67,12 @@ struct Wire<'a, D> {
     cursor: Option<Cursor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    #[serde(
+        default,
+        deserialize_with = "crate::traceparent::lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    traceparent: Option<Traceparent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<D>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +83,7 @@ impl<M> Envelope<M> {
     /// A message alone.
     #[must_use]
     pub fn new(message: M) -> Self {
-        Self { message, timestamp: None, cursor: None, id: None }
+        Self { message, timestamp: None, cursor: None, id: None, traceparent: None }
     }
 
     /// With the time it was sent.
@@ -97,12 +107,20 @@ impl<M> Envelope<M> {
         self
     }
 
+    /// With the trace of the request that made the change.
+    #[must_use]
+    pub fn traceparent(mut self, traceparent: impl Into<Option<Traceparent>>) -> Self {
+        self.traceparent = traceparent.into();
+        self
+    }
+
     fn write<D: Serialize>(&self, kind: &str, data: Option<D>, error: Option<&str>) -> String {
         let wire = Wire {
             kind: kind.into(),
             timestamp: self.timestamp,
             cursor: self.cursor.clone(),
             id: self.id.clone(),
+            traceparent: self.traceparent.clone(),
             data,
             error: error.map(Into::into),
         };
@@ -365,27 +383,9 @@ impl Wire<'_, &RawValue> {
     }
 
     fn into_envelope<M>(self, message: M) -> Envelope<M> {
-        Envelope { message, timestamp: self.timestamp, cursor: self.cursor, id: self.id }
+        let Self { timestamp, cursor, id, traceparent, .. } = self;
+        Envelope { message, timestamp, cursor, id, traceparent }
     }
-}
-
-/// How deep the brackets of `text` nest, outside its strings.
-fn depth(text: &str) -> usize {
-    let (mut deepest, mut depth, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]
@@ -502,8 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_counted_outside_strings_and_limited() {
-        assert_eq!(depth(r#"{"a":"[[[[\"[[","b":[{}]}"#), 3);
+    fn depth_is_limited() {
         let deep = format!(r#"{{"type":"x","data":{}{}}}"#, "[".repeat(16), "]".repeat(16));
         assert_eq!(code(&deep), ErrorCode::BadMessage);
         let fine = format!(r#"{{"type":"x","data":{}{}}}"#, "[".repeat(15), "]".repeat(15));

@@ -113,6 +113,27 @@ impl<W: io::Write> io::Write for LogLines<W> {
     }
 }
 
+/// Passes a log in JSON on to another writer, each event as one [`JsonLine`].
+///
+/// Each write must be a whole event.
+#[derive(Debug)]
+pub struct JsonLines<W>(pub W);
+
+impl<W: io::Write> io::Write for JsonLines<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        match text.strip_suffix('\n') {
+            Some(line) => writeln!(self.0, "{}", JsonLine(line))?,
+            None => write!(self.0, "{}", JsonLine(&text))?,
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -179,6 +200,16 @@ mod tests {
         io::Write::write_all(&mut log, b"\xff\n").unwrap();
         io::Write::flush(&mut log).unwrap();
         let shown = "detail=\\u{1b}[2J ü\\u{a}ERROR \\u{9b}\n\u{fffd}\n";
+        assert_eq!(String::from_utf8(log.0).unwrap(), shown);
+    }
+
+    #[test]
+    fn a_logged_object_is_one_line_of_the_same_value() {
+        let mut log = JsonLines(Vec::new());
+        io::Write::write_all(&mut log, "{\"a\":\n\"\u{9b}\u{2028}ü\"}\n".as_bytes()).unwrap();
+        io::Write::write_all(&mut log, b"{}").unwrap();
+        io::Write::flush(&mut log).unwrap();
+        let shown = "{\"a\": \"\\u009b\\u2028ü\"}\n{}";
         assert_eq!(String::from_utf8(log.0).unwrap(), shown);
     }
 

@@ -22,6 +22,7 @@ pub mod schema;
 mod task;
 mod text;
 mod timestamp;
+mod traceparent;
 mod version;
 mod word;
 
@@ -38,6 +39,7 @@ pub use message::{
 pub use repository::{InvalidName, Pattern, RepositoryName};
 pub use task::{EventKind, Priority, Status, Task, TaskChange, TaskEvent};
 pub use timestamp::{InvalidTimestamp, Timestamp};
+pub use traceparent::{InvalidTraceparent, Traceparent};
 pub use version::{PROTOCOL_VERSION, SUBPROTOCOL, VERSION_HEADER, major_version};
 
 /// The JSON Schema of every frame, as text: `schema.json` beside `PROTOCOL.md`.

@@ -20,7 +20,7 @@ use crate::message::ErrorData;
 use crate::{
     Auth, Authenticated, ClientFrame, Cursor, FieldChange, Heartbeat, PROTOCOL_VERSION,
     RepositoryName, ServerFrame, Snapshot, Subscribe, Subscribed, Task, TaskEvent, Timestamp,
-    Unsubscribe, Unsubscribed, Welcome,
+    Traceparent, Unsubscribe, Unsubscribed, Welcome,
 };
 
 /// The schema of every frame, in JSON Schema of draft 2020-12. `$defs` has `ServerFrame` and
@@ -178,6 +178,15 @@ described!(
     ]})
 );
 
+described!(
+    /// The trace of the request that made the change, as W3C Trace Context has it in version 00.
+    Traceparent,
+    |_| json_schema!({
+        "type": "string",
+        "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+    })
+);
+
 /// The frame of a task event, as every transport, a history and a list of changes have it.
 #[derive(Debug)]
 pub enum TaskEventFrame {}
@@ -281,6 +290,7 @@ fn server_envelope(generator: &mut SchemaGenerator, kind: &str, data: Option<Sch
     }
     if kind.starts_with("task.") {
         required.push("cursor");
+        properties["traceparent"] = generator.subschema_for::<Traceparent>().into();
     }
     json_schema!({"type": "object", "properties": properties, "required": required})
 }

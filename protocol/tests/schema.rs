@@ -127,6 +127,8 @@ fn what_a_server_must_not_send_is_no_frame() {
         (created, "/timestamp", json!("yesterday")),
         (created, "/timestamp", json!("2026-11-22")),
         (created, "/timestamp", json!("2026-13-22T10:00:00.000Z")),
+        (created, "/traceparent", json!("00-1-2-01")),
+        (created, "/traceparent", json!(null)),
         (created, "/data", json!([])),
         (created, "/data/task_id", json!("7")),
         (created, "/data/version", json!("1")),

@@ -107,6 +107,25 @@ fn unknown_fields_change_nothing() {
     }
 }
 
+/// A trace is for those who know of it, and one that is none is no reason to refuse an event.
+#[test]
+fn an_event_with_a_trace_is_the_event_without_one() {
+    let vector = |name: &str| vectors("server").into_iter().find(|(of, _)| of == name).unwrap().1;
+    let text = vector("server.task.created.traced.json");
+    let mut traced = ServerFrame::decode(&text).unwrap();
+    let trace = traced.traceparent.take().unwrap();
+    let plain = ServerFrame::decode(&vector("server.task.created.json")).unwrap();
+    assert_eq!(traced, plain);
+    // To a client that is older than the field it is any other name that it does not know.
+    let unknown = text.replace("\"traceparent\"", "\"tracestate\"");
+    assert_eq!(ServerFrame::decode(&unknown).unwrap(), plain);
+    for none in ["\"\"", "\"01-a\"", "null", "7", "{\"a\":[]}"] {
+        let text = text.replace(&format!("\"{trace}\""), none);
+        assert_eq!(ServerFrame::decode(&text).unwrap(), plain, "{none}");
+    }
+    assert!(ClientFrame::decode(r#"{"type":"ping","traceparent":7}"#).is_ok());
+}
+
 /// The words a subscription can begin with are all shown, except the two whose frames follow
 /// the shape of another.
 #[test]

@@ -246,7 +246,9 @@ impl Wire for Collector {
 impl From<NotAdmitted> for ChangesError {
     fn from(reason: NotAdmitted) -> Self {
         match reason {
-            NotAdmitted::Full | NotAdmitted::TooFast => Self::Unavailable(reason.to_string()),
+            NotAdmitted::Full | NotAdmitted::Stopping | NotAdmitted::TooFast => {
+                Self::Unavailable(reason.to_string())
+            }
             NotAdmitted::Principal(_) | NotAdmitted::Address(_) => Self::Busy(reason.to_string()),
         }
     }

@@ -4,9 +4,11 @@ mod admission;
 mod batch;
 mod cache;
 mod fanout;
+mod lag;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod listeners;
 mod pages;
+mod place;
 mod queue;
 mod registry;
 mod selection;
@@ -21,28 +23,30 @@ use std::time::Duration;
 
 use taskwatch_protocol::{CloseCode, Seq, Timestamp};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::unconstrained;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use admission::{Admission, Counted};
+use admission::Admission;
 pub(crate) use admission::{NotAdmitted, Over};
 pub(crate) use batch::Frames;
 pub(crate) use cache::EventCache;
 pub(crate) use fanout::FanOut;
 use fanout::Shard;
+pub(crate) use lag::Lag;
+use lag::Recent;
 use pages::Pages;
+pub(crate) use place::Place;
 pub(crate) use queue::{Deliver, Order, SendQueue, Stop, Taken};
 pub(crate) use registry::Member;
 use registry::{Joined, Registry};
 pub(crate) use selection::{Selection, visible};
 pub(crate) use snapshots::SnapshotOf;
 use snapshots::Snapshots;
-pub(crate) use stats::Counters;
 pub use stats::HubStats;
+pub(crate) use stats::{Counters, Gauge};
 
-use crate::clock::now;
+use crate::clock::instant;
 use crate::session::Rules;
 use crate::{
     EventLog, HubConfig, LogEvent, MemoryLog, Page, Principal, ReadError, SeekError, SnapshotError,
@@ -62,7 +66,7 @@ struct Shared {
     config: HubConfig,
     rules: Arc<Rules>,
     log: Arc<dyn EventLog>,
-    cache: Mutex<EventCache>,
+    recent: Mutex<Recent>,
     /// Connections are spread over them when they come.
     shards: Box<[Shard]>,
     next_shard: AtomicUsize,
@@ -108,15 +112,16 @@ impl Hub {
         workers: usize,
     ) -> (Self, Vec<FanOut>) {
         let head = log.head();
+        let cache = EventCache::new(head, config.cache_events, config.cache_bytes);
         let shared = Arc::new(Shared {
-            cache: Mutex::new(EventCache::new(head, config.cache_events, config.cache_bytes)),
+            recent: Mutex::new(Recent::new(cache)),
             shards: (0..workers).map(|_| Shard::new(head)).collect(),
             next_shard: AtomicUsize::new(0),
             pages: Pages::new(log.clone(), config.page, config.concurrent_reads),
             snapshots: Snapshots::new(&config),
             connections: TaskTracker::new(),
             streams: Arc::new(Semaphore::new(config.max_streams.min(Semaphore::MAX_PERMITS))),
-            admission: Mutex::new(Admission::new(&config, now().instant)),
+            admission: Mutex::new(Admission::new(&config, instant())),
             access_changes: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
@@ -145,7 +150,8 @@ impl Hub {
     /// is not above the newest is ignored and counted.
     pub fn publish(&self, event: LogEvent) {
         let counters = &self.shared.counters;
-        let is_new = lock(&self.shared.cache).push(event);
+        let now = instant();
+        let is_new = lock(&self.shared.recent).push(event, now);
         if is_new { &counters.published } else { &counters.ignored }.add_one();
         self.wake_workers();
     }
@@ -200,10 +206,25 @@ impl Hub {
     /// What this hub has done since it started.
     #[must_use]
     pub fn stats(&self) -> HubStats {
-        let Shared { connections, streams, counters, pages, config, .. } = &*self.shared;
+        let Shared { connections, streams, counters, pages, snapshots, config, .. } = &*self.shared;
         let max_streams = config.max_streams.min(Semaphore::MAX_PERMITS);
-        let streams = max_streams.saturating_sub(streams.available_permits());
-        counters.stats(connections.len(), streams, pages.reads())
+        let (cache_events, cache_bytes) = {
+            let cache = &lock(&self.shared.recent).events;
+            (cache.len(), cache.bytes())
+        };
+        HubStats {
+            connections: connections.len(),
+            max_connections: config.max_connections,
+            streams: max_streams.saturating_sub(streams.available_permits()),
+            is_stopping: self.is_draining(),
+            queued_events: self.queues().iter().map(|queue| queue.waiting()).sum(),
+            cache_events,
+            cache_bytes,
+            spools: snapshots.spools().count.get(),
+            spool_bytes: snapshots.spools().bytes.get(),
+            log_reads: pages.reads(),
+            ..counters.stats()
+        }
     }
 
     pub(crate) fn config(&self) -> &HubConfig {
@@ -225,22 +246,8 @@ impl Hub {
         address: Option<IpAddr>,
         over: Over,
     ) -> Result<Place, NotAdmitted> {
-        // Taken before it is judged: two who come at once cannot both have the last one.
-        let token = self.shared.connections.token();
-        let room = self.shared.connections.len() <= self.shared.config.max_connections;
-        if !room || self.is_draining() {
-            return Err(NotAdmitted::Full);
-        }
-        let stream = if over == Over::WebSocket {
-            None
-        } else {
-            let stream = self.shared.streams.clone().try_acquire_owned();
-            Some(stream.map_err(|_| NotAdmitted::Full)?)
-        };
-        let made = (over != Over::Poll).then(|| now().instant);
-        let mut admission = lock(&self.shared.admission);
-        let counted = admission.enter(principal.subject(), address, made)?;
-        Ok(Place { hub: self.clone(), counted, _stream: stream, _token: token })
+        let place = Place::take(self, principal, address, over);
+        place.inspect_err(|refused| self.shared.counters.refused(refused.word()))
     }
 
     /// A number that grows when what principals may see may have changed.
@@ -333,7 +340,7 @@ impl Hub {
     /// The newest event that was published, though the fan-out may not have come to it: whoever
     /// subscribes after a change was acknowledged begins behind it.
     pub(crate) fn head(&self) -> Seq {
-        lock(&self.shared.cache).head()
+        lock(&self.shared.recent).events.head()
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -342,7 +349,7 @@ impl Hub {
 
     /// Events after `after` up to `upto` from memory; `None` if memory does not reach back.
     pub(crate) fn cached(&self, after: Seq, upto: Seq) -> Option<Page> {
-        lock(&self.shared.cache).read(after, upto, self.shared.config.page)
+        lock(&self.shared.recent).events.read(after, upto, self.shared.config.page)
     }
 
     /// The same from the log, in a page that others may be reading too: it can also hold events
@@ -364,32 +371,6 @@ impl Hub {
     ) -> Result<TaskSnapshot, SnapshotError> {
         let Shared { snapshots, log, config, .. } = &*self.shared;
         snapshots.take(&**log, config, of, at).await
-    }
-}
-
-/// A connection's place in the hub. Dropped, it is free again.
-#[derive(Debug)]
-pub(crate) struct Place {
-    hub: Hub,
-    counted: Counted,
-    _stream: Option<OwnedSemaphorePermit>,
-    _token: TaskTrackerToken,
-}
-
-impl Place {
-    pub(crate) fn hub(&self) -> &Hub {
-        &self.hub
-    }
-
-    /// Turns at reading the log, where they are limited.
-    pub(crate) fn reads(&self) -> Option<Arc<Semaphore>> {
-        self.counted.reads.clone()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        lock(&self.hub.shared.admission).leave(&self.counted);
     }
 }
 

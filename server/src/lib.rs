@@ -19,6 +19,7 @@ mod access;
 mod changes;
 mod clock;
 mod config;
+mod histogram;
 mod hub;
 mod log;
 #[doc(hidden)]
@@ -42,6 +43,7 @@ pub use access::{
 pub use access::{InvalidAlgorithm, Jwt, JwtAlgorithm, JwtConfig, JwtKeys};
 pub use changes::{Changes, ChangesError, ChangesRequest};
 pub use config::HubConfig;
+pub use histogram::{Distribution, Histogram};
 pub use hub::{Hub, HubStats};
 pub use log::{
     EventLog, Incarnations, LogEvent, MemoryLog, Page, PageLimit, ReadError, ReadFuture, SeekError,

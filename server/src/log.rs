@@ -19,7 +19,7 @@ pub use memory::{MemoryLog, TaskEventPublisher};
 pub(crate) use seek::Start;
 pub use seek::{SeekError, SeekFuture, Tail};
 pub use snapshot::{SnapshotError, SnapshotSink, TaskSnapshot};
-pub(crate) use spool::{SpoolLimits, SpooledFrames, UNIT};
+pub(crate) use spool::{SpoolLimits, SpooledFrames, Spools, UNIT};
 
 use crate::transport::framing;
 

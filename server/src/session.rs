@@ -5,6 +5,7 @@ mod delivery;
 mod fetch;
 mod listening;
 mod subscription;
+mod tally;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

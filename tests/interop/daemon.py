@@ -37,16 +37,16 @@ def end_all() -> None:
 
 
 class Daemon:
-    """The server, on a port that stays its own over restarts once it has one."""
+    """The server, on a port that stays its own over restarts once it has one. `under` is a command to start it with."""
 
-    def __init__(self, binary: str, data: pathlib.Path, *flags: str):
-        self.binary, self.data, self.flags = binary, data, flags
+    def __init__(self, binary: str, data: pathlib.Path, *flags: str, under: tuple[str, ...] = ()):
+        self.binary, self.data, self.flags, self.under = binary, data, flags, under
         self.port = 0
         self.start()
 
     def start(self) -> None:
         listen = f"127.0.0.1:{self.port}"
-        command = [self.binary, "--listen", listen, "--data", str(self.data), *self.flags]
+        command = [*self.under, self.binary, "--listen", listen, "--data", str(self.data), *self.flags]
         self.process = spawn(command, stderr=subprocess.PIPE, text=True)
         line = self.process.stderr.readline()
         if not line.startswith("listening on "):

@@ -102,7 +102,7 @@ HOSTS = [
 ]
 
 # The routes beside the upgrade, and what they answer to whom they know.
-ROUTES = {"/api/v1/tasks": 200, "/metrics": 200, "/healthz": 200, "/nowhere": 404}
+ROUTES = {"/api/v1/tasks": 200, "/metrics": 200, "/healthz": 200, "/readyz": 200, "/nowhere": 404}
 
 UPGRADE = {
     "Connection": "Upgrade",

@@ -14,8 +14,8 @@ use crate::hook::Hook;
 pub(crate) struct HookArgs {
     /// Run CMD for each event instead of printing it, directly and not by a shell; what stands behind -- are
     /// its arguments. It has the event as JSON on stdin, and TASKWATCH_EVENT, _TASK_ID, _REPOSITORY, _TITLE,
-    /// _STATUS, _PRIORITY, _ASSIGNEE, _VERSION, _CHANGED_BY, _CURSOR, _TIMESTAMP, _ATTEMPT and _REPLAYED in
-    /// its environment. As long as it does not exit with 0, it is run again for the same event
+    /// _STATUS, _PRIORITY, _ASSIGNEE, _VERSION, _CHANGED_BY, _CURSOR, _TIMESTAMP, _TRACEPARENT, _ATTEMPT
+    /// and _REPLAYED in its environment. As long as it does not exit with 0, it is run again for the same event
     #[arg(long, value_name = "CMD", conflicts_with_all = ["condition", "output"])]
     exec: Option<OsString>,
 

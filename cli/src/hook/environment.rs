@@ -7,7 +7,7 @@ const MAX_BYTES: usize = 8 * 1024;
 
 /// The variables about an event: a name, and its value, if it has one. Nothing is put together of them,
 /// so no text can become a command.
-pub(super) fn variables(event: &Event, attempt: u32) -> [(&'static str, Option<String>); 13] {
+pub(super) fn variables(event: &Event, attempt: u32) -> [(&'static str, Option<String>); 14] {
     let task = event.task();
     let text = |text: &str| Some(fitting(text));
     [
@@ -22,6 +22,7 @@ pub(super) fn variables(event: &Event, attempt: u32) -> [(&'static str, Option<S
         ("TASKWATCH_CHANGED_BY", text(&event.changed_by)),
         ("TASKWATCH_CURSOR", text(event.cursor.as_str())),
         ("TASKWATCH_TIMESTAMP", event.timestamp.and_then(|at| text(&at.to_string()))),
+        ("TASKWATCH_TRACEPARENT", event.traceparent().and_then(text)),
         ("TASKWATCH_ATTEMPT", text(&attempt.to_string())),
         ("TASKWATCH_REPLAYED", text(if event.replayed { "true" } else { "false" })),
     ]

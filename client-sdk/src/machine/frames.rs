@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use taskwatch_protocol::escape::Visible;
 use taskwatch_protocol::{
     ClientMessage, Cursor, Envelope, Heartbeat, OnGap as WireOnGap, ServerFrame, ServerMessage,
-    Snapshot as Part, Subscribe, TaskEvent, Timestamp,
+    Snapshot as Part, Subscribe, TaskEvent, Timestamp, Traceparent,
 };
 use tracing::{debug, trace};
 
@@ -27,6 +27,7 @@ const PROVE_INTERVAL: Duration = Duration::from_millis(100);
 struct Around {
     cursor: Option<Cursor>,
     timestamp: Option<Timestamp>,
+    traceparent: Option<Traceparent>,
     text: Box<str>,
 }
 
@@ -114,17 +115,17 @@ impl Machine {
                 return self.incomplete(now, format!("a frame could not be read: {error}"));
             }
         };
-        let Envelope { message, timestamp, cursor, id } = frame;
+        let Envelope { message, timestamp, cursor, id, traceparent } = frame;
         if session.snapshot.is_some() && ends_snapshot(&message, cursor.as_ref()) {
             // Between its frames comes nothing else, so the last of them is missing.
             return self.incomplete(now, "a snapshot came without its end".to_owned());
         }
         match message {
             ServerMessage::Task(event) => {
-                self.event(now, event, Around { cursor, timestamp, text });
+                self.event(now, event, Around { cursor, timestamp, traceparent, text });
             }
             ServerMessage::Snapshot(part) => {
-                self.snapshot(now, part, Around { cursor, timestamp, text });
+                self.snapshot(now, part, Around { cursor, timestamp, traceparent, text });
             }
             ServerMessage::Ping(heartbeat) => {
                 if session.talks() {
@@ -173,7 +174,7 @@ impl Machine {
             let reason = "an event came before the subscription was acknowledged".to_owned();
             return self.incomplete(now, reason);
         }
-        let Around { cursor: Some(cursor), timestamp, text: envelope } = around else {
+        let Around { cursor: Some(cursor), timestamp, traceparent, text: envelope } = around else {
             return self.incomplete(now, "an event came without its position".to_owned());
         };
         let is_new = self.ledger.event(&cursor);
@@ -189,7 +190,8 @@ impl Machine {
         }
         let replay = session.catching_up.as_mut();
         let replayed = replay.map(|replay| replay.replayed += 1).is_some();
-        let event = Event { event, cursor: cursor.clone(), timestamp, replayed, envelope };
+        let at = cursor.clone();
+        let event = Event { event, cursor: at, timestamp, replayed, traceparent, envelope };
         self.actions.push_back(Action::Yield(Update::Event(event), Some(cursor)));
     }
 

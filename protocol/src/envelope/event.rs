@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Envelope, ServerFrame, is_object};
 use crate::task::TaskEventData;
-use crate::{Cursor, EventKind, ServerMessage, Task, Timestamp};
+use crate::{Cursor, EventKind, ServerMessage, Task, Timestamp, Traceparent};
 
 /// The envelope of an event. `data` may stand before `type`, and is then taken for that of an event.
 #[derive(Deserialize)]
@@ -24,6 +24,8 @@ struct Wire<'a> {
     cursor: Option<Cursor>,
     #[serde(default)]
     id: Option<String>,
+    #[serde(default, deserialize_with = "crate::traceparent::lenient")]
+    traceparent: Option<Traceparent>,
     #[serde(deserialize_with = "object")]
     data: TaskEventData<'a, Box<Task>>,
     /// Not of interest, but a text.
@@ -36,8 +38,8 @@ struct Wire<'a> {
 pub(super) fn read(text: &str) -> Option<ServerFrame> {
     let wire: Wire<'_> = serde_json::from_str(text).ok()?;
     let message = ServerMessage::Task(wire.data.into_event(&wire.kind).ok()?);
-    let Wire { timestamp, cursor, id, .. } = wire;
-    is_object(text).then_some(Envelope { message, timestamp, cursor, id })
+    let Wire { timestamp, cursor, id, traceparent, .. } = wire;
+    is_object(text).then_some(Envelope { message, timestamp, cursor, id, traceparent })
 }
 
 /// The type of an event. Anything else ends the reading here.
@@ -73,8 +75,9 @@ mod tests {
 
     use super::*;
 
-    const VECTORS: [&str; 5] = [
+    const VECTORS: [&str; 6] = [
         include_str!("../../vectors/server.task.created.json"),
+        include_str!("../../vectors/server.task.created.traced.json"),
         include_str!("../../vectors/server.task.updated.json"),
         include_str!("../../vectors/server.task.deleted.json"),
         include_str!("../../vectors/server.ping.json"),
@@ -82,7 +85,7 @@ mod tests {
     ];
 
     /// What an event is made of, in any order: good, bad, twice or not at all.
-    const PARTS: [&str; 14] = [
+    const PARTS: [&str; 17] = [
         r#""type":"task.deleted""#,
         r#""type":"task\u002edeleted""#,
         r#""type":"task.archived""#,
@@ -93,6 +96,9 @@ mod tests {
         r#""id":"1""#,
         r#""error":"\n""#,
         r#""error":5"#,
+        r#""traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01""#,
+        r#""traceparent":"\u0030""#,
+        r#""traceparent":7"#,
         r#""later":[{}]"#,
         r#""data":null"#,
         r#""data":["019abb4e-5c00-7a31-8f02-6d1c0b9e4a77","foo",3,"ana",null,null,null]"#,
@@ -116,8 +122,8 @@ mod tests {
     #[test]
     fn vectors_are_read_alike() {
         VECTORS.into_iter().for_each(agrees);
-        assert!(VECTORS[..3].iter().all(|event| read(event).is_some()));
-        let fields = [0, 4, 6, 13].map(|part| PARTS[part]).join(",");
+        assert!(VECTORS[..4].iter().all(|event| read(event).is_some()));
+        let fields = [0, 4, 6, 10, 16].map(|part| PARTS[part]).join(",");
         assert!(read(&format!("{{{fields}}}")).is_some());
         agrees(&format!("[{}]", VECTORS[0]));
     }

@@ -50,9 +50,12 @@ pub(crate) enum Over {
 /// Why there may not be one more connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotAdmitted {
-    /// There are as many as there may be, or the server is stopping.
+    /// There are as many as there may be.
     #[error("this server takes no more connections now")]
     Full,
+    /// The server is stopping.
+    #[error("this server takes no more connections now")]
+    Stopping,
     /// They come too fast.
     #[error("too many connections are being made; come back in a moment")]
     TooFast,
@@ -62,6 +65,19 @@ pub(crate) enum NotAdmitted {
     /// This address has as many as it may have.
     #[error("an address may have {0} connections; close one first")]
     Address(usize),
+}
+
+impl NotAdmitted {
+    /// The word it is counted by.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Stopping => "stopping",
+            Self::TooFast => "rate",
+            Self::Principal(_) => "principal",
+            Self::Address(_) => "address",
+        }
+    }
 }
 
 impl Admission {

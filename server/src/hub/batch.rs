@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use taskwatch_protocol::Seq;
@@ -14,6 +15,8 @@ struct Batch {
     bytes: Bytes,
     /// The number of each, and where its frame ends.
     events: Box<[(Seq, usize)]>,
+    /// When the first of those was published that were given together with these.
+    published: Instant,
 }
 
 /// A batch from one of its events on. A clone shares the bytes.
@@ -24,8 +27,11 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// All of these events; `None` if there is none.
-    pub(crate) fn of<'a>(events: impl Iterator<Item = &'a LogEvent> + Clone) -> Option<Self> {
+    /// All of these events, published then or later; `None` if there is none.
+    pub(crate) fn of<'a>(
+        events: impl Iterator<Item = &'a LogEvent> + Clone,
+        published: Instant,
+    ) -> Option<Self> {
         let bytes = match (events.clone().next()?, events.clone().count()) {
             (alone, 1) => alone.frame().clone(),
             _ => {
@@ -38,7 +44,8 @@ impl Frames {
             end += event.frame().len();
             (event.seq(), end)
         });
-        Some(Self { batch: Arc::new(Batch { events: ends.collect(), bytes }), from: 0 })
+        let batch = Batch { events: ends.collect(), bytes, published };
+        Some(Self { batch: Arc::new(batch), from: 0 })
     }
 
     /// Those of them after `seq`; `None` if there is none.
@@ -59,6 +66,11 @@ impl Frames {
     /// How many events.
     pub(crate) fn count(&self) -> usize {
         self.batch.events.len() - self.from
+    }
+
+    /// When they were published, or a little earlier.
+    pub(crate) fn published(&self) -> Instant {
+        self.batch.published
     }
 
     pub(super) fn first(&self) -> Seq {
@@ -100,6 +112,10 @@ mod tests {
     use super::*;
     use crate::log::tests::event;
 
+    fn of(events: &[LogEvent]) -> Frames {
+        Frames::of(events.iter(), Instant::now()).unwrap()
+    }
+
     fn seqs(frames: &Frames) -> Vec<Seq> {
         frames.each().map(|(seq, _)| seq).collect()
     }
@@ -109,7 +125,7 @@ mod tests {
         let events: Vec<LogEvent> = [3, 4, 100, 1_000].map(|seq| event(seq, "foo")).into();
         for from in 0..events.len() {
             let after = events.get(from.wrapping_sub(1)).map_or(0, LogEvent::seq);
-            let frames = Frames::of(events.iter()).unwrap().after(after).unwrap();
+            let frames = of(&events).after(after).unwrap();
             let expected: Vec<_> =
                 events[from..].iter().map(|event| (event.seq(), &event.frame()[..])).collect();
             assert_eq!(frames.each().collect::<Vec<_>>(), expected);
@@ -125,17 +141,17 @@ mod tests {
     #[test]
     fn what_is_behind_is_left_out() {
         let events: Vec<LogEvent> = [3, 5, 7].map(|seq| event(seq, "foo")).into();
-        let frames = Frames::of(events.iter()).unwrap();
+        let frames = of(&events);
         assert_eq!(seqs(&frames.after(4).unwrap()), [5, 7]);
         assert_eq!(seqs(&frames.after(4).unwrap().after(5).unwrap()), [7]);
         assert!(frames.after(7).is_none());
-        assert!(Frames::of([].iter()).is_none());
+        assert!(Frames::of([].iter(), Instant::now()).is_none());
     }
 
     #[test]
     fn one_event_alone_is_not_copied() {
         let event = event(1, "foo");
-        let frames = Frames::of(std::iter::once(&event)).unwrap();
+        let frames = of(std::slice::from_ref(&event));
         assert_eq!(frames.bytes().as_ptr(), event.frame().as_ptr());
     }
 }

@@ -37,6 +37,16 @@ impl EventCache {
         self.events.len()
     }
 
+    /// And how many bytes their frames have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The place of the first event after `seq`.
+    pub(super) fn place_after(&self, seq: Seq) -> usize {
+        self.events.partition_point(|event| event.seq() <= seq)
+    }
+
     /// The position before the event in this place.
     pub(crate) fn position_before(&self, place: usize) -> Seq {
         let before = place.checked_sub(1).and_then(|before| self.events.get(before));
@@ -72,7 +82,7 @@ impl EventCache {
             return None;
         }
         let upto = upto.min(self.head);
-        let start = self.events.partition_point(|event| event.seq() <= after);
+        let start = self.place_after(after);
         let mut page = Page { events: Vec::new(), scanned_to: upto.max(after) };
         let mut bytes = 0;
         for event in self.events.range(start..).take_while(|event| event.seq() <= upto) {

@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::registry::{EventSet, Wanted};
-use super::{Frames, Hub, Registry, Shared, lock};
-use crate::clock::now;
+use super::{Frames, Hub, Lag, Registry, Shared, lock};
+use crate::clock::{instant, now};
 use crate::{LogEvent, PageLimit};
 
 /// Connections that one worker serves.
@@ -64,6 +64,8 @@ pub(crate) struct FanOut {
     recipients: VecDeque<Wanted>,
     /// What was put together for those before.
     made: VecDeque<(EventSet, Frames)>,
+    /// What of the events was written, and not counted yet.
+    written: Lag,
 }
 
 /// Whether there may be more to give.
@@ -108,7 +110,8 @@ impl FanOut {
     /// Everything up to `head` was given before.
     pub(super) fn new(shard: usize, head: Seq) -> Self {
         let (recipients, made) = (VecDeque::new(), VecDeque::new());
-        Self { shard, taken: head, events: vec![], recipients, made }
+        let written = Lag::since(instant());
+        Self { shard, taken: head, events: vec![], recipients, made, written }
     }
 
     /// Goes on, for at most so many connections.
@@ -122,13 +125,15 @@ impl FanOut {
                 if let Some(frames) = self.frames(events)
                     && member.queue().push(&frames, limit)
                 {
-                    member.queue().deliver(now);
+                    member.queue().deliver(now, &mut self.written);
                 }
                 connections = connections.saturating_sub(1);
                 if connections == 0 && !self.recipients.is_empty() {
+                    self.count_written(shared);
                     return Progress::More;
                 }
             }
+            self.count_written(shared);
             if let Some(last) = self.events.last() {
                 // Only now is it true of everybody that is level.
                 shard.fanned.store(last.seq(), Ordering::Release);
@@ -140,13 +145,22 @@ impl FanOut {
         }
     }
 
+    /// Counts at once what many connections were written: for each of them, and for each event, it would
+    /// cost a part of the delivery.
+    fn count_written(&mut self, shared: &Shared) {
+        let published = self.written.published();
+        let written = std::mem::replace(&mut self.written, Lag::since(published));
+        shared.counters.lags(written, instant);
+    }
+
     /// Some of the events that are being given, put together.
     fn frames(&mut self, set: EventSet) -> Option<Frames> {
         if let Some((_, frames)) = self.made.iter().find(|(made, _)| *made == set) {
             return Some(frames.clone());
         }
         let wanted = self.events.iter().enumerate().filter(|(at, _)| set & (1 << at) != 0);
-        let frames = Frames::of(wanted.map(|(_, event)| event))?;
+        let wanted = wanted.map(|(_, event)| event);
+        let frames = Frames::of(wanted, self.written.published())?;
         self.made.truncate(KEPT - 1);
         self.made.push_front((set, frames.clone()));
         Some(frames)
@@ -158,16 +172,20 @@ impl FanOut {
         let events = (shared.config.queue_events / 2).clamp(1, BATCH);
         let bytes = (shared.config.queue_bytes / 2).min(BATCH_BYTES);
         let limit = PageLimit { events, bytes };
-        let cache = lock(&shared.cache);
+        let recent = lock(&shared.recent);
+        let cache = &recent.events;
         let Some(page) = cache.read(self.taken, cache.head(), limit) else {
             // Publishing outran this worker by more than the cache holds.
             self.taken = cache.floor();
-            drop(cache);
+            drop(recent);
             lock(&shard.registry).skip_to(self.taken);
             shard.fanned.store(self.taken, Ordering::Release);
             return true;
         };
-        drop(cache);
+        if let Some(published) = recent.published_after(self.taken) {
+            self.written = Lag::since(published);
+        }
+        drop(recent);
         self.taken = page.scanned_to;
         self.events = page.events;
         lock(&shard.registry).recipients(&self.events, &mut self.recipients);

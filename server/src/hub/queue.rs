@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use taskwatch_protocol::{CloseCode, CloseReason, Seq};
 
-use super::{Frames, lock};
+use super::{Frames, Lag, lock};
 use crate::PageLimit;
 use crate::clock::Now;
 
@@ -21,8 +21,9 @@ pub(crate) struct SendQueue {
 
 /// Whoever takes what waits to the peer.
 pub(crate) trait Deliver: Send + Sync {
-    /// Takes it there now. False if the connection's task has to go on with it.
-    fn deliver(&self, now: Now) -> bool;
+    /// Takes it there now, and adds to `written` what is there. False if the connection's task has to
+    /// go on with it.
+    fn deliver(&self, now: Now, written: &mut Lag) -> bool;
 }
 
 #[derive(Debug, Default)]
@@ -99,9 +100,9 @@ impl SendQueue {
 
     /// Has what waits taken to the peer. That a task is woken for it is the exception: it would cost
     /// more than what it does.
-    pub(super) fn deliver(&self, now: Now) {
+    pub(super) fn deliver(&self, now: Now, written: &mut Lag) {
         let deliver = self.deliver.get().and_then(Weak::upgrade);
-        if !deliver.is_some_and(|deliver| deliver.deliver(now)) {
+        if !deliver.is_some_and(|deliver| deliver.deliver(now, written)) {
             self.wake();
         }
     }
@@ -191,6 +192,11 @@ impl SendQueue {
         state.mode == Mode::Open && state.frames.is_empty()
     }
 
+    /// How many events wait.
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.state).events
+    }
+
     /// Orders the connection to close. The first order stands.
     pub(crate) fn stop(&self, stop: Stop) {
         let mut state = lock(&self.state);
@@ -263,6 +269,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::LogEvent;
     use crate::log::tests::event;
@@ -277,7 +285,7 @@ mod tests {
 
     fn frames(seqs: &[Seq]) -> Frames {
         let events: Vec<LogEvent> = seqs.iter().map(|&seq| event(seq, "foo")).collect();
-        Frames::of(events.iter()).unwrap()
+        Frames::of(events.iter(), Instant::now()).unwrap()
     }
 
     fn push(queue: &SendQueue, seqs: &[Seq]) -> bool {

@@ -232,6 +232,8 @@ fn remove<K: Eq + Hash>(index: &mut HashMap<K, Members>, key: &K, id: Id) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::hub::{Frames, Taken};
     use crate::log::tests::event;
@@ -260,7 +262,8 @@ mod tests {
         registry.recipients(events, &mut list);
         for Wanted { member, events: set } in list {
             let wanted = events.iter().enumerate().filter(|(at, _)| set & (1 << at) != 0);
-            if let Some(frames) = Frames::of(wanted.map(|(_, event)| event)) {
+            let wanted = wanted.map(|(_, event)| event);
+            if let Some(frames) = Frames::of(wanted, Instant::now()) {
                 member.queue.push(&frames, limit);
             }
         }

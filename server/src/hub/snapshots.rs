@@ -6,7 +6,7 @@ use taskwatch_protocol::{Pattern, Timestamp};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::log::{SpoolLimits, UNIT};
+use crate::log::{SpoolLimits, Spools, UNIT};
 use crate::{EventLog, HubConfig, SnapshotError, SnapshotSink, TaskSnapshot};
 
 /// What a snapshot is of.
@@ -30,6 +30,7 @@ pub(super) struct Snapshots {
     memory: Arc<Semaphore>,
     /// For staying in a file.
     disk: Arc<Semaphore>,
+    spools: Arc<Spools>,
 }
 
 impl Snapshots {
@@ -39,7 +40,13 @@ impl Snapshots {
             turns: Arc::new(Semaphore::new(config.concurrent_snapshots)),
             memory: Arc::new(Semaphore::new(config.concurrent_snapshots)),
             disk: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+            spools: Arc::default(),
         }
+    }
+
+    /// What there is of them now.
+    pub(super) fn spools(&self) -> &Spools {
+        &self.spools
     }
 
     pub(super) async fn take(
@@ -56,6 +63,7 @@ impl Snapshots {
             memory: memory.map(|permit| (permit, config.snapshot_bytes)),
             disk: Arc::clone(&self.disk),
             dir: config.spool_dir.as_deref(),
+            spools: Arc::clone(&self.spools),
         };
         // Whoever reads the log may do so elsewhere, and would not notice that nobody waits.
         let abandoned = CancellationToken::new();

@@ -2,9 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use std::time::Instant;
+
 use taskwatch_protocol::{CloseCode, ResetReason};
 
-/// Counters that only ever grow.
+use super::lag::{self, Lag};
+use crate::{Distribution, Histogram};
+
+/// Why connections are not admitted, in the order of `HubStats::refusals`.
+const REFUSALS: &[&str] = &["full", "stopping", "rate", "principal", "address", "unauthorized"];
+
+/// What is counted as it happens.
 #[derive(Debug)]
 pub(crate) struct Counters {
     pub(crate) published: Counter,
@@ -17,16 +25,35 @@ pub(crate) struct Counters {
     pub(crate) snapshots: Counter,
     resets: Counts<ResetReason>,
     closes: Counts<CloseCode>,
+    refusals: Counts<&'static str>,
+    lags: Histogram,
+    pub(crate) subscriptions: Gauge,
 }
 
 /// What a hub has done since it started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HubStats {
     /// Connections open now.
     pub connections: usize,
-    /// Of those, connections over plain HTTP.
+    /// As many there may be.
+    pub max_connections: usize,
+    /// Of those open now, connections over plain HTTP.
     pub streams: usize,
+    /// Names and patterns that they are subscribed to, each connection counted.
+    pub subscriptions: u64,
+    /// Whether it sends its connections away and takes no new ones.
+    pub is_stopping: bool,
+    /// Events that wait in the queues of connections, each connection counted.
+    pub queued_events: usize,
+    /// Events kept in memory.
+    pub cache_events: usize,
+    /// And bytes of them.
+    pub cache_bytes: usize,
+    /// Snapshots that are being read, or wait for their peers.
+    pub spools: u64,
+    /// Bytes of them, in memory and in files.
+    pub spool_bytes: u64,
     /// Events published.
     pub published: u64,
     /// Events given to [`Hub::publish`](crate::Hub::publish) whose number was not above the newest.
@@ -49,6 +76,12 @@ pub struct HubStats {
     pub resets: Vec<(ResetReason, u64)>,
     /// Connections that this side closed, for every code of the registry.
     pub closes: Vec<(CloseCode, u64)>,
+    /// Connections that were not admitted: `full` (as many as may be), `stopping`, `rate` (too fast),
+    /// `principal`, `address` (as many as one may have), `unauthorized`.
+    pub refusals: Vec<(&'static str, u64)>,
+    /// Microseconds from publishing to writing, for each live event and each connection. Events that
+    /// were given together count as long as the first of them.
+    pub lags: Distribution,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +94,21 @@ impl Counter {
 
     pub(crate) fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Something of which there is now more, now less.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// What one of many parts adds to it has changed.
+    pub(crate) fn change(&self, before: u64, after: u64) {
+        self.0.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {
@@ -101,6 +149,9 @@ impl Default for Counters {
             snapshots: Counter::default(),
             resets: Counts::of(ResetReason::KNOWN),
             closes: Counts::of(CloseCode::KNOWN),
+            refusals: Counts::of(REFUSALS),
+            lags: Histogram::new(lag::BOUNDS),
+            subscriptions: Gauge::default(),
         }
     }
 }
@@ -118,21 +169,35 @@ impl Counters {
         self.closes.add_one(&code);
     }
 
-    pub(crate) fn stats(&self, connections: usize, streams: usize, log_reads: u64) -> HubStats {
+    /// A connection was not admitted.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refusals.add_one(&reason);
+    }
+
+    /// Live events were written now.
+    pub(crate) fn lags(&self, lag: Lag, now: impl FnOnce() -> Instant) {
+        if let Some((lag, events)) = lag.until(now) {
+            self.lags.observe(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), events);
+        }
+    }
+
+    /// What is known here; the rest is 0.
+    pub(crate) fn stats(&self) -> HubStats {
         HubStats {
-            connections,
-            streams,
+            subscriptions: self.subscriptions.get(),
             published: self.published.get(),
             ignored: self.ignored.get(),
             overflows: self.overflows.get(),
             rejoins: self.rejoins.get(),
             sent: self.sent.get(),
             replayed: self.replayed.get(),
-            log_reads,
             resumes: self.resumes.get(),
             snapshots: self.snapshots.get(),
             resets: self.resets.get(),
             closes: self.closes.get(),
+            refusals: self.refusals.get(),
+            lags: self.lags.distribution(),
+            ..HubStats::default()
         }
     }
 }
@@ -142,15 +207,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resets_and_closes_are_counted_by_their_words() {
+    fn resets_closes_and_refusals_are_counted_by_their_words() {
         let counters = Counters::default();
         counters.reset(None);
         counters.reset(Some(&ResetReason::Expired));
         counters.closed(CloseCode::Slow);
-        let stats = counters.stats(0, 0, 0);
+        counters.refused("rate");
+        let stats = counters.stats();
         assert!(stats.resets.contains(&(ResetReason::Expired, 1)));
         assert_eq!(stats.resets.iter().map(|(_, count)| count).sum::<u64>(), 1);
         assert!(stats.closes.contains(&(CloseCode::Slow, 1)));
         assert!(stats.closes.contains(&(CloseCode::Restart, 0)));
+        assert!(stats.refusals.contains(&("rate", 1)) && stats.refusals.contains(&("full", 0)));
+    }
+
+    #[test]
+    fn every_refusal_has_a_word_that_is_counted() {
+        use crate::hub::NotAdmitted::{Address, Full, Principal, Stopping, TooFast};
+        for refused in [Full, Stopping, TooFast, Principal(1), Address(1)] {
+            assert!(REFUSALS.contains(&refused.word()), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn parts_of_a_gauge_come_and_go() {
+        let gauge = Gauge::default();
+        gauge.change(0, 3);
+        gauge.change(0, 2);
+        gauge.change(3, 1);
+        assert_eq!(gauge.get(), 3);
+        gauge.change(1, 0);
+        gauge.change(2, 0);
+        assert_eq!(gauge.get(), 0);
     }
 }

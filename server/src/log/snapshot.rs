@@ -183,6 +183,7 @@ mod tests {
             memory: max_bytes.map(|bytes| (permit(), bytes)),
             disk: Arc::new(Semaphore::new(10_000)),
             dir: None,
+            spools: Arc::default(),
         };
         let repositories = vec!["foo".parse().unwrap(), "a/*".parse().unwrap()];
         let time = Timestamp::from_unix_millis(0);

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use tempfile::SpooledTempFile;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::hub::Gauge;
+
 /// Of this many bytes of files a budget has one permit.
 pub(crate) const UNIT: u64 = 1024;
 
@@ -20,6 +22,41 @@ pub(crate) struct SpoolLimits<'a> {
     pub(crate) disk: Arc<Semaphore>,
     /// Folder of the file; `None` is the system's for temporary files.
     pub(crate) dir: Option<&'a Path>,
+    /// Where it is counted as long as it is there.
+    pub(crate) spools: Arc<Spools>,
+}
+
+/// How many spools there are, and how many bytes they hold, in memory and in files.
+#[derive(Debug, Default)]
+pub(crate) struct Spools {
+    pub(crate) count: Gauge,
+    pub(crate) bytes: Gauge,
+}
+
+/// What one spool adds to them.
+#[derive(Debug)]
+struct Held {
+    spools: Arc<Spools>,
+    bytes: u64,
+}
+
+impl Held {
+    fn new(spools: Arc<Spools>) -> Self {
+        spools.count.change(0, 1);
+        Self { spools, bytes: 0 }
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.spools.bytes.change(0, bytes);
+        self.bytes += bytes;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.spools.bytes.change(self.bytes, 0);
+        self.spools.count.change(1, 0);
+    }
 }
 
 /// Takes frames.
@@ -27,7 +64,7 @@ pub(crate) struct SpoolLimits<'a> {
 pub(super) struct Spool {
     file: SpooledTempFile,
     frames: u32,
-    bytes: u64,
+    held: Held,
     memory: Option<OwnedSemaphorePermit>,
     disk: Arc<Semaphore>,
     taken: Option<OwnedSemaphorePermit>,
@@ -40,17 +77,18 @@ pub(crate) struct SpooledFrames {
     left: u32,
     _memory: Option<OwnedSemaphorePermit>,
     _taken: Option<OwnedSemaphorePermit>,
+    _held: Held,
 }
 
 impl Spool {
     pub(super) fn new(limits: SpoolLimits<'_>) -> Self {
-        let SpoolLimits { memory, disk, dir } = limits;
+        let SpoolLimits { memory, disk, dir, spools } = limits;
         let (memory, max_size) = memory.map_or((None, 0), |(permit, bytes)| (Some(permit), bytes));
         let file = match dir {
             Some(dir) => tempfile::spooled_tempfile_in(max_size, dir),
             None => tempfile::spooled_tempfile(max_size),
         };
-        Self { file, frames: 0, bytes: 0, memory, disk, taken: None }
+        Self { file, frames: 0, held: Held::new(spools), memory, disk, taken: None }
     }
 
     pub(super) fn write(&mut self, frame: &[u8]) -> io::Result<()> {
@@ -58,7 +96,7 @@ impl Spool {
         self.file.write_all(&len.to_be_bytes())?;
         self.file.write_all(frame)?;
         self.frames += 1;
-        self.bytes += u64::from(len) + size_of_val(&len) as u64;
+        self.held.add(u64::from(len) + size_of_val(&len) as u64);
         if self.file.is_rolled() {
             self.memory = None;
             self.take_disk()?;
@@ -68,7 +106,7 @@ impl Spool {
 
     fn take_disk(&mut self) -> io::Result<()> {
         let held = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u64;
-        let missing = self.bytes.div_ceil(UNIT).saturating_sub(held);
+        let missing = self.held.bytes.div_ceil(UNIT).saturating_sub(held);
         let missing = u32::try_from(missing).map_err(io::Error::other)?;
         let full =
             |_| io::Error::new(io::ErrorKind::QuotaExceeded, "too much waits for slow peers");
@@ -82,8 +120,8 @@ impl Spool {
 
     pub(super) fn into_frames(mut self) -> io::Result<SpooledFrames> {
         self.file.rewind()?;
-        let Self { file, frames, memory, taken, .. } = self;
-        Ok(SpooledFrames { file, left: frames, _memory: memory, _taken: taken })
+        let Self { file, frames, held, memory, taken, .. } = self;
+        Ok(SpooledFrames { file, left: frames, _memory: memory, _taken: taken, _held: held })
     }
 }
 
@@ -123,7 +161,12 @@ mod tests {
 
     fn spool(memory: Option<&Arc<Semaphore>>, disk: &Arc<Semaphore>) -> Spool {
         let memory = memory.map(|permits| (Arc::clone(permits).try_acquire_owned().unwrap(), 100));
-        Spool::new(SpoolLimits { memory, disk: Arc::clone(disk), dir: None })
+        Spool::new(SpoolLimits {
+            memory,
+            disk: Arc::clone(disk),
+            dir: None,
+            spools: Arc::default(),
+        })
     }
 
     #[test]
@@ -157,5 +200,24 @@ mod tests {
         assert_eq!(disk.available_permits(), 1);
         drop(frames);
         assert_eq!(disk.available_permits(), 4);
+    }
+
+    #[test]
+    fn a_spool_is_counted_until_its_last_frame_is_gone() {
+        let disk = Arc::new(Semaphore::new(100));
+        let spools = Arc::new(Spools::default());
+        let limits = || {
+            let (disk, spools) = (Arc::clone(&disk), Arc::clone(&spools));
+            SpoolLimits { memory: None, disk, dir: None, spools }
+        };
+        let counted = || (spools.count.get(), spools.bytes.get());
+        let (mut one, other) = (Spool::new(limits()), Spool::new(limits()));
+        one.write(&[0; 96]).unwrap();
+        assert_eq!(counted(), (2, 100));
+        let frames = one.into_frames().unwrap();
+        drop(other);
+        assert_eq!(counted(), (1, 100));
+        drop(frames);
+        assert_eq!(counted(), (0, 0));
     }
 }

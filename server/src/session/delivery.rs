@@ -2,13 +2,15 @@
 //! socket and waits for nothing; who drives it fetches what it asks for.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use taskwatch_protocol::{CloseCode, Mode, Seq, ServerFrame, ServerMessage};
 
 use super::fetch::Turns;
+use super::tally::Tally;
 use super::{Answer, End, Fetch, Fetched, SeekRequest, Session, SnapshotRequest};
 use crate::clock::Now;
-use crate::hub::{Frames, Member, SnapshotOf, Stop, Taken, visible};
+use crate::hub::{Frames, Lag, Member, SnapshotOf, Stop, Taken, visible};
 use crate::log::SpooledFrames;
 use crate::mutant::{self, Mutant};
 use crate::{Hub, Page, ReadError, SeekError, SnapshotError, TaskSnapshot};
@@ -83,13 +85,15 @@ pub(crate) struct Delivery {
     snapshot: Option<Box<TaskSnapshot>>,
     /// A full queue has sent it to catching up.
     overflowed: bool,
+    tally: Tally,
 }
 
 impl Delivery {
     pub(crate) fn new(hub: Hub, member: Member, turns: Turns) -> Self {
         let (member, source) = (Arc::new(member), Source::Behind);
         let (sought, asked, snapshot) = (None, None, None);
-        Self { hub, member, turns, source, sought, asked, snapshot, overflowed: false }
+        let (overflowed, tally) = (false, Tally::default());
+        Self { hub, member, turns, source, sought, asked, snapshot, overflowed, tally }
     }
 
     pub(crate) fn member(&self) -> &Arc<Member> {
@@ -103,6 +107,7 @@ impl Delivery {
     /// Leaves the hub; nothing comes any more, and what was kept for the peer is let go.
     pub(crate) fn end(&mut self) {
         self.hub.exit(&self.member);
+        self.tally.subscribed(0, self.hub.counters());
         (self.source, self.snapshot) = (Source::Fetching, None);
     }
 
@@ -257,6 +262,7 @@ impl Delivery {
                     out.put_events(&frames);
                     session.sent(frames.count() as u64, frames.last());
                 }
+                self.tally.took(&frames);
                 if empty {
                     session.scanned(fanned);
                 }
@@ -269,6 +275,11 @@ impl Delivery {
                 true
             }
         }
+    }
+
+    /// Whatever was taken is written, in a pass of the fan-out or not.
+    pub(crate) fn written(&mut self, now: Instant, pass: Option<&mut Lag>) {
+        self.tally.written(now, pass, self.hub.counters());
     }
 
     /// Leaves the fan-out, to go on from the position by reading.
@@ -316,6 +327,7 @@ impl Delivery {
             }
             None => session.answer(now, self.hub.log()),
         };
+        self.tally.subscribed(session.selection().patterns().len(), self.hub.counters());
         match answer {
             Some(Answer::Frame(answer)) => {
                 if let ServerMessage::Subscribed(subscribed) = &answer.message {

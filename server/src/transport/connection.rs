@@ -14,7 +14,7 @@ use super::serve::Ended;
 use super::wire::{Left, Wire};
 use crate::access::identify;
 use crate::clock::{Now, now};
-use crate::hub::{Member, Order, Place, Stop};
+use crate::hub::{Lag, Member, Order, Place, Stop};
 use crate::session::{Delivery, End, Fetched, Identification, Next, Session, Step};
 use crate::{AuthError, Hub, Principal};
 
@@ -122,8 +122,9 @@ impl<W: Wire> Connection<W> {
         self.place.hub()
     }
 
-    /// What the fan-out has queued, taken to the peer at once. False if the task has to go on.
-    pub(super) fn deliver(&mut self, now: Now) -> bool {
+    /// What the fan-out has queued, taken to the peer at once, and added to `written`. False if the
+    /// task has to go on.
+    pub(super) fn deliver(&mut self, now: Now, written: &mut Lag) -> bool {
         if !self.wire.is_idle() || self.next.is_some() {
             // The task is at it, and takes the queue when it is done.
             return true;
@@ -146,6 +147,7 @@ impl<W: Wire> Connection<W> {
             if !self.wire.is_idle() {
                 return false;
             }
+            self.delivery.written(now.instant, Some(written));
         }
         false
     }
@@ -200,7 +202,11 @@ impl<W: Wire> Connection<W> {
                 Ok(())
             }
             Event::Wrote(Ok(bytes)) => {
-                self.wrote(bytes, now().instant);
+                let now = now().instant;
+                self.wrote(bytes, now);
+                if self.wire.is_idle() {
+                    self.delivery.written(now, None);
+                }
                 Ok(())
             }
             Event::Wrote(Err(_)) => Err(Ending::Theirs),
@@ -462,6 +468,7 @@ mod tests {
         until(|| has.lock().unwrap().events.len() == 100).await;
         assert_eq!(has.lock().unwrap().events, (1..=100).collect::<Vec<_>>());
         assert_eq!(has.lock().unwrap().turns, turns);
+        until(|| hub.stats().lags.count() == 100).await;
     }
 
     #[tokio::test]
@@ -475,9 +482,11 @@ mod tests {
         publish(&hub, 11..=20);
         has.lock().unwrap().is_full = false;
         let waker = has.lock().unwrap().waker.take();
+        assert_eq!(hub.stats().lags.count(), 0, "nothing was written");
         waker.unwrap().wake();
         until(|| has.lock().unwrap().events.len() == 20).await;
         assert_eq!(has.lock().unwrap().events, (1..=20).collect::<Vec<_>>());
+        until(|| hub.stats().lags.count() == 20).await;
     }
 
     #[tokio::test]
@@ -488,6 +497,18 @@ mod tests {
         until(|| has.lock().unwrap().events.len() == 100).await;
         assert_eq!(has.lock().unwrap().events, (1..=100).collect::<Vec<_>>());
         assert_eq!(hub.stats().overflows, 0);
+    }
+
+    #[tokio::test]
+    async fn subscriptions_are_counted_as_long_as_the_connection_is_there() {
+        let hub = hub(quiet());
+        let (_, one) = connect(&hub, Peer::default()).await;
+        let (_, other) = connect(&hub, Peer::default()).await;
+        assert_eq!(hub.stats().subscriptions, 2);
+        one.abort();
+        until(|| hub.stats().subscriptions == 1).await;
+        other.abort();
+        until(|| hub.stats().subscriptions == 0).await;
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use taskwatch_protocol::Cursor;
 use super::connection::{Connection, Ending};
 use super::wire::Wire;
 use crate::clock::{Now, now};
-use crate::hub::{Deliver, Stop};
+use crate::hub::{Deliver, Lag, Stop};
 
 /// What is left of a connection.
 pub(crate) struct Ended<W> {
@@ -62,11 +62,11 @@ impl<W: Wire> Served<W> {
 }
 
 impl<W: Wire> Deliver for Served<W> {
-    fn deliver(&self, now: Now) -> bool {
+    fn deliver(&self, now: Now, written: &mut Lag) -> bool {
         // Never waits: who is at it is the task, which is woken and looks again.
         let Ok(mut slot) = self.0.try_lock() else { return false };
         let Slot::Here(connection) = &mut *slot else { return true };
-        match catch_unwind(AssertUnwindSafe(|| connection.deliver(now))) {
+        match catch_unwind(AssertUnwindSafe(|| connection.deliver(now, written))) {
             Ok(is_done) => is_done,
             Err(panic) => {
                 *slot = Slot::Panicked(panic);

@@ -81,8 +81,16 @@ impl Visitor {
         over: Over,
     ) -> Result<Self, Problem> {
         let access_changes = hub.access_changes();
-        let token = token?;
-        let principal = identify(&*hub.config().authenticator, token.as_ref()).await?;
+        let known = async {
+            let token = token?;
+            let principal = identify(&*hub.config().authenticator, token.as_ref()).await?;
+            Ok::<_, Problem>((token, principal))
+        };
+        let unknown = |refused| {
+            hub.counters().refused("unauthorized");
+            refused
+        };
+        let (token, principal) = known.await.map_err(unknown)?;
         let place = peer.enter(hub, &principal, over)?;
         Ok(Self { principal, known: Known::By(token), access_changes, place })
     }
@@ -128,7 +136,7 @@ impl Visitor {
 impl From<NotAdmitted> for Problem {
     fn from(reason: NotAdmitted) -> Self {
         let (status, code) = match reason {
-            NotAdmitted::Full | NotAdmitted::TooFast => {
+            NotAdmitted::Full | NotAdmitted::Stopping | NotAdmitted::TooFast => {
                 (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable)
             }
             NotAdmitted::Principal(_) | NotAdmitted::Address(_) => {

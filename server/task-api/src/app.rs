@@ -63,6 +63,34 @@ pub struct App {
     server: JoinHandle<io::Result<()>>,
 }
 
+impl Settings {
+    /// Whether a server could start with these settings, as far as can be told without starting it.
+    ///
+    /// # Errors
+    /// If they do not go together, or name a file that cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn check(&self) -> Result<(), StartError> {
+        self.access()?;
+        self.auth.authenticator()?;
+        self.tls.open()?;
+        self.data_dir()?;
+        Ok(())
+    }
+
+    /// What is allowed and still unwise.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        let is_open =
+            self.auth.asks() && self.tls.tls_cert.is_none() && !self.listen.ip().is_loopback();
+        is_open.then_some(
+            "tokens come in without TLS, for anybody on the way to read: give --tls-cert and \
+             --tls-key, or listen on 127.0.0.1 behind a proxy that has TLS",
+        )
+    }
+}
+
 impl App {
     /// Opens the store, starts the hub and listens. When this returns, requests are answered.
     ///
@@ -73,11 +101,8 @@ impl App {
         let authenticator = settings.auth.authenticator()?;
         let tls = settings.tls.open()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
-        if settings.auth.asks() && tls.is_none() && !settings.listen.ip().is_loopback() {
-            tracing::warn!(
-                "tokens come in without TLS, for anybody on the way to read: give \
-                 --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that has TLS"
-            );
+        if let Some(warning) = settings.warning() {
+            tracing::warn!("{warning}");
         }
         let addr = settings.listen;
         let unusable = |source| StartError::Listen { addr, source };

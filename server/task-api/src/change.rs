@@ -4,14 +4,20 @@ mod fields;
 mod operation;
 mod schema;
 
+use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
-use taskwatch_protocol::{Priority, RepositoryName, Status, Task, TaskEvent, Timestamp};
+use taskwatch_protocol::{
+    Priority, RepositoryName, Status, Task, TaskEvent, Timestamp, Traceparent,
+};
 use taskwatch_server::Principal;
 use uuid::Uuid;
 
 pub(crate) use fields::InvalidTask;
 pub(crate) use operation::{Batch, InvalidBatch, Operation};
+
+/// W3C Trace Context.
+pub(crate) const TRACEPARENT: &str = "traceparent";
 
 /// The way a change came in: named in its event when it was made by nobody in particular.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +31,16 @@ pub(crate) enum Via {
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
     pub(crate) via: Via,
+    /// The trace that the request is part of.
+    pub(crate) trace: Option<Traceparent>,
 }
 
 impl Caller {
+    /// Who asks in a request with these headers.
+    pub(crate) fn of(principal: Principal, via: Via, headers: &HeaderMap) -> Self {
+        Self { principal, via, trace: traceparent(headers) }
+    }
+
     /// Who is named in the events of their changes.
     pub(crate) fn name(&self) -> &str {
         let way = match self.via {
@@ -36,6 +49,13 @@ impl Caller {
         };
         self.principal.subject().unwrap_or(way)
     }
+}
+
+/// The trace of a request, unless it is said in a way that is not valid, or twice.
+fn traceparent(headers: &HeaderMap) -> Option<Traceparent> {
+    let mut all = headers.get_all(TRACEPARENT).iter();
+    let (first, None) = (all.next()?, all.next()) else { return None };
+    first.to_str().ok()?.parse().ok()
 }
 
 /// A task that somebody wants; every field is within its limits.
@@ -218,7 +238,7 @@ mod tests {
     }
 
     fn anybody() -> Caller {
-        Caller { principal: Principal::anonymous(), via: Via::Api }
+        Caller { principal: Principal::anonymous(), via: Via::Api, trace: None }
     }
 
     fn task() -> Task {
@@ -291,9 +311,23 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_is_one_valid_header_and_anything_else_is_none() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut headers = HeaderMap::new();
+        assert_eq!(traceparent(&headers), None);
+        for (text, is_one) in [(good, true), (&good[1..], false), ("\u{9b}", false), ("", false)] {
+            headers.insert(TRACEPARENT, text.as_bytes().try_into().unwrap());
+            assert_eq!(traceparent(&headers).is_some(), is_one, "{text}");
+        }
+        headers.insert(TRACEPARENT, good.try_into().unwrap());
+        headers.append(TRACEPARENT, good.try_into().unwrap());
+        assert_eq!(traceparent(&headers), None);
+    }
+
+    #[test]
     fn the_way_is_named_for_nobody_and_a_name_for_somebody() {
         let principal = Principal::new("ann").writing(["*".parse().unwrap()]);
-        let ann = |via| Caller { principal: principal.clone(), via };
+        let ann = |via| Caller { principal: principal.clone(), via, trace: None };
         let mcp = Caller { via: Via::Mcp, ..anybody() };
         for (caller, name) in
             [(anybody(), "api"), (mcp, "mcp"), (ann(Via::Api), "ann"), (ann(Via::Mcp), "ann")]

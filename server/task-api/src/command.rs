@@ -2,15 +2,18 @@
 
 mod copies;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use taskwatch_protocol::{Pattern, Timestamp};
 use taskwatch_server::{FileError, Token, TokenGrant, TokensFile};
 
 use crate::mcp::McpBridge;
-use crate::settings::{Settings, duration};
+use crate::settings::{Settings, SettingsFile, SettingsTable, duration};
+
+const FILE_VARIABLE: &str = "TASKWATCH_SERVER_CONFIG";
 
 pub use copies::{BackupCommand, RestoreCommand, VerifyCommand};
 
@@ -23,6 +26,11 @@ pub use copies::{BackupCommand, RestoreCommand, VerifyCommand};
     args_conflicts_with_subcommands = true
 )]
 pub struct CommandLine {
+    /// Settings in TOML, each under the name of its flag. Flags and variables win over them
+    // Not `TASKWATCH_CONFIG`: that names the watcher's settings, often in the same shell.
+    #[arg(long, env = FILE_VARIABLE, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// For serving.
     #[command(flatten)]
     pub settings: Settings,
@@ -35,6 +43,10 @@ pub struct CommandLine {
 /// What is done instead of serving.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
+    /// Work on the settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+
     /// Work on the tokens of a server
     #[command(subcommand)]
     Token(TokenCommand),
@@ -59,6 +71,28 @@ pub enum Command {
     ///
     /// For agents that start their tools themselves. Those that speak HTTP go to /mcp of the server.
     Mcp(McpBridge),
+}
+
+/// What is done with settings.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print all settings and where each comes from, and say whether a server would start with them
+    ///
+    /// Reads the files that they name, but does not listen and leaves the data alone. Ends with 0,
+    /// or with 2 if something is wrong.
+    Check(ConfigCheck),
+}
+
+/// The settings to check.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigCheck {
+    /// The settings file, as --config of the server
+    #[arg(env = FILE_VARIABLE, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// As they would be given to the server.
+    #[command(flatten)]
+    pub settings: Box<Settings>,
 }
 
 /// What is done with tokens.
@@ -106,6 +140,47 @@ pub struct Granted {
     /// Let it read /metrics
     #[arg(long)]
     pub metrics: bool,
+}
+
+impl CommandLine {
+    /// Reads the command line, the program's name first, the variables, and the settings file if
+    /// one is named and the command is one that has settings. With it comes where each is from.
+    ///
+    /// Words and variables that make no sense end the process, with a message that says why.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or says what no flag would take.
+    pub fn load<A: Into<OsString> + Clone>(
+        args: impl IntoIterator<Item = A> + Clone,
+    ) -> Result<(Self, SettingsTable), FileError> {
+        // Once without the file: to know its name, and so that what is wrong after that is its fault.
+        let first = Self::parse_from(args.clone());
+        let file = first.settings_file().map(SettingsFile::read).transpose()?;
+        let mut command = Self::command();
+        if let Some(file) = &file {
+            command = file.defaults(command);
+            command = command.mut_subcommand("config", |config| {
+                config.mut_subcommand("check", |check| file.defaults(check))
+            });
+        }
+        let matches = command.get_matches_from(args);
+        let parsed = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        Ok((parsed, SettingsTable::new(with_settings(&matches), file.as_ref())))
+    }
+
+    fn settings_file(&self) -> Option<&Path> {
+        match &self.command {
+            None => self.config.as_deref(),
+            Some(Command::Config(ConfigCommand::Check(check))) => check.file.as_deref(),
+            Some(_) => None,
+        }
+    }
+}
+
+/// Where the settings are, of those who have any.
+fn with_settings(matches: &ArgMatches) -> &ArgMatches {
+    let config = matches.subcommand_matches("config");
+    config.and_then(|config| config.subcommand_matches("check")).unwrap_or(matches)
 }
 
 impl NewToken {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use taskwatch_protocol::escape::Visible;
 use taskwatch_task_api::{BackupCommand, BackupError, Report, RestoreCommand, VerifyCommand};
 
-use crate::{USAGE, say};
+use crate::USAGE;
 
 /// Prints what the copy holds.
 pub(crate) fn backup(command: &BackupCommand) -> ExitCode {
@@ -80,6 +80,11 @@ fn bytes(count: u64) -> String {
         0..1_048_576 => format!("{:.1} KiB", count as f64 / 1024.0),
         _ => format!("{:.1} MiB", count as f64 / 1_048_576.0),
     }
+}
+
+/// One line on stderr. If nobody reads it, that is their choice.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// One line on stdout. The exit code says the same to who does not read it.

@@ -63,7 +63,7 @@ pub fn ask(
         let if_match = if_match(request.headers());
         let of = |end: &str| request.uri().path().ends_with(end);
         let (is_batch, is_history) = (of(":batch"), of("/events"));
-        let caller = Caller { principal: principal.clone(), via: Via::Api };
+        let caller = Caller::of(principal.clone(), Via::Api, request.headers());
         let (change, once) = match *request.method() {
             Method::POST if is_batch => {
                 let (request, accepted) = (request.map(Body::from), &[request::JSON]);

@@ -27,8 +27,9 @@ pub mod fuzzing;
 mod idempotency;
 mod list;
 mod listener;
+pub mod log;
 mod mcp;
-mod metrics;
+mod monitor;
 mod rest;
 mod service;
 mod settings;
@@ -36,9 +37,12 @@ mod store;
 
 pub use app::{App, StartError};
 pub use command::{
-    BackupCommand, Command, CommandLine, Granted, NewToken, RestoreCommand, TokenCommand,
-    VerifyCommand,
+    BackupCommand, Command, CommandLine, ConfigCheck, ConfigCommand, Granted, NewToken,
+    RestoreCommand, TokenCommand, VerifyCommand,
 };
+pub use log::LogFormat;
 pub use mcp::{BridgeError, McpBridge};
-pub use settings::{AuthSettings, InvalidSettings, LimitSettings, Settings, TlsSettings};
+pub use settings::{
+    AuthSettings, InvalidSettings, LimitSettings, Settings, SettingsTable, TlsSettings,
+};
 pub use store::{BackedUp, BackupError, Contents, OpenError, Report, Restored};

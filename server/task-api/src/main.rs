@@ -1,14 +1,14 @@
 //! `taskwatchd`: the task API as a server.
 
 mod copies;
-mod log;
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use taskwatch_task_api::{
-    App, Command, CommandLine, McpBridge, NewToken, Settings, StartError, TokenCommand,
+    App, Command, CommandLine, ConfigCommand, LogFormat, McpBridge, NewToken, Settings,
+    SettingsTable, StartError, TokenCommand, log,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -16,12 +16,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The settings contradict each other, as clap's own refusals.
+/// The settings are wrong, as clap's own refusals.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let CommandLine { settings, command } = CommandLine::parse();
+    let args: Vec<_> = env::args_os().collect();
+    let (CommandLine { settings, command, .. }, table) = match CommandLine::load(args) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            log::fail(&error.to_string());
+            return ExitCode::from(USAGE);
+        }
+    };
     match command {
+        Some(Command::Config(ConfigCommand::Check(check))) => {
+            return check_settings(&check.settings, &table);
+        }
         Some(Command::Token(TokenCommand::New(new))) => return make_token(new),
         Some(Command::Backup(backup)) => return copies::backup(&backup),
         Some(Command::Verify(verify)) => return copies::verify(&verify),
@@ -29,29 +39,43 @@ fn main() -> ExitCode {
         Some(Command::Mcp(bridge)) => return bridge_mcp(bridge),
         None => {}
     }
-    log::start();
+    log::start(settings.log_format);
     match run(settings) {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("taskwatchd: {error}"));
+            log::fail(&error.to_string());
             let usage = matches!(error, StartError::Settings(_));
             if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
 
+#[tokio::main]
+async fn check_settings(settings: &Settings, table: &SettingsTable) -> ExitCode {
+    // Whoever does not read it has the exit code.
+    let _ = write!(io::stdout(), "{table}");
+    if let Err(error) = settings.check() {
+        log::fail(&error.to_string());
+        return ExitCode::from(USAGE);
+    }
+    if let Some(warning) = settings.warning() {
+        log::fail(&format!("warning: {warning}"));
+    }
+    ExitCode::SUCCESS
+}
+
 fn make_token(new: NewToken) -> ExitCode {
     let made = match new.make() {
         Ok(token) => writeln!(io::stdout(), "{}", token.expose()),
         Err(error) => {
-            say(&format!("taskwatchd: {error}"));
+            log::fail(&error.to_string());
             return ExitCode::FAILURE;
         }
     };
     match made {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("taskwatchd: the token could not be printed, and is lost: {error}"));
+            log::fail(&format!("the token could not be printed, and is lost: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -59,11 +83,11 @@ fn make_token(new: NewToken) -> ExitCode {
 
 #[tokio::main]
 async fn bridge_mcp(bridge: McpBridge) -> ExitCode {
-    log::start();
+    log::start(LogFormat::Text);
     match bridge.run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("taskwatchd: {error}"));
+            log::fail(&error.to_string());
             ExitCode::from(USAGE)
         }
     }
@@ -74,7 +98,7 @@ async fn run(settings: Settings) -> Result<ExitCode, StartError> {
     // Before anybody can know that the server runs, and so before anybody can stop it.
     let mut stop = Stop::new().map_err(StartError::Signals)?;
     let app = App::start(settings).await?;
-    say(&format!("listening on {}", app.url()));
+    log::listening(&app.url());
     stop.asked().await;
     tokio::select! {
         () = app.shutdown() => Ok(ExitCode::SUCCESS),
@@ -101,9 +125,4 @@ impl Stop {
             _ = self.interrupt.recv() => {}
         }
     }
-}
-
-/// One line for people on stderr. If nobody reads it, that is their choice.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -95,8 +95,12 @@ async fn serve(
         // The server's own guard has looked at Host and Origin, with what the operator allows. This
         // list has loopback names alone, and would refuse every server that has a name.
         .disable_allowed_hosts();
-    let asker =
-        Asker { since: mcp.service.position(), token: token(request.headers()), principal, mcp };
+    let asker = Asker {
+        since: mcp.service.position(),
+        token: token(request.headers()),
+        caller: Caller::of(principal, Via::Mcp, request.headers()),
+        mcp,
+    };
     let (mut parts, body) = request.into_parts();
     let body = request::body(&parts, body).await?;
     if let Err(problem) = serde_json::from_slice::<ClientJsonRpcMessage>(&body) {
@@ -147,7 +151,7 @@ fn unreadable(problem: &serde_json::Error) -> Response {
 #[derive(Clone, Debug)]
 struct Asker {
     mcp: Mcp,
-    principal: Principal,
+    caller: Caller,
     /// The position when they asked.
     since: Cursor,
     /// What they showed, to be looked at again when they stay for long.
@@ -164,11 +168,7 @@ impl Asker {
     /// Whether they are still who they were, and may do the same.
     async fn is_the_same(&self) -> bool {
         let known = self.mcp.authenticator.authenticate(self.token.as_ref()).await;
-        known.is_ok_and(|principal| principal == self.principal)
-    }
-
-    fn caller(&self) -> Caller {
-        Caller { principal: self.principal.clone(), via: Via::Mcp }
+        known.is_ok_and(|principal| principal == self.caller.principal)
     }
 }
 

@@ -13,7 +13,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::{Extension, Router, middleware};
 use taskwatch_server::{AccessPolicy, Authenticator, Hub, Principal, authenticate, guard};
 use utoipa_axum::router::OpenApiRouter;
@@ -21,9 +21,9 @@ use utoipa_axum::routes;
 
 use crate::change::{Caller, Via};
 use crate::mcp::Mcp;
-use crate::metrics;
+use crate::monitor::Monitor;
 use crate::service::TaskService;
-use refusals::{catch_panics, no_method, no_route};
+use refusals::{no_method, no_route, oversee};
 pub(crate) use request::BodyLimits;
 
 const TASKS: &str = "/api/v1/tasks";
@@ -39,24 +39,25 @@ pub(crate) fn router(
     body: BodyLimits,
     mcp: Mcp,
 ) -> Router {
+    let monitor = Monitor::new(hub.clone(), service.clone());
+    let (metrics, ready) = monitor.routes();
     let tasks = OpenApiRouter::default()
         .routes(routes!(tasks::create, lists::list))
         .routes(routes!(tasks::read, tasks::update, tasks::delete))
         .routes(routes!(lists::history))
         .routes(routes!(batch::batch))
         .with_state(service);
-    let metrics =
-        OpenApiRouter::default().routes(routes!(metrics::metrics)).with_state(hub.clone());
     // Everything but a sign of life and the description asks who it is. The hub asks by itself,
     // since a browser brings its token to an upgrade in another way.
     let guarded = OpenApiRouter::default()
         .merge(tasks)
         .merge(mcp.routes().with_state(()).into())
-        .merge(metrics)
+        .merge(metrics.with_state(()))
         // Two in one: each layer of a router costs a request a few allocations.
         .layer((middleware::from_fn_with_state(authenticator, authenticate), Extension(body)));
     let (routes, described) = OpenApiRouter::with_openapi(openapi::hub())
         .merge(guarded)
+        .merge(ready.with_state(()))
         .routes(routes!(health))
         .routes(routes!(openapi::openapi))
         .split_for_parts();
@@ -65,7 +66,10 @@ pub(crate) fn router(
         .merge(taskwatch_server::routes(hub))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer((middleware::from_fn_with_state(access, guard), middleware::from_fn(catch_panics)))
+        .layer((
+            middleware::from_fn_with_state(monitor.requests(), oversee),
+            middleware::from_fn_with_state(access, guard),
+        ))
 }
 
 /// Says that the server is there
@@ -77,8 +81,8 @@ async fn health() -> &'static str {
     "ok\n"
 }
 
-fn api(principal: Principal) -> Caller {
-    Caller { principal, via: Via::Api }
+fn api(principal: Principal, headers: &HeaderMap) -> Caller {
+    Caller::of(principal, Via::Api, headers)
 }
 
 /// A header of this server's own making: ids, numbers, and names that were escaped.

@@ -1,14 +1,17 @@
 //! The only place where a task changes. Whoever speaks a protocol parses, calls it, and maps its
 //! errors.
 
-use taskwatch_protocol::{Cursor, RepositoryName, Seq, Task};
+use taskwatch_protocol::{Cursor, RepositoryName, Seq, Task, Traceparent};
 use taskwatch_server::{EventLog, Principal};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::change::{Caller, Change, IfMatch, NewTask, Operation, TaskPatch};
 use crate::idempotency::Once;
 use crate::list::ListQuery;
-use crate::store::{BatchError, ChangeError, Changed, History, Store, TaskPage, Unavailable};
+use crate::store::{
+    BatchError, ChangeError, Changed, History, Store, StoreStats, TaskPage, Unavailable,
+};
 
 /// What can be done with tasks. A clone is the same service.
 ///
@@ -84,12 +87,21 @@ impl TaskService {
         changes: Vec<Change>,
         once: Option<Once>,
     ) -> Result<Vec<Changed>, BatchError> {
-        let changes = self.store.change(caller, changes, once).await?;
-        for Changed { task, cursor } in &changes {
-            let Task { id, repository, title, .. } = &**task;
-            tracing::trace!(%cursor, %id, %repository, ?title, "answers a change");
-        }
-        Ok(changes)
+        let span = tracing::info_span!(
+            "change",
+            principal = caller.principal.subject(),
+            trace_id = caller.trace.as_ref().map(Traceparent::trace_id),
+        );
+        let change = async {
+            let changes = self.store.change(caller, changes, once).await?;
+            for Changed { task, cursor } in &changes {
+                let Task { id, repository, title, .. } = &**task;
+                tracing::debug!(%cursor, %id, %repository, "answers a change");
+                tracing::trace!(%cursor, ?title, "its title");
+            }
+            Ok(changes)
+        };
+        change.instrument(span).await
     }
 
     /// A task, if there is one that may be read.
@@ -115,6 +127,11 @@ impl TaskService {
         limit: usize,
     ) -> Result<Vec<RepositoryName>, Unavailable> {
         self.store.repositories(principal.readable().to_vec(), after, limit).await
+    }
+
+    /// How the store is doing.
+    pub(crate) async fn store_stats(&self) -> StoreStats {
+        self.store.stats().await
     }
 
     /// The present position: what is acknowledged from now on is behind it.

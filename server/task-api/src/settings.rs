@@ -1,8 +1,10 @@
-//! What the operator may choose: flags, each also a `TASKWATCH_*` variable.
+//! What the operator may choose: flags, each also a `TASKWATCH_*` variable and a line of a file.
 
 mod auth;
 mod duration;
+mod file;
 mod limits;
+mod table;
 mod tls;
 
 use std::net::SocketAddr;
@@ -13,9 +15,12 @@ use clap::Parser;
 use etcetera::BaseStrategy;
 use taskwatch_server::{AccessPolicy, InvalidOrigin, Network};
 
+use crate::log::LogFormat;
 pub use auth::AuthSettings;
 pub(crate) use duration::duration;
+pub(crate) use file::SettingsFile;
 pub use limits::LimitSettings;
+pub use table::SettingsTable;
 pub use tls::TlsSettings;
 
 /// A task API with live updates.
@@ -67,6 +72,10 @@ pub struct Settings {
     )]
     pub trusted_proxy: Vec<Network>,
 
+    /// For whom the lines on stderr are
+    #[arg(long, env = "TASKWATCH_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+
     /// Who may do what.
     #[command(flatten)]
     pub auth: AuthSettings,
@@ -101,6 +110,12 @@ pub enum InvalidSettings {
     /// Whoever brings no token would be let in too.
     #[error("--anonymous serves everybody; leave it out, or leave out --tokens and --jwt-…")]
     AnonymousAndMore,
+    /// JSON Web Tokens could not be checked with what is given.
+    #[error("{0}")]
+    Jwt(&'static str),
+    /// A certificate without its key, or a key without its certificate.
+    #[error("--tls-cert and --tls-key go together: give both or none")]
+    HalfTls,
     /// `--allow-origin` is not an origin.
     #[error("--allow-origin {origin}: {source}")]
     Origin {
@@ -124,9 +139,10 @@ impl Settings {
             && self.trusted_proxy.is_empty()
     }
 
-    /// Who may come from where.
+    /// Who may come from where, if the settings go together.
     pub(crate) fn access(&self) -> Result<AccessPolicy, InvalidSettings> {
         self.auth.check(self.is_private())?;
+        self.tls.check()?;
         if self.is_private() {
             return Ok(AccessPolicy::private());
         }
@@ -151,11 +167,13 @@ impl Settings {
 
 /// The folder for the store, if it is not this one.
 pub(crate) fn data_dir(named: Option<&Path>) -> Result<PathBuf, InvalidSettings> {
-    if let Some(dir) = named {
-        return Ok(dir.to_owned());
-    }
-    let user = etcetera::choose_base_strategy().map_err(|_| InvalidSettings::NoHome)?;
-    Ok(user.data_dir().join("taskwatch"))
+    named.map(Path::to_owned).or_else(default_data_dir).ok_or(InvalidSettings::NoHome)
+}
+
+/// The folder for the store of who names none.
+fn default_data_dir() -> Option<PathBuf> {
+    let user = etcetera::choose_base_strategy().ok()?;
+    Some(user.data_dir().join("taskwatch"))
 }
 
 #[cfg(test)]

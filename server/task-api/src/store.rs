@@ -13,6 +13,7 @@ mod rows;
 mod schema;
 mod seal;
 mod session;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -37,12 +38,16 @@ use crate::list::ListQuery;
 use crate::settings::Retention;
 use reader::Readers;
 use requests::{Job, Order, Request};
+use stats::Commits;
 
 pub use backup::{BackedUp, BackupError, Restored};
 pub(crate) use backup::{backup, restore, verify_file, verify_store};
 pub(crate) use changed::{Changed, EncodedTask};
 pub(crate) use list::TaskPage;
 pub(crate) use reader::History;
+#[cfg(test)]
+pub(crate) use stats::LogStats;
+pub(crate) use stats::StoreStats;
 pub use verify::{Contents, Report};
 pub(crate) use writer::Writer;
 
@@ -161,6 +166,7 @@ struct Shared {
     incarnations: Incarnations,
     head: AtomicU64,
     floor: AtomicU64,
+    commits: Commits,
     /// Told when the journal is long.
     long_journal: Notify,
 }
@@ -215,6 +221,7 @@ impl Store {
             incarnations,
             head: AtomicU64::new(state.head),
             floor: AtomicU64::new(state.floor),
+            commits: Commits::default(),
             long_journal: Notify::new(),
         });
         let (sender, requests) = mpsc::channel();

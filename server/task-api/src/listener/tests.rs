@@ -150,7 +150,8 @@ async fn a_pair_that_cannot_be_used_is_named() {
     fs::write(path(&dir, "cert.pem"), "").unwrap();
     refused("cert.pem: has no certificate in PEM").await;
     let alone = ["taskwatchd", "--tls-cert", "cert.pem"];
-    assert!(Settings::try_parse_from(alone).is_err());
+    let alone = Settings::parse_from(alone);
+    assert!(matches!(alone.access(), Err(crate::InvalidSettings::HalfTls)));
 }
 
 #[tokio::test]

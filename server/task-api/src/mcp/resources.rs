@@ -97,7 +97,7 @@ impl Asker {
         let mut names = self
             .mcp
             .service
-            .repositories(&self.principal, after, PAGE + 1)
+            .repositories(&self.caller.principal, after, PAGE + 1)
             .await
             .map_err(unavailable)?;
         let more = names.len() > PAGE;
@@ -121,16 +121,17 @@ impl Asker {
         let service = &self.mcp.service;
         let value = match uri.parse().map_err(|()| not_found())? {
             Named::Task(id) => {
-                let task = service.get(&self.principal, id).await.map_err(unavailable)?;
+                let task = service.get(&self.caller.principal, id).await.map_err(unavailable)?;
                 json!(task.ok_or_else(not_found)?)
             }
             Named::Repository(name) => {
-                if !self.principal.may_read(&name) {
+                if !self.caller.principal.may_read(&name) {
                     return Err(not_found());
                 }
                 let repository = Some(Pattern::Exact(name).to_string());
                 let params = ListParams { repository, ..ListParams::default() };
-                let query = params.into_query(self.principal.clone()).map_err(|_| not_found())?;
+                let query =
+                    params.into_query(self.caller.principal.clone()).map_err(|_| not_found())?;
                 let page = service.list(query).await.map_err(unavailable)?;
                 json!(Listed { tasks: page.tasks, next: page.next, cursor: page.cursor })
             }

@@ -72,7 +72,7 @@ impl Asker {
     pub(super) fn accepted(&self, requested: &SubscriptionFilter) -> SubscriptionFilter {
         let named = |uri: &&String| match uri.parse() {
             Ok(Named::Task(_)) => true,
-            Ok(Named::Repository(name)) => self.principal.may_read(&name),
+            Ok(Named::Repository(name)) => self.caller.principal.may_read(&name),
             Err(()) => false,
         };
         let uris = requested.resource_subscriptions.iter().flatten();
@@ -103,7 +103,7 @@ impl Asker {
         let mut types = None;
         if repositories.is_empty() {
             // Nothing will be told. They wait like everybody else, and take one of their places.
-            repositories.extend(self.principal.readable().first().cloned());
+            repositories.extend(self.caller.principal.readable().first().cloned());
             types = Some(vec![]);
         }
         if repositories.is_empty() {
@@ -118,7 +118,7 @@ impl Asker {
                 wait: TURN,
             };
             let touched: Vec<&Wanted> =
-                match self.mcp.hub.changes(self.principal.clone(), request).await {
+                match self.mcp.hub.changes(self.caller.principal.clone(), request).await {
                     Ok(Changes { events, cursor }) => {
                         since = Some(cursor);
                         let touched = Touched::from_iter(events);
@@ -147,7 +147,7 @@ impl Asker {
             let repository = match &named {
                 Named::Repository(name) => Some(name.clone()),
                 Named::Task(id) => {
-                    let task = self.mcp.service.get(&self.principal, *id).await;
+                    let task = self.mcp.service.get(&self.caller.principal, *id).await;
                     task.map_err(unavailable)?.map(|task| task.repository)
                 }
             };

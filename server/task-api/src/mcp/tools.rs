@@ -177,54 +177,57 @@ impl Asker {
     }
 
     async fn create(&self, mut arguments: JsonObject) -> Result<Value, Refused> {
-        let once = arguments::once(&mut arguments, ToolName::Create, &self.principal)?;
+        let once = arguments::once(&mut arguments, ToolName::Create, &self.caller.principal)?;
         let task = NewTask::try_from(Value::Object(arguments))?;
-        let changed = self.mcp.service.create(self.caller(), task, once).await?;
-        json(made(changed, Told::Always, &self.principal))
+        let changed = self.mcp.service.create(self.caller.clone(), task, once).await?;
+        json(made(changed, Told::Always, &self.caller.principal))
     }
 
     async fn get(&self, Get { id }: Get) -> Result<Value, Refused> {
-        let task = self.mcp.service.get(&self.principal, id).await?;
+        let task = self.mcp.service.get(&self.caller.principal, id).await?;
         json(Found { task: task.ok_or(ChangeError::NotFound)? })
     }
 
     async fn list(&self, mut arguments: JsonObject) -> Result<Value, Refused> {
         arguments::listed(&mut arguments, &["status", "priority", "assignee", "tag"]);
         let params: ListParams = arguments::read(arguments)?;
-        let page = self.mcp.service.list(params.into_query(self.principal.clone())?).await?;
+        let page = self.mcp.service.list(params.into_query(self.caller.principal.clone())?).await?;
         json(Listed { tasks: page.tasks, next: page.next, cursor: page.cursor })
     }
 
     async fn update(&self, mut arguments: JsonObject) -> Result<Value, Refused> {
-        let once = arguments::once(&mut arguments, ToolName::Update, &self.principal)?;
+        let once = arguments::once(&mut arguments, ToolName::Update, &self.caller.principal)?;
         let which = arguments::take(&mut arguments, &["id", "if_match"]);
         let which: Delete = arguments::read(which)?;
         let patch = TaskPatch::try_from(Value::Object(arguments))?;
         let if_match = which.if_match();
         let changed =
-            self.mcp.service.update(self.caller(), which.id, patch, if_match, once).await?;
-        json(made(changed, Told::ToReaders, &self.principal))
+            self.mcp.service.update(self.caller.clone(), which.id, patch, if_match, once).await?;
+        json(made(changed, Told::ToReaders, &self.caller.principal))
     }
 
     async fn delete(&self, mut arguments: JsonObject) -> Result<Value, Refused> {
-        let once = arguments::once(&mut arguments, ToolName::Delete, &self.principal)?;
+        let once = arguments::once(&mut arguments, ToolName::Delete, &self.caller.principal)?;
         let which: Delete = arguments::read(arguments)?;
         let if_match = which.if_match();
-        let changed = self.mcp.service.delete(self.caller(), which.id, if_match, once).await?;
-        json(made(changed, Told::Never, &self.principal))
+        let changed =
+            self.mcp.service.delete(self.caller.clone(), which.id, if_match, once).await?;
+        json(made(changed, Told::Never, &self.caller.principal))
     }
 
     async fn batch(&self, mut arguments: JsonObject) -> Result<Value, Refused> {
-        let once = arguments::once(&mut arguments, ToolName::Batch, &self.principal)?;
+        let once = arguments::once(&mut arguments, ToolName::Batch, &self.caller.principal)?;
         let Batch(operations) = Batch::try_from(Value::Object(arguments))
             .map_err(|batch| Refused::from(batch.error).at(batch.index))?;
         let told: Vec<_> = operations.iter().map(Told::after).collect();
-        let changes = self.mcp.service.batch(self.caller(), operations, once).await;
+        let changes = self.mcp.service.batch(self.caller.clone(), operations, once).await;
         let changes = changes.map_err(|batch| Refused::from(batch.error).at(batch.index))?;
         let cursor = changes.last().map(|last| last.cursor.clone());
         let tasks = told.into_iter().zip(changes);
         json(MadeTogether {
-            tasks: tasks.map(|(told, changed)| told.of(changed.task, &self.principal)).collect(),
+            tasks: tasks
+                .map(|(told, changed)| told.of(changed.task, &self.caller.principal))
+                .collect(),
             cursor: cursor.ok_or(ChangeError::Internal)?,
         })
     }
@@ -238,7 +241,7 @@ impl Asker {
                 types: wait.types.clone(),
                 wait: until.saturating_duration_since(Instant::now()),
             };
-            match self.mcp.hub.changes(self.principal.clone(), request).await {
+            match self.mcp.hub.changes(self.caller.principal.clone(), request).await {
                 // Somebody else's token, perhaps.
                 Err(ChangesError::AccessChanged) if self.is_the_same().await => {}
                 changes => break changes,

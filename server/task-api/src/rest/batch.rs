@@ -27,7 +27,7 @@ pub(super) struct BatchAnswer {
 /// Their events stand in the log one behind the other. A refusal says which operation it is about.
 #[utoipa::path(
     post, path = "/api/v1/tasks:batch", operation_id = "batch_tasks", tag = "tasks",
-    params(("Idempotency-Key", Header)),
+    params(("Idempotency-Key", Header), ("traceparent", Header)),
     request_body(content = ref("#/components/schemas/Batch"), content_type = "application/json"),
     responses(
         (status = 200, description = "All of them were made",
@@ -41,10 +41,11 @@ pub(super) async fn batch(
     principal: Principal,
     request: Request,
 ) -> Result<Response, Problem> {
+    let caller = api(principal.clone(), request.headers());
     let (body, once) = request::change(request, &principal, &[request::JSON]).await?;
     let Batch(operations) = Batch::try_from(body)?;
     let told: Vec<_> = operations.iter().map(Told::after).collect();
-    let changes = service.batch(api(principal.clone()), operations, once).await?;
+    let changes = service.batch(caller, operations, once).await?;
     // A batch has an operation, the last of which stands behind all others.
     let last = changes.last().map(|changed| [(TASK_CURSOR, header(changed.cursor.as_str()))]);
     let tasks = told.into_iter().zip(changes);

@@ -206,6 +206,11 @@ fn described(name: &str, filters: &Value) -> Value {
             "description": "A name for this request. It is carried out once, however often it comes \
                             within 24 hours, and answered alike.",
         }),
+        "traceparent" => json!({
+            "type": "string",
+            "description": "The trace that this is part of (W3C Trace Context). Its events carry it; one \
+                            that is not valid is ignored.",
+        }),
         name => filters[name].clone(),
     }
 }

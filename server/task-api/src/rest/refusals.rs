@@ -1,8 +1,9 @@
 //! Whatever goes wrong, as a problem.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -13,6 +14,7 @@ use taskwatch_server::Problem;
 
 use crate::change::{InvalidBatch, InvalidTask};
 use crate::list::InvalidQuery;
+use crate::monitor::Requests;
 use crate::store::{BatchError, ChangeError, Unavailable};
 
 /// The member of a problem that tells which operation of a batch it is about, counted from 0.
@@ -32,14 +34,21 @@ pub(super) async fn no_method(method: Method) -> Response {
         .into_response()
 }
 
-/// A fault of the code costs one answer, and says so.
-pub(super) async fn catch_panics(request: Request, next: Next) -> Response {
+/// Counts the answer. A fault of the code costs one answer, and says so.
+pub(super) async fn oversee(
+    State(requests): State<Arc<Requests>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let method = request.method().into();
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    answer.unwrap_or_else(|_| {
+    let answer = answer.unwrap_or_else(|_| {
         let detail = "something went wrong in the server";
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         Problem::new(status, ErrorCode::Internal, detail).into_response()
-    })
+    });
+    requests.answered(method, answer.status());
+    answer
 }
 
 impl From<InvalidTask> for Problem {

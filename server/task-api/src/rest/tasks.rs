@@ -18,7 +18,7 @@ use crate::store::{ChangeError, Changed};
 /// Makes a task
 #[utoipa::path(
     post, path = "/api/v1/tasks", operation_id = "create_task", tag = "tasks",
-    params(("Idempotency-Key", Header)),
+    params(("Idempotency-Key", Header), ("traceparent", Header)),
     request_body(content = ref("#/components/schemas/NewTask"), content_type = "application/json"),
     responses(
         (status = 201, description = "The task", body = ref("#/components/schemas/Task"),
@@ -32,8 +32,9 @@ pub(super) async fn create(
     principal: Principal,
     request: Request,
 ) -> Result<Response, Problem> {
+    let caller = api(principal.clone(), request.headers());
     let (body, once) = request::change(request, &principal, &[request::JSON]).await?;
-    let changed = service.create(api(principal), NewTask::try_from(body)?, once).await?;
+    let changed = service.create(caller, NewTask::try_from(body)?, once).await?;
     let location = header(&format!("{TASKS}/{}", changed.task.id));
     Ok((StatusCode::CREATED, [(LOCATION, location)], Answer(changed)).into_response())
 }
@@ -72,7 +73,7 @@ pub(super) async fn read(
 /// default. A patch that changes nothing makes no event and no new version.
 #[utoipa::path(
     patch, path = "/api/v1/tasks/{id}", operation_id = "update_task", tag = "tasks",
-    params(("id", Path), ("If-Match", Header), ("Idempotency-Key", Header)),
+    params(("id", Path), ("If-Match", Header), ("Idempotency-Key", Header), ("traceparent", Header)),
     request_body(content(
         (ref("#/components/schemas/TaskPatch") = "application/merge-patch+json"),
         (ref("#/components/schemas/TaskPatch") = "application/json"),
@@ -93,10 +94,11 @@ pub(super) async fn update(
     request: Request,
 ) -> Result<Response, Problem> {
     let if_match = if_match(request.headers());
+    let caller = api(principal.clone(), request.headers());
     let accepted = [request::MERGE_PATCH, request::JSON];
     let (body, once) = request::change(request, &principal, &accepted).await?;
     let patch = TaskPatch::try_from(body)?;
-    let changed = service.update(api(principal.clone()), id, patch, if_match, once).await?;
+    let changed = service.update(caller, id, patch, if_match, once).await?;
     if !principal.may_read(&changed.task.repository) {
         // It was changed, but what else it says is not for those who may only write.
         return Ok((StatusCode::NO_CONTENT, changed_headers(&changed)).into_response());
@@ -107,7 +109,7 @@ pub(super) async fn update(
 /// Deletes a task
 #[utoipa::path(
     delete, path = "/api/v1/tasks/{id}", operation_id = "delete_task", tag = "tasks",
-    params(("id", Path), ("If-Match", Header), ("Idempotency-Key", Header)),
+    params(("id", Path), ("If-Match", Header), ("Idempotency-Key", Header), ("traceparent", Header)),
     responses(
         (status = 204, description = "It is gone", headers(("Task-Cursor"))),
         (status = 404), (status = 412), (status = 422), (status = 503),
@@ -122,7 +124,8 @@ pub(super) async fn delete(
     let if_match = if_match(&request.headers);
     // A deletion does not read its body.
     let once = request::once(&request, &principal, b"")?;
-    let Changed { cursor, .. } = service.delete(api(principal), id, if_match, once).await?;
+    let caller = api(principal, &request.headers);
+    let Changed { cursor, .. } = service.delete(caller, id, if_match, once).await?;
     Ok((StatusCode::NO_CONTENT, [(TASK_CURSOR, header(cursor.as_str()))]).into_response())
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod batch;
 mod conditions;
+mod monitor;
 mod once;
 mod openapi;
 
@@ -279,24 +280,6 @@ async fn health_is_told() {
     let response = server.request("GET", "/healthz").send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.text().await.unwrap(), "ok\n");
-}
-
-#[tokio::test]
-async fn what_the_hub_counts_is_told() {
-    let server = Server::start().await;
-    server.task("acme/api").await;
-    let response = server.request("GET", "/metrics").send().await.unwrap();
-    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain"));
-    let text = response.text().await.unwrap();
-    for line in [
-        "# TYPE taskwatch_events_published_total counter",
-        "taskwatch_connections 0",
-        "taskwatch_events_published_total 1",
-        "taskwatch_resets_total{reason=\"expired\"} 0",
-        "taskwatch_closes_total{code=\"4100\"} 0",
-    ] {
-        assert!(text.lines().any(|found| found == line), "{line} is missing from {text}");
-    }
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ mod tests {
 
     fn job() -> Job {
         Job {
-            caller: Caller { principal: Principal::anonymous(), via: Via::Api },
+            caller: Caller { principal: Principal::anonymous(), via: Via::Api, trace: None },
             changes: vec![],
             once: None,
             reply: oneshot::channel().0,

@@ -118,7 +118,8 @@ fn write_change(
     let (seq, kind) = (state.head + 1, event.kind());
     let cursor = shared.incarnations.cursor(seq);
     let json = json(event.task())?;
-    let envelope = Envelope::new(&event).at(now).cursor(cursor.clone()).encode_around(&json);
+    let envelope = Envelope::new(&event).at(now).cursor(cursor.clone());
+    let envelope = envelope.traceparent(caller.trace.clone()).encode_around(&json);
     // A deletion may be longer by the digits of its cursor: a task can always be deleted.
     if envelope.len() > MAX_EVENT_BYTES && kind != EventKind::Deleted {
         return Err(ChangeError::TooLarge { bytes: envelope.len() }.into());

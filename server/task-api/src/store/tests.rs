@@ -34,7 +34,7 @@ fn list_of(limit: u64) -> ListQuery {
 }
 
 fn anybody() -> Caller {
-    Caller { principal: Principal::anonymous(), via: Via::Api }
+    Caller { principal: Principal::anonymous(), via: Via::Api, trace: None }
 }
 
 /// Makes one change.
@@ -266,11 +266,48 @@ async fn a_full_disk_is_survived() {
 
     let answers = bench.make(vec![create("acme/api"), large.clone()]);
     assert_eq!(answers, [Err(ChangeError::Unavailable), Err(ChangeError::Unavailable)]);
+    let failure = bench.store.stats().await.commit_failure.unwrap();
+    assert!(failure.contains("full"), "{failure}");
+    // One that changes nothing does not touch the disk.
+    let nothing = Change::Delete { id: Uuid::now_v7(), if_match: None };
+    assert_eq!(bench.make(vec![nothing]), [Err(ChangeError::NotFound)]);
+    assert!(bench.store.stats().await.commit_failure.is_some());
 
     let enough = format!("PRAGMA max_page_count = {}", pages + 1000);
     bench.writer.conn.query_row(&enough, [], |_| Ok(())).unwrap();
     assert!(bench.make(vec![large]).remove(0).is_ok());
     assert_eq!(bench.seqs(), [1, 2]);
+    assert_eq!(bench.store.stats().await.commit_failure, None);
+}
+
+#[tokio::test]
+async fn it_is_found_out_without_a_change_that_changes_can_be_made_again() {
+    let mut bench = Bench::new();
+    bench.writer.patience = Duration::ZERO;
+    bench.writer.shared.commits.failed("the disk is full".into());
+    bench.turn();
+    assert_eq!(bench.store.stats().await.commit_failure, None);
+    assert_eq!(bench.store.stats().await.commit_changes.count(), 0);
+}
+
+#[tokio::test]
+async fn commits_and_the_log_are_counted() {
+    let mut bench = Bench::keeping(10, DAY);
+    let empty = bench.store.stats().await;
+    assert_eq!(empty.log.map(|log| (log.events, log.oldest)), Some((0, None)));
+    bench.make(vec![create("acme/api"), create("acme/api"), create("acme/api")]);
+    bench.set_clock(5_000);
+    bench.create(9);
+    bench.writer.trim(true);
+    let stats = bench.store.stats().await;
+    assert_eq!((stats.commit_changes.count(), stats.commit_changes.sum), (10, 12));
+    assert_eq!((stats.commit_micros.count(), stats.commit_failure), (10, None));
+    let log = stats.log.unwrap();
+    assert_eq!((log.events, log.oldest), (10, Some(Timestamp::from_unix_millis(START))));
+    let file = std::fs::metadata(bench.dir.path().join(DATABASE)).unwrap();
+    assert!(log.bytes >= file.len() && log.bytes > 0);
+    bench.store.open.readers.close().await;
+    assert_eq!(bench.store.stats().await.log, None);
 }
 
 #[tokio::test]

@@ -2,14 +2,16 @@
 //! then answered.
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, DropBehavior, ErrorCode, TransactionBehavior};
+use taskwatch_protocol::Traceparent;
 use taskwatch_server::LogEvent;
 use taskwatch_server::mutant::{self, Mutant};
 use tokio::sync::oneshot;
@@ -19,10 +21,14 @@ use super::rows::{self, WriteError, Written};
 use super::schema::{self, LogState};
 use super::{BatchError, ChangeError, Clock, JOURNAL, Shared, answers, retention, session};
 use crate::change::Change;
+use crate::log;
 use crate::settings::Retention;
 
 /// How long nothing is asked before old events are looked for.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
+
+/// Bytes that must find room before changes are called possible again: those of a large commit.
+const ROOM: u64 = 1 << 20;
 
 /// What became of each job.
 type Outcomes = Vec<Result<Written, BatchError>>;
@@ -123,6 +129,9 @@ impl Writer {
             }
         }
         self.trim(idle);
+        if idle && self.shared.commits.is_failing() {
+            self.try_commit();
+        }
         self.watch_journal();
         ControlFlow::Continue(())
     }
@@ -153,8 +162,15 @@ impl Writer {
     fn commit(&mut self, jobs: Vec<Job>, publish: &dyn Fn(LogEvent)) {
         // Dropped before `jobs`, whose end would tell the callers that nothing was done.
         let _end = EndWithPanic;
+        let began = Instant::now();
         let (state, outcomes) = match self.write(&jobs) {
-            Ok(written) => written,
+            Ok(written) => {
+                // A commit of nothing does not touch the disk, and so says nothing about it.
+                if written.0.head > self.state.head {
+                    self.committed(written.0.head - self.state.head, began);
+                }
+                written
+            }
             Err(error) => {
                 self.survive_or_end(&error);
                 for job in jobs {
@@ -181,6 +197,32 @@ impl Writer {
         if mutant::active(Mutant::AckBeforeCommit) {
             std::thread::sleep(Duration::from_millis(300));
             let _ = self.conn.execute_batch("COMMIT");
+        }
+    }
+
+    /// So many changes are durable.
+    fn committed(&self, changes: u64, began: Instant) {
+        if self.shared.commits.succeeded(changes, began) {
+            tracing::warn!("changes can be made again");
+        }
+    }
+
+    /// Finds out whether changes can be made again, where nobody asks for any: whoever is told that they
+    /// cannot goes elsewhere.
+    fn try_commit(&mut self) {
+        // A page may find a place where a change does not.
+        if !has_room(&self.dir) {
+            return;
+        }
+        let (began, state) = (Instant::now(), self.state);
+        let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
+        let tried = transaction.and_then(|tx| {
+            schema::save_state(&tx, state)?;
+            tx.commit()
+        });
+        match tried {
+            Ok(()) => self.committed(0, began),
+            Err(error) => self.survive_or_end(&error),
         }
     }
 
@@ -283,11 +325,22 @@ impl Writer {
         let clean =
             || self.conn.is_autocommit() && schema::load_state(&self.conn).ok() == Some(self.state);
         if passing && clean() {
-            tracing::error!(%error, "a commit was rolled back");
+            if self.shared.commits.failed(error.to_string()) {
+                tracing::error!(%error, "a commit was rolled back; no change is made until one succeeds");
+            }
         } else {
             end_process(&format!("the store failed: {error}"));
         }
     }
+}
+
+/// Whether a file of some size can be stored there; it has no name, and is gone at once.
+fn has_room(dir: &Path) -> bool {
+    let stored = tempfile::tempfile_in(dir).and_then(|mut file| {
+        io::copy(&mut io::repeat(0).take(ROOM), &mut file)?;
+        file.sync_data()
+    });
+    stored.is_ok()
 }
 
 /// What the caller of a job is told that was not made, unless the error is not the job's alone.
@@ -296,7 +349,8 @@ fn refusal(error: WriteError, job: &Job) -> rusqlite::Result<BatchError> {
         WriteError::Refused(refusal) => Ok(refusal),
         WriteError::Sql { error, index } if concerns_one_change(&error) => {
             let task = index.and_then(|index| job.changes.get(index)).map(Change::id);
-            tracing::error!(%error, ?task, "a change cannot be stored");
+            let trace_id = job.caller.trace.as_ref().map(Traceparent::trace_id);
+            tracing::error!(%error, ?task, trace_id, "a change cannot be stored");
             Ok(BatchError { index, error: ChangeError::Internal })
         }
         WriteError::Sql { error, .. } => Err(error),
@@ -328,11 +382,9 @@ impl Drop for EndWithPanic {
 
 /// Ends at once: no handler may run that would answer somebody.
 fn end_process(why: &str) -> ! {
-    use std::io::Write;
-    let _ = writeln!(
-        std::io::stderr(),
-        "taskwatchd: {why}\ntaskwatchd: stopping, since what is not safely stored may not be \
-         acknowledged; check the disk and start again"
+    log::fail(why);
+    log::fail(
+        "stopping, since what is not safely stored may not be acknowledged; check the disk and start again",
     );
     std::process::abort()
 }

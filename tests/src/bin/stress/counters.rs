@@ -23,7 +23,8 @@ impl Counters {
         Self(
             values
                 .filter_map(|line| line.split_once(' '))
-                .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+                // Sums of histograms are no whole numbers.
+                .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
                 .collect(),
         )
     }

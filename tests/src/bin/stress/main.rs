@@ -21,6 +21,7 @@ mod quiet;
 mod reader;
 mod report;
 mod returns;
+mod sizing;
 mod snapshots;
 mod socket;
 mod withdrawn;
@@ -47,6 +48,8 @@ enum Run {
     DeadReaders(dead_readers::Args),
     /// What a connection costs that is subscribed and idle
     Idle(idle::Args),
+    /// What a server needs for so many connections; not one of all, since it only measures
+    Sizing(sizing::Args),
     /// Every client has every event, in order
     Fanout(fanout::Args),
     /// A watcher that is stopped for two minutes has everything in the end
@@ -85,6 +88,7 @@ async fn main() -> ExitCode {
         Run::Kill9(args) => kill9::run(&args, &mut report).await,
         Run::DeadReaders(args) => dead_readers::run(&args, &mut report).await,
         Run::Idle(args) => idle::run(&args, &mut report).await,
+        Run::Sizing(args) => sizing::run(&args, &mut report).await,
         Run::Fanout(args) => fanout::run(&args, &mut report).await,
         Run::Paused(args) => paused::run(&args, &mut report).await,
         Run::DeadReader(args) => dead_reader::run(&args, &mut report).await,
