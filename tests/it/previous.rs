@@ -431,6 +431,11 @@ async fn todays_client_watches_at_a_previous_server() {
         second.send(&answer.replace("ID", &asked["id"].to_string())).await;
         second.send(r#"{"type":"task.deleted","timestamp":"2026-11-22T10:00:30.000Z","cursor":"c1-9f3a0c5d7e214b68-42","data":{"task_id":"019abb4e-5c00-7a31-8f02-6d1c0b9e4a77","repository":"foo","version":2,"changed_by":"ana","previous":{"id":"019abb4e-5c00-7a31-8f02-6d1c0b9e4a77","repository":"foo","title":"Water the plants","description":"","status":"pending","priority":"medium","assignee":null,"tags":["home"],"created_at":"2026-11-22T09:58:00.000Z","updated_at":"2026-11-22T09:58:00.000Z","version":1}}}"#).await;
         second.send(r#"{"type":"ping","timestamp":"2026-11-22T10:01:00.000Z","cursor":"c1-9f3a0c5d7e214b68-42","data":{"delivered":1}}"#).await;
+        // Once it is level it answers what else is asked for: by that the end of a replay is known.
+        let asked = second.subscription().await;
+        assert!(asked["data"].get("since").is_none(), "{asked}");
+        let answer = r#"{"type":"subscribed","timestamp":"2026-11-22T10:01:00.000Z","cursor":"c1-9f3a0c5d7e214b68-42","id":ID,"data":{"accepted":["foo"],"denied":[],"mode":"live","head":"c1-9f3a0c5d7e214b68-42"}}"#;
+        second.send(&answer.replace("ID", &asked["id"].to_string())).await;
         second.over().await;
     });
 
