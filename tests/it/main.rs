@@ -4,6 +4,7 @@
 mod support;
 
 mod architecture;
+mod backup;
 mod condition;
 mod crud;
 mod doctor;
@@ -23,6 +24,7 @@ mod metrics;
 mod network;
 mod operate;
 mod permission;
+mod previous;
 mod property;
 mod reconnect;
 mod resume;

@@ -1,6 +1,7 @@
 //! What `taskwatchd` can be told to do: serve, unless it is something else.
 
 mod asking;
+mod copies;
 mod purge;
 mod status;
 
@@ -20,6 +21,8 @@ use crate::mcp::McpBridge;
 use crate::settings::{Settings, SettingsFile, SettingsTable, duration};
 
 const FILE_VARIABLE: &str = "TASKWATCH_SERVER_CONFIG";
+
+pub use copies::{BackupCommand, RestoreCommand, VerifyCommand};
 
 /// The command line of `taskwatchd`.
 #[derive(Clone, Debug, Parser)]
@@ -54,6 +57,22 @@ pub enum Command {
     /// Work on the tokens of a server
     #[command(subcommand)]
     Token(TokenCommand),
+
+    /// Copy the store to a file, as it is at one moment, while it is served or not
+    ///
+    /// The copy is verified before it has its name. Whoever changes tasks meanwhile does not wait.
+    Backup(BackupCommand),
+
+    /// Look for damage in a backup or a store: every byte of a backup, every row of a store
+    ///
+    /// Exit codes: 0 good, 1 damaged, 2 could not be looked at.
+    Verify(VerifyCommand),
+
+    /// Make the store what a backup holds
+    ///
+    /// The backup is verified first. Refused while a server runs. What is there is kept in a folder of
+    /// its own.
+    Restore(RestoreCommand),
 
     /// Serve MCP on stdin and stdout, out of a server that runs
     ///

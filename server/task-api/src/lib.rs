@@ -41,8 +41,8 @@ mod store;
 
 pub use app::{App, StartError};
 pub use command::{
-    Command, CommandLine, ConfigCheck, ConfigCommand, Failure, Granted, NewToken, Output, Purge,
-    Status, TokenCommand,
+    BackupCommand, Command, CommandLine, ConfigCheck, ConfigCommand, Failure, Granted, NewToken,
+    Output, Purge, RestoreCommand, Status, TokenCommand, VerifyCommand,
 };
 pub use connections::By;
 pub use log::LogFormat;
@@ -51,4 +51,4 @@ pub use remote::{Remote, RemoteError};
 pub use settings::{
     AuthSettings, InvalidSettings, LimitSettings, Settings, SettingsTable, TlsSettings,
 };
-pub use store::OpenError;
+pub use store::{BackedUp, BackupError, Contents, OpenError, Report, Restored};

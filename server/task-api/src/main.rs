@@ -1,5 +1,6 @@
 //! `taskwatchd`: the task API as a server.
 
+mod copies;
 mod systemd;
 
 use std::env;
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
             return check_settings(&check.settings, &table);
         }
         Some(Command::Token(TokenCommand::New(new))) => return make_token(new),
+        Some(Command::Backup(backup)) => return copies::backup(&backup),
+        Some(Command::Verify(verify)) => return copies::verify(&verify),
+        Some(Command::Restore(restore)) => return copies::restore(&restore),
         Some(Command::Mcp(bridge)) => return bridge_mcp(bridge),
         Some(Command::Status(status)) => return operate(status.run()),
         Some(Command::Purge(purge)) => return operate(purge.run()),

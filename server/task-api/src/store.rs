@@ -1,7 +1,9 @@
 //! The store: tasks and the log of their events in one SQLite file. All SQL is below here.
 
 mod answers;
+mod backup;
 mod changed;
+mod checksum;
 mod list;
 mod log;
 mod purge;
@@ -10,10 +12,12 @@ mod requests;
 mod retention;
 mod rows;
 mod schema;
+mod seal;
 mod session;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::fs::{File, TryLockError};
@@ -37,6 +41,8 @@ use reader::Readers;
 use requests::{Job, Order, Request};
 use stats::Commits;
 
+pub use backup::{BackedUp, BackupError, Restored};
+pub(crate) use backup::{backup, restore, verify_file, verify_store};
 pub(crate) use changed::{Changed, EncodedTask};
 pub(crate) use list::TaskPage;
 pub(crate) use purge::{PurgeError, Purged};
@@ -44,6 +50,7 @@ pub(crate) use reader::History;
 #[cfg(test)]
 pub(crate) use stats::LogStats;
 pub(crate) use stats::StoreStats;
+pub use verify::{Contents, Report};
 pub(crate) use writer::Writer;
 
 const DATABASE: &str = "taskwatch.db";

@@ -143,7 +143,10 @@ fn events(conn: &Connection, id: Uuid) -> rusqlite::Result<usize> {
     let seqs: Vec<i64> =
         list.query_map([id.as_bytes()], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let mut read = conn.prepare("SELECT envelope FROM event WHERE seq = ?1")?;
-    let mut write = conn.prepare("UPDATE event SET envelope = ?2 WHERE seq = ?1")?;
+    let mut write = conn.prepare(
+        "UPDATE event SET envelope = ?2, \
+         checksum = row_checksum(seq, repository, kind, ts, task_id, ?2) WHERE seq = ?1",
+    )?;
     let mut scrubbed = 0;
     for seq in seqs {
         let before: String = read.query_row([seq], |row| row.get(0))?;
@@ -172,7 +175,10 @@ fn envelope(text: &str) -> rusqlite::Result<String> {
 fn answers(conn: &Connection, id: Uuid) -> rusqlite::Result<usize> {
     let mut list =
         conn.prepare("SELECT rowid, changes FROM answer WHERE instr(changes, ?1) > 0")?;
-    let mut write = conn.prepare("UPDATE answer SET changes = ?2 WHERE rowid = ?1")?;
+    let mut write = conn.prepare(
+        "UPDATE answer SET changes = ?2, \
+         checksum = row_checksum(principal, key, fingerprint, ts, ?2) WHERE rowid = ?1",
+    )?;
     let mut rows = list.query([id.to_string()])?;
     let mut scrubbed = Vec::new();
     while let Some(row) = rows.next()? {

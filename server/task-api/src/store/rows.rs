@@ -145,8 +145,8 @@ pub(super) fn append(
     let kind = event.kind();
     apply(conn, event, seq)?;
     conn.prepare_cached(
-        "INSERT INTO event (seq, repository, kind, ts, task_id, envelope) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO event (seq, repository, kind, ts, task_id, envelope, checksum) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, row_checksum(?1, ?2, ?3, ?4, ?5, ?6))",
     )?
     .execute((
         seq,
@@ -176,10 +176,12 @@ fn apply(conn: &Connection, event: &TaskEvent, seq: Seq) -> rusqlite::Result<()>
     };
     conn.prepare_cached(
         "INSERT INTO task (id, repository, title, description, status, priority, assignee, tags, \
-                           created_at, updated_at, version, seq) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+                           created_at, updated_at, version, seq, checksum) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
+                 row_checksum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)) \
          ON CONFLICT (id) DO UPDATE SET title = ?3, description = ?4, status = ?5, priority = ?6, \
-                           assignee = ?7, tags = ?8, updated_at = ?10, version = ?11, seq = ?12",
+                           assignee = ?7, tags = ?8, updated_at = ?10, version = ?11, seq = ?12, \
+                           checksum = excluded.checksum",
     )?
     .execute((
         task.id.to_string(),

@@ -16,9 +16,9 @@ use url::Url;
 
 use super::{DATABASE, JOURNAL, OpenError, schema};
 
-const SESSION: &str = "taskwatch.session";
+pub(super) const SESSION: &str = "taskwatch.session";
 /// What SQLite keeps beside the database while it is open.
-const INDEX: &str = "taskwatch.db-shm";
+pub(super) const INDEX: &str = "taskwatch.db-shm";
 /// Nobody reads it again; but what may hold somebody's work is not for us to delete.
 const ASIDE: &str = "taskwatch.db-wal.replaced";
 
@@ -32,8 +32,7 @@ pub(super) enum Begun {
 
 /// Before the database is opened: puts a journal aside that belongs to another file.
 pub(super) fn set_foreign_journal_aside(dir: &Path) -> io::Result<()> {
-    let is_empty = fs::metadata(dir.join(JOURNAL)).map_or(true, |journal| journal.len() == 0);
-    if is_empty || !(never_had_a_journal(dir) || belongs_to_another(dir)) {
+    if !has_foreign_journal(dir) {
         return Ok(());
     }
     tracing::warn!("the database was restored from a copy; the other's journal is now {ASIDE}");
@@ -42,6 +41,12 @@ pub(super) fn set_foreign_journal_aside(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether there is a journal that belongs to another file.
+pub(super) fn has_foreign_journal(dir: &Path) -> bool {
+    let is_empty = fs::metadata(dir.join(JOURNAL)).map_or(true, |journal| journal.len() == 0);
+    !is_empty && (never_had_a_journal(dir) || belongs_to_another(dir))
 }
 
 /// Whether the database is a copy made with `VACUUM INTO`: it says in its header (format versions,

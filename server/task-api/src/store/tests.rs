@@ -1,5 +1,6 @@
 //! The store as a whole. The writer is driven turn by turn: no thread, no sleep.
 
+mod backup;
 mod batch;
 mod list;
 mod once;
@@ -720,6 +721,8 @@ proptest! {
                 }
             }
         }
+        let report = verify_store(bench.dir.path()).unwrap();
+        prop_assert!(report.is_good(), "{:#?}", report);
         let query = list_of(1000);
         let listed = runtime.block_on(bench.store.list(query)).unwrap();
         prop_assert_eq!(folded.into_values().collect::<Vec<_>>(), listed.tasks);
