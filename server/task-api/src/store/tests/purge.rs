@@ -3,6 +3,7 @@
 use super::once::key_of;
 use super::*;
 use crate::scrub::MARK;
+use crate::store::backup::verify_store;
 
 const SECRET: &str = "hunter2-of-nobody";
 
@@ -96,6 +97,9 @@ async fn its_text_is_in_no_file_and_in_no_answer() {
     let bench = bench.restart();
     assert_eq!(files_with(&bench, SECRET), [""; 0]);
     assert_eq!(bench.read(0).await.unwrap(), [1, 2, 3, 4, 5, 6, 7]);
+    // Each row has its checksum anew.
+    let report = verify_store(bench.dir.path()).unwrap();
+    assert!(report.is_good() && report.notes.is_empty(), "{report:#?}");
 }
 
 #[tokio::test]
