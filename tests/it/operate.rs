@@ -136,7 +136,7 @@ async fn status_tells_by_principal_who_is_behind() {
     let slow = Bare::connect_narrow_as("token-of-ben", server.addr(), "/ws?repo=foo").await;
     // It is behind for ten seconds, then it is given up.
     let task = json!({"op": "create", "task": {"repository": "foo", "title": "x", "description": "x".repeat(20_000)}});
-    let batch = json!({"operations": vec![task; 20]});
+    let batch = json!({"operations": vec![task; 10]});
     let url = server.url();
     let lagging = async {
         loop {
