@@ -88,13 +88,13 @@ def end(*processes):
 class Process:
     """A process that listens on a port, and can be started again."""
 
-    def __init__(self, port, command):
-        self.port, self.command = port, command
+    def __init__(self, port, command, environment=None, log=subprocess.DEVNULL):
+        self.port, self.command, self.environment, self.log = port, command, environment, log
         self.start()
 
     def start(self):
         self.process = subprocess.Popen(
-            self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.command, stdout=self.log, stderr=self.log, env=self.environment
         )
         until(self.command[0], answers(self.port))
 

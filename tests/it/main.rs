@@ -31,6 +31,7 @@ mod shell;
 mod since;
 mod slow;
 mod snapshot;
+mod supervisor;
 mod tls;
 mod tokens;
 mod traces;

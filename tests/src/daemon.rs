@@ -1,6 +1,8 @@
 //! The real binaries as processes of their own.
 
 use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -127,6 +129,13 @@ impl Daemon {
         Self::spawn(command).await
     }
 
+    /// The same on a socket that the caller keeps.
+    pub async fn start_on(socket: &TcpListener, data: &Path, args: &[&str]) -> Self {
+        let mut command = taskwatchd_on(socket, data);
+        command.args(args);
+        Self::spawn(command).await
+    }
+
     /// Starts any server that says where it listens.
     ///
     /// # Panics
@@ -174,6 +183,20 @@ impl Daemon {
     pub async fn wait(&mut self) -> ExitStatus {
         within("the end of the server", self.child.wait()).await.unwrap()
     }
+}
+
+/// `taskwatchd` with a socket that the caller keeps, handed over as systemd does it.
+///
+/// # Panics
+/// If there is no further file.
+#[must_use]
+pub fn taskwatchd_on(socket: &TcpListener, data: &Path) -> Command {
+    // The socket is the file behind the standard ones, and is meant for this very process.
+    let hand_over = r#"exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" "$@""#;
+    let mut command = Command::new("sh");
+    command.args(["-c", hand_over]).arg(binary("taskwatchd")).arg("--data").arg(data);
+    command.stdin(OwnedFd::from(socket.try_clone().unwrap()));
+    command
 }
 
 /// Sends a signal by its name to a process that this program started.

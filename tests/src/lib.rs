@@ -13,7 +13,9 @@ mod rest;
 mod tokens;
 mod tunnel;
 
-pub use daemon::{Daemon, Ended, LineReader, Watcher, binary, example, run_taskwatch};
+pub use daemon::{
+    Daemon, Ended, LineReader, Watcher, binary, example, run_taskwatch, taskwatchd_on,
+};
 pub use database::{LoggedEvent, read_log};
 pub use event_stream::{EventStream, StreamEvent};
 pub use gateway::{Gateway, Habits, Upgrades};

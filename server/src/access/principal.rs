@@ -126,6 +126,12 @@ impl Principal {
         &self.grant.read
     }
 
+    /// The repositories whose tasks may be changed.
+    #[must_use]
+    pub fn writable(&self) -> &[Pattern] {
+        &self.grant.write
+    }
+
     /// When it stops being this.
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::listener::{self, Peer};
+use crate::listener::{self, Door, Peer};
 use crate::mcp::Mcp;
 use crate::rest;
 use crate::service::TaskService;
@@ -55,6 +55,9 @@ pub enum StartError {
 pub struct App {
     addr: SocketAddr,
     scheme: &'static str,
+    /// Somebody else keeps the socket open: who comes while this server ends is the next one's.
+    handed_over: bool,
+    door: Door,
     hub: Hub,
     store: Store,
     /// Ends what listens over MCP.
@@ -97,6 +100,26 @@ impl App {
     /// # Errors
     /// If the settings do not go together, or what they name cannot be used.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        Self::open(None, settings).await
+    }
+
+    /// The same on a socket that somebody else opened, and keeps open for the next server. What is asked of
+    /// an address is asked of the socket's.
+    ///
+    /// # Errors
+    /// Also if the settings name another address than the socket has.
+    pub async fn start_on(
+        socket: std::net::TcpListener,
+        mut settings: Settings,
+    ) -> Result<Self, StartError> {
+        let unusable = |source| StartError::Listen { addr: settings.listen, source };
+        socket.set_nonblocking(true).map_err(unusable)?;
+        let socket = TcpListener::from_std(socket).map_err(unusable)?;
+        settings.listen_on(socket.local_addr().map_err(unusable)?)?;
+        Self::open(Some(socket), settings).await
+    }
+
+    async fn open(handed: Option<TcpListener>, settings: Settings) -> Result<Self, StartError> {
         let access = settings.access()?;
         let authenticator = settings.auth.authenticator()?;
         let tls = settings.tls.open()?;
@@ -106,8 +129,12 @@ impl App {
         }
         let addr = settings.listen;
         let unusable = |source| StartError::Listen { addr, source };
+        let handed_over = handed.is_some();
         // The port first: a second server on it then leaves the first one's store alone.
-        let socket = TcpListener::bind(addr).await.map_err(unusable)?;
+        let socket = match handed {
+            Some(socket) => socket,
+            None => TcpListener::bind(addr).await.map_err(unusable)?,
+        };
         let addr = socket.local_addr().map_err(unusable)?;
 
         let (dir, retention) = (settings.data_dir()?, settings.retention());
@@ -135,8 +162,10 @@ impl App {
         let router = rest::router(service, hub.clone(), Arc::new(access), authenticator, body, mcp);
         let handle = Handle::new();
         let http = settings.limits.http(settings.trusted_proxy);
-        let server = tokio::spawn(listener::serve(socket, tls, router, handle.clone(), http));
-        Ok(Self { addr, scheme, hub, store, stop, handle, server })
+        let door = Door::new(&http);
+        let incoming = door.incoming(socket);
+        let server = tokio::spawn(listener::serve(incoming, tls, router, handle.clone(), http));
+        Ok(Self { addr, scheme, handed_over, door, hub, store, stop, handle, server })
     }
 
     /// The address the server listens on, with the port it was given.
@@ -152,9 +181,17 @@ impl App {
     }
 
     /// Sends the subscribers away, finishes the requests in flight, and closes the store.
+    ///
+    /// Until the subscribers are gone, who comes is told that the server is stopping; on a socket that was
+    /// handed over they wait there for the next server instead.
     pub async fn shutdown(self) {
+        if self.handed_over {
+            self.door.close().await;
+        }
         self.hub.shutdown().await;
         self.stop.cancel();
+        // hyper would close those whose first request it has not read.
+        self.door.close().await;
         self.handle.graceful_shutdown(Some(FINISH));
         match self.server.await.unwrap_or_else(|error| Err(stopped(error))) {
             Ok(()) => {}

@@ -30,6 +30,7 @@ mod listener;
 pub mod log;
 mod mcp;
 mod monitor;
+mod page;
 mod rest;
 mod service;
 mod settings;

@@ -6,7 +6,7 @@ mod room;
 mod tests;
 mod tls;
 
-use std::future::{Ready, ready};
+use std::future::{Ready, pending, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,6 +40,9 @@ const UNTAKEN: Duration = Duration::from_secs(30);
 /// Bytes that the kernel may hold unsent for one connection: what a peer that takes nothing can cost.
 const UNSENT: u32 = 64 << 10;
 
+/// How long those who were just accepted have for a request, when the server stops.
+const FIRST_WORDS: Duration = Duration::from_secs(2);
+
 const MAX_URI_BYTES: usize = 8 << 10;
 
 /// What a connection may cost before it is a WebSocket.
@@ -57,19 +60,44 @@ pub(crate) struct HttpLimits {
     pub(crate) max_header_bytes: usize,
 }
 
+/// Where connections come in, until it is closed.
+#[derive(Debug)]
+pub(crate) struct Door {
+    room: Arc<Room>,
+}
+
+impl Door {
+    pub(crate) fn new(limits: &HttpLimits) -> Self {
+        Self { room: Room::new(limits) }
+    }
+
+    /// What [`serve`] takes.
+    pub(crate) fn incoming(&self, listener: TcpListener) -> Incoming {
+        Incoming { listener, room: self.room.clone() }
+    }
+
+    /// Accepts nobody any more, and waits for the first request of those who were accepted, if it does not
+    /// take too long. Those who come wait with the kernel as long as somebody has the socket open.
+    pub(crate) async fn close(&self) {
+        self.room.close();
+        if tokio::time::timeout(FIRST_WORDS, self.room.heard_all()).await.is_err() {
+            tracing::debug!("some who were accepted have asked for nothing");
+        }
+    }
+}
+
 /// Serves until `handle` says to stop.
 ///
 /// Each connection is handed to hyper as `TokioIo<TcpStream>`, or with TLS around it, without
 /// anything of ours, so that an upgraded one can be taken back as what it is.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    incoming: Incoming,
     tls: Option<Tls>,
     router: Router,
     handle: Handle<Peer>,
     limits: HttpLimits,
 ) -> io::Result<()> {
-    let room = Room::new(&limits);
-    let server = Server::<Peer>::from_listener(Incoming { listener, room })
+    let server = Server::<Peer>::from_listener(incoming)
         .handle(handle)
         .first_request_timeout(limits.header_timeout)
         // After an error, such as too many open files, the loop rests before it accepts again.
@@ -143,7 +171,12 @@ impl AddrListener<Arrival, Peer> for Incoming {
     async fn accept_stream(&self) -> io::Result<(Arrival, Peer)> {
         let mut place = self.room.wait().await;
         loop {
-            let (stream, peer) = self.listener.accept().await?;
+            let (stream, peer) = tokio::select! {
+                biased;
+                // Whoever comes now stays with the kernel.
+                () = self.room.closed() => pending().await,
+                accepted = self.listener.accept() => accepted?,
+            };
             if place.give_to(peer.ip()) {
                 stream.set_nodelay(true)?;
                 // Without this, who takes nothing of an answer would hold its place for ever.
@@ -170,7 +203,7 @@ impl<S> Accept<Arrival, S> for Plain {
     type Future = Ready<io::Result<(TcpStream, Held<S>)>>;
 
     fn accept(&self, (stream, place): Arrival, service: S) -> Self::Future {
-        ready(Ok((stream, Held { service, _place: Arc::new(place) })))
+        ready(Ok((stream, Held { service, place: Arc::new(place) })))
     }
 }
 
@@ -179,7 +212,7 @@ impl<S> Accept<Arrival, S> for Plain {
 #[derive(Clone, Debug)]
 pub(crate) struct Held<S> {
     service: S,
-    _place: Arc<Place>,
+    place: Arc<Place>,
 }
 
 impl<S, B> Service<Request<B>> for Held<S>
@@ -196,6 +229,7 @@ where
 
     /// hyper takes any URI that the head has room for.
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.place.heard();
         let bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
         if bytes <= MAX_URI_BYTES {
             return Either::Left(self.service.call(request));

@@ -1,9 +1,11 @@
 //! `taskwatchd`: the task API as a server.
 
 mod copies;
+mod systemd;
 
 use std::env;
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::process::ExitCode;
 
 use taskwatch_task_api::{
@@ -40,7 +42,15 @@ fn main() -> ExitCode {
         None => {}
     }
     log::start(settings.log_format);
-    match run(settings) {
+    // Before there is a second thread.
+    let socket = match systemd::socket() {
+        Ok(socket) => socket,
+        Err(error) => {
+            log::fail(&error.to_string());
+            return ExitCode::from(USAGE);
+        }
+    };
+    match run(settings, socket) {
         Ok(code) => code,
         Err(error) => {
             log::fail(&error.to_string());
@@ -94,12 +104,18 @@ async fn bridge_mcp(bridge: McpBridge) -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(settings: Settings) -> Result<ExitCode, StartError> {
+async fn run(settings: Settings, socket: Option<TcpListener>) -> Result<ExitCode, StartError> {
     // Before anybody can know that the server runs, and so before anybody can stop it.
     let mut stop = Stop::new().map_err(StartError::Signals)?;
-    let app = App::start(settings).await?;
+    let app = match socket {
+        None => App::start(settings).await?,
+        Some(socket) => App::start_on(socket, settings).await?,
+    };
     log::listening(&app.url());
+    systemd::ready(&app.url());
+    tokio::spawn(systemd::keep_alive());
     stop.asked().await;
+    systemd::stopping();
     tokio::select! {
         () = app.shutdown() => Ok(ExitCode::SUCCESS),
         // Asked twice: somebody does not want to wait. What was acknowledged is on disk.

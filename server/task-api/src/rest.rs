@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod conditions;
 mod hub_paths;
 pub(crate) mod lists;
+mod me;
 mod openapi;
 mod refusals;
 pub(crate) mod request;
@@ -22,6 +23,7 @@ use utoipa_axum::routes;
 use crate::change::{Caller, Via};
 use crate::mcp::Mcp;
 use crate::monitor::Monitor;
+use crate::page;
 use crate::service::TaskService;
 use refusals::{no_method, no_route, oversee};
 pub(crate) use request::BodyLimits;
@@ -46,6 +48,7 @@ pub(crate) fn router(
         .routes(routes!(tasks::read, tasks::update, tasks::delete))
         .routes(routes!(lists::history))
         .routes(routes!(batch::batch))
+        .routes(routes!(me::me))
         .with_state(service);
     // Everything but a sign of life and the description asks who it is. The hub asks by itself,
     // since a browser brings its token to an upgrade in another way.
@@ -64,6 +67,7 @@ pub(crate) fn router(
     routes
         .with_state(openapi::Document::new(described))
         .merge(taskwatch_server::routes(hub))
+        .merge(page::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer((
@@ -86,6 +90,6 @@ fn api(principal: Principal, headers: &HeaderMap) -> Caller {
 }
 
 /// A header of this server's own making: ids, numbers, and names that were escaped.
-fn header(value: &str) -> HeaderValue {
+pub(crate) fn header(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
 }

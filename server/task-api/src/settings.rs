@@ -7,7 +7,7 @@ mod limits;
 mod table;
 mod tls;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,12 +23,15 @@ pub use limits::LimitSettings;
 pub use table::SettingsTable;
 pub use tls::TlsSettings;
 
+/// Where a server listens that is told nothing.
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
+
 /// A task API with live updates.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "taskwatchd", version)]
 pub struct Settings {
     /// Address to listen on; port 0 takes any free one
-    #[arg(long, env = "TASKWATCH_LISTEN", default_value = "127.0.0.1:8787", value_name = "ADDR")]
+    #[arg(long, env = "TASKWATCH_LISTEN", default_value_t = DEFAULT_ADDRESS, value_name = "ADDR")]
     pub listen: SocketAddr,
 
     /// Folder that holds everything kept [default: taskwatch in the user's data directory]
@@ -124,6 +127,17 @@ pub enum InvalidSettings {
         /// What is wrong with it.
         source: InvalidOrigin,
     },
+    /// Two addresses, and one can be served.
+    #[error(
+        "a socket on {handed} was handed over, and --listen says {listen}: leave --listen out, or change \
+         ListenStream= of the socket"
+    )]
+    Address {
+        /// Where the socket listens.
+        handed: SocketAddr,
+        /// What `--listen` says.
+        listen: SocketAddr,
+    },
     /// There is no home directory to put the data in.
     #[error("there is no home directory; name a folder with --data")]
     NoHome,
@@ -137,6 +151,16 @@ impl Settings {
             && self.allow_host.is_empty()
             && self.allow_origin.is_empty()
             && self.trusted_proxy.is_empty()
+    }
+
+    /// Takes the address of a socket that was handed over for that of `--listen`, if that says nothing else.
+    pub(crate) fn listen_on(&mut self, handed: SocketAddr) -> Result<(), InvalidSettings> {
+        let listen = self.listen;
+        if listen != DEFAULT_ADDRESS && listen != handed {
+            return Err(InvalidSettings::Address { handed, listen });
+        }
+        self.listen = handed;
+        Ok(())
     }
 
     /// Who may come from where, if the settings go together.
@@ -193,6 +217,18 @@ mod tests {
         assert_eq!(settings.listen.to_string(), "127.0.0.1:8787");
         assert_eq!(settings.retention_events, 1_000_000);
         assert_eq!(settings.retention_age, Duration::from_secs(7 * 86_400));
+    }
+
+    #[test]
+    fn a_socket_that_was_handed_over_is_asked_what_its_address_is_asked() {
+        let public = "192.0.2.1:443".parse().unwrap();
+        let mut told_nothing = settings(&[]);
+        told_nothing.listen_on(public).unwrap();
+        assert!(matches!(told_nothing.access().unwrap_err(), InvalidSettings::NotPrivate));
+        settings(&["--listen", "192.0.2.1:443"]).listen_on(public).unwrap();
+        let mut another = settings(&["--listen", "127.0.0.1:443"]);
+        let refused = another.listen_on(public).unwrap_err();
+        assert!(matches!(refused, InvalidSettings::Address { .. }), "{refused}");
     }
 
     #[test]

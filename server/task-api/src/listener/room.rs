@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use taskwatch_server::Network;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::HttpLimits;
 
@@ -17,12 +20,16 @@ pub(super) struct Room {
     per_address: usize,
     trusted_proxies: Vec<Network>,
     held: Mutex<HashMap<Network, usize>>,
+    closed: CancellationToken,
+    /// Those that were let in and have asked for nothing yet.
+    unheard: TaskTracker,
 }
 
 /// A place for one connection. Dropped, it is free again.
 #[derive(Debug)]
 pub(crate) struct Place {
     room: Arc<Room>,
+    unheard: Mutex<Option<TaskTrackerToken>>,
     /// Whose it is, if that is counted.
     peer: Option<Network>,
     _one: Option<OwnedSemaphorePermit>,
@@ -36,6 +43,8 @@ impl Room {
             per_address,
             trusted_proxies: limits.trusted_proxies.clone(),
             held: Mutex::default(),
+            closed: CancellationToken::new(),
+            unheard: TaskTracker::new(),
         })
     }
 
@@ -45,6 +54,8 @@ impl Room {
             per_address: usize::MAX,
             trusted_proxies: Vec::new(),
             held: Mutex::default(),
+            closed: CancellationToken::new(),
+            unheard: TaskTracker::new(),
         })
     }
 
@@ -52,7 +63,23 @@ impl Room {
     pub(super) async fn wait(self: &Arc<Self>) -> Place {
         // Nobody closes it.
         let one = self.all.clone().acquire_owned().await.ok();
-        Place { room: self.clone(), peer: None, _one: one }
+        Place { room: self.clone(), unheard: Mutex::default(), peer: None, _one: one }
+    }
+
+    /// Lets nobody in any more.
+    pub(super) fn close(&self) {
+        self.closed.cancel();
+        self.unheard.close();
+    }
+
+    /// Returns when it is closed.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Waits, once it is closed, until everybody who is in has asked for something or is gone.
+    pub(super) async fn heard_all(&self) {
+        self.unheard.wait().await;
     }
 
     /// What connections from there count as; those of the own machine and of proxies are not counted.
@@ -70,6 +97,12 @@ impl Room {
 impl Place {
     /// Gives it to who came from there; false if they have as many as they may have.
     pub(super) fn give_to(&mut self, address: IpAddr) -> bool {
+        let taken = self.count(address);
+        self.unheard = Mutex::new(taken.then(|| self.room.unheard.token()));
+        taken
+    }
+
+    fn count(&mut self, address: IpAddr) -> bool {
         let Some(peer) = self.room.counted_as(address) else { return true };
         let mut held = self.room.held();
         let count = held.entry(peer).or_default();
@@ -79,6 +112,11 @@ impl Place {
         *count += 1;
         self.peer = Some(peer);
         true
+    }
+
+    /// It has asked for something.
+    pub(super) fn heard(&self) {
+        *self.unheard.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -98,6 +136,8 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -132,6 +172,10 @@ mod tests {
         }
         held.remove(0);
         held.push(come("192.0.2.1").await.unwrap());
+        room.close();
+        assert!(room.heard_all().now_or_never().is_none());
+        held.iter().for_each(Place::heard);
+        room.heard_all().await;
         held.clear();
         assert!(room.held().is_empty());
         assert_eq!(room.all.available_permits(), 100);

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
 
 use clap::Parser;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -177,7 +178,8 @@ async fn an_upgrade_over_tls_hands_over_the_stream_itself() {
     let addr = listener.local_addr().unwrap();
     let tls = tls(&server.dir);
     let (limits, tls) = (tls.limits.http(vec![]), tls.tls.open().unwrap());
-    tokio::spawn(super::serve(listener, tls, router, axum_server::Handle::new(), limits));
+    let incoming = super::Door::new(&limits).incoming(listener);
+    tokio::spawn(super::serve(incoming, tls, router, axum_server::Handle::new(), limits));
 
     let mut stream = connect(addr, &server.certificate).await.unwrap();
     let request =
@@ -233,7 +235,8 @@ async fn who_finds_no_place_is_accepted_when_there_is_one() {
     let router = axum::Router::new()
         .route("/", axum::routing::get(async || "ok"))
         .route("/upgrade", axum::routing::get(upgrade));
-    tokio::spawn(super::serve(listener, None, router, axum_server::Handle::new(), limits));
+    let incoming = super::Door::new(&limits).incoming(listener);
+    tokio::spawn(super::serve(incoming, None, router, axum_server::Handle::new(), limits));
 
     let silent = TcpStream::connect(addr).await.unwrap();
     let request = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -248,4 +251,62 @@ async fn who_finds_no_place_is_accepted_when_there_is_one() {
     assert_eq!(status(&mut open, upgrade).await, "HTTP/1.1 101 Switching Protocols");
     let third = TcpStream::connect(addr).await.unwrap();
     assert_eq!(status(third, request).await, "HTTP/1.1 200 OK");
+}
+
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+/// A socket as a supervisor keeps it, and a server on it.
+async fn handed_over(dir: &TempDir, socket: &std::net::TcpListener) -> App {
+    let data = path(dir, "data");
+    let settings = Settings::parse_from(["taskwatchd", "--data", data.to_str().unwrap()]);
+    App::start_on(socket.try_clone().unwrap(), settings).await.unwrap()
+}
+
+#[tokio::test]
+async fn on_a_socket_that_was_handed_over_who_comes_too_late_is_served_by_the_next_server() {
+    let dir = TempDir::new().unwrap();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let app = handed_over(&dir, &socket).await;
+    assert_eq!(app.addr(), socket.local_addr().unwrap());
+    let mut end = std::pin::pin!(app.shutdown());
+    let _ = futures_util::poll!(&mut end);
+    let while_it_ends = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
+    end.await;
+    let between = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
+    let app = handed_over(&dir, &socket).await;
+    for stream in [while_it_ends, between] {
+        assert_eq!(status(stream, HEALTH).await, "HTTP/1.1 200 OK");
+    }
+    app.shutdown().await;
+}
+
+#[tokio::test]
+async fn whose_request_was_not_read_yet_is_answered_before_the_end() {
+    let dir = TempDir::new().unwrap();
+    let app = App::start(settings(&dir, &[])).await.unwrap();
+    let early = TcpStream::connect(app.addr()).await.unwrap();
+    // They are accepted in their order.
+    let second = TcpStream::connect(app.addr()).await.unwrap();
+    assert_eq!(status(second, HEALTH).await, "HTTP/1.1 200 OK");
+    // The server has no turn between the one and the other.
+    assert_eq!(early.try_write(HEALTH.as_bytes()).unwrap(), HEALTH.len());
+    let mut end = std::pin::pin!(app.shutdown());
+    assert_eq!(futures_util::poll!(&mut end), Poll::Pending);
+    let (mut early, mut line) = (BufReader::new(early), String::new());
+    let (read, ()) = tokio::join!(early.read_line(&mut line), end);
+    read.unwrap();
+    assert_eq!(line.trim_end(), "HTTP/1.1 200 OK");
+}
+
+#[tokio::test]
+async fn a_socket_that_others_reach_is_not_served_to_everybody() {
+    let dir = TempDir::new().unwrap();
+    let socket = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let data = path(&dir, "data");
+    let settings = Settings::parse_from(["taskwatchd", "--data", data.to_str().unwrap()]);
+    let refused = App::start_on(socket, settings).await.unwrap_err();
+    assert!(
+        matches!(refused, StartError::Settings(crate::InvalidSettings::NotPrivate)),
+        "{refused}"
+    );
 }

@@ -126,7 +126,7 @@ impl<S: Send + 'static> Accept<Arrival, S> for Tls {
             .accept_with(stream, |connection| connection.set_buffer_limit(Some(BUFFER)));
         Box::pin(async move {
             let stream = timeout(HANDSHAKE_TIMEOUT, handshake).await??;
-            Ok((stream, Held { service, _place: Arc::new(place) }))
+            Ok((stream, Held { service, place: Arc::new(place) }))
         })
     }
 }

@@ -19,6 +19,7 @@ use utoipa::openapi::OpenApi as Described;
 
 use super::batch::BatchAnswer;
 use super::lists::{EventList, TaskList};
+use super::me::Me;
 use super::request::JSON;
 use super::{TASKS, hub_paths};
 use crate::change::{Batch, NewTask, TaskPatch};
@@ -184,6 +185,7 @@ fn refer_to(generator: &mut SchemaGenerator) {
         generator.subschema_for::<BatchAnswer>(),
         generator.subschema_for::<TaskList>(),
         generator.subschema_for::<EventList>(),
+        generator.subschema_for::<Me>(),
         generator.subschema_for::<Problem>(),
         generator.subschema_for::<Changes>(),
     );

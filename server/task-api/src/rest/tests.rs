@@ -311,7 +311,8 @@ async fn an_upgrade_hands_over_the_socket_itself() {
     let addr = listener.local_addr().unwrap();
     let limits = settings(&TempDir::new().unwrap()).limits.http(vec![]);
     let handle = axum_server::Handle::new();
-    tokio::spawn(crate::listener::serve(listener, None, router, handle, limits));
+    let incoming = crate::listener::Door::new(&limits).incoming(listener);
+    tokio::spawn(crate::listener::serve(incoming, None, router, handle, limits));
 
     let mut socket = TcpStream::connect(addr).await.unwrap();
     let request =

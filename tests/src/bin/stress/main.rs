@@ -20,6 +20,7 @@ mod process;
 mod quiet;
 mod reader;
 mod report;
+mod restart;
 mod returns;
 mod sizing;
 mod snapshots;
@@ -58,6 +59,8 @@ enum Run {
     DeadReader(dead_reader::Args),
     /// A silent repository's subscribers outlive the retention of the others
     Quiet(quiet::Args),
+    /// A server that is stopped sends all away, and they have everything from the next one
+    Restart(restart::Args),
     /// Those who come back together share what is read from the store
     Returns(returns::Args),
     /// The present state amid changes and cuts is that of its position
@@ -93,6 +96,7 @@ async fn main() -> ExitCode {
         Run::Paused(args) => paused::run(&args, &mut report).await,
         Run::DeadReader(args) => dead_reader::run(&args, &mut report).await,
         Run::Quiet(args) => quiet::run(&args, &mut report).await,
+        Run::Restart(args) => restart::run(&args, &mut report).await,
         Run::Returns(args) => returns::run(&args, &mut report).await,
         Run::Snapshots(args) => snapshots::run(&args, &mut report).await,
         Run::Handshakes(args) => handshakes::run(&args, &mut report).await,
@@ -107,6 +111,7 @@ async fn main() -> ExitCode {
             idle::run(&idle::Args::sized(short, Way::Sse), &mut report).await;
             paused::run(&paused::Args::sized(short), &mut report).await;
             dead_reader::run(&dead_reader::Args::sized(short), &mut report).await;
+            restart::run(&restart::Args::sized(short), &mut report).await;
             returns::run(&returns::Args::sized(short), &mut report).await;
             snapshots::run(&snapshots::Args::sized(short), &mut report).await;
             handshakes::run(&handshakes::Args::sized(short), &mut report).await;
