@@ -30,9 +30,9 @@ enum Known {
     /// One of these words.
     Word(&'static [&'static str]),
     /// An object with these fields at least.
-    Object(&'static [(&'static str, Known)]),
+    Object(&'static [(&'static str, Self)]),
     /// Objects with these fields at least.
-    List(&'static [(&'static str, Known)]),
+    List(&'static [(&'static str, Self)]),
     /// From a value to another, by the name of the field.
     Changes,
 }
@@ -443,7 +443,7 @@ async fn todays_client_watches_at_a_previous_server() {
     let mut updates = stream.updates();
     let mut story = vec![];
     // A client whose server is gone would tell of its attempts for ever.
-    while !story.last().is_some_and(|last: &String| last == "caught up with 1")
+    while story.last().is_none_or(|last: &String| last != "caught up with 1")
         && !server.is_finished()
     {
         let update = within("an update", updates.next()).await.unwrap().unwrap();
