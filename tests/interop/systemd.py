@@ -233,7 +233,10 @@ def restarts(systemd, taskwatch, port, folder):
         until("the watcher's connection", lambda: "connected to" in err.read_text())
         calls = Calls(port)
         try:
-            for _ in range(RESTARTS):
+            for number in range(RESTARTS):
+                # Otherwise it may still wait for its turn when the next one begins.
+                back = lambda: err.read_text().count("reconnected after") >= number
+                until("the watcher's return", back)
                 before = len(calls.titles)
                 until("changes", lambda: len(calls.titles) >= before + 20)
                 systemd.must("restart", "taskwatchd.service")
