@@ -137,8 +137,8 @@ async fn collect_within(
     subscription: Subscribe,
     terms: Terms,
 ) -> Result<Changes, ChangesError> {
-    let (session, delivery, place) = visitor.begin(hub, Some(terms), vec![subscription], now());
-    let connection = Connection::new(place, Collector::default(), session, delivery);
+    let begun = visitor.begin(hub, Some(terms), vec![subscription], now());
+    let connection = Connection::new(begun, Collector::default());
     let Ended { stop, bookmark, wire: mut answer } = connection.run().await;
     match stop {
         None => answer.into_changes(hub),

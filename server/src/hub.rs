@@ -3,6 +3,7 @@
 mod admission;
 mod batch;
 mod cache;
+mod connections;
 mod fanout;
 mod lag;
 #[cfg(any(test, feature = "simulation"))]
@@ -11,13 +12,14 @@ mod pages;
 mod place;
 mod queue;
 mod registry;
+mod rewritten;
 mod selection;
 mod snapshots;
 mod stats;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +33,9 @@ use admission::Admission;
 pub(crate) use admission::{NotAdmitted, Over};
 pub(crate) use batch::Frames;
 pub(crate) use cache::EventCache;
+use connections::Agents;
+pub(crate) use connections::{About, Described};
+pub use connections::{ConnectionInfo, ConnectionState, ConnectionTransport};
 pub(crate) use fanout::FanOut;
 use fanout::Shard;
 pub(crate) use lag::Lag;
@@ -78,6 +83,9 @@ struct Shared {
     admission: Mutex<Admission>,
     /// Grows before live connections are told to authenticate again.
     access_changes: AtomicU64,
+    /// Grows when what was read before is out of date.
+    rewrites: AtomicU32,
+    agents: Mutex<Agents>,
     draining: AtomicBool,
     counters: Counters,
 }
@@ -123,6 +131,8 @@ impl Hub {
             streams: Arc::new(Semaphore::new(config.max_streams.min(Semaphore::MAX_PERMITS))),
             admission: Mutex::new(Admission::new(&config, instant())),
             access_changes: AtomicU64::new(0),
+            rewrites: AtomicU32::new(0),
+            agents: Mutex::default(),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
             log,
@@ -331,7 +341,6 @@ impl Hub {
     }
 
     /// Everything up to here is in the queues of all who are level.
-    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn fanned_to_all(&self) -> Seq {
         let fanned = self.shared.shards.iter().map(|shard| shard.fanned.load(Ordering::Acquire));
         fanned.min().unwrap_or_default()

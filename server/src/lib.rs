@@ -44,7 +44,7 @@ pub use access::{InvalidAlgorithm, Jwt, JwtAlgorithm, JwtConfig, JwtKeys};
 pub use changes::{Changes, ChangesError, ChangesRequest};
 pub use config::HubConfig;
 pub use histogram::{Distribution, Histogram};
-pub use hub::{Hub, HubStats};
+pub use hub::{ConnectionInfo, ConnectionState, ConnectionTransport, Hub, HubStats};
 pub use log::{
     EventLog, Incarnations, LogEvent, MemoryLog, Page, PageLimit, ReadError, ReadFuture, SeekError,
     SeekFuture, SnapshotError, SnapshotFuture, SnapshotSink, Tail, TaskEventPublisher,

@@ -176,6 +176,10 @@ impl Session {
         self.delivered
     }
 
+    pub(crate) fn is_in_snapshot(&self) -> bool {
+        self.in_snapshot
+    }
+
     pub(crate) fn wants(&self, event: &LogEvent) -> bool {
         self.selection.wants(event)
     }

@@ -106,6 +106,12 @@ impl Server {
         self.hub.access_changed();
     }
 
+    /// The log is not what it was, and is to be read again.
+    pub fn log_rewritten(&self) {
+        self.hub.forget();
+        self.hub.read_again();
+    }
+
     /// A connection after its upgrade, of nobody in particular.
     pub fn accept(&self, now: Duration, phase: f64) -> Connection {
         self.accept_of(Principal::anonymous(), None, now, phase)

@@ -4,6 +4,7 @@
 mod support;
 
 mod architecture;
+mod backup;
 mod condition;
 mod crud;
 mod doctor;
@@ -21,7 +22,9 @@ mod limits;
 mod mcp;
 mod metrics;
 mod network;
+mod operate;
 mod permission;
+mod previous;
 mod property;
 mod reconnect;
 mod resume;

@@ -42,7 +42,7 @@ async fn write(rest: &Rest) -> Vec<Option<String>> {
         .into()
 }
 
-fn of_frame(text: &String) -> Option<String> {
+fn of_frame(text: &str) -> Option<String> {
     let frame: Value = serde_json::from_str(text).unwrap();
     assert!(frame["data"].get("traceparent").is_none());
     frame.get("traceparent").map(|trace| trace.as_str().unwrap().to_owned())
@@ -61,7 +61,7 @@ async fn every_way_of_changing_and_of_watching_carries_it() {
     let count = expected.len();
 
     let log = envelopes(&read_log(data.path()), &["foo"]).split_off(1);
-    assert_eq!(log.iter().map(of_frame).collect::<Vec<_>>(), expected);
+    assert_eq!(log.iter().map(|text| of_frame(text)).collect::<Vec<_>>(), expected);
     assert_eq!(events(&mut live, count).await, log);
     let query = format!("repository=foo&since={since}");
     let mut resumed = RawClient::connect(url, &format!("/ws?{query}")).await;

@@ -38,6 +38,13 @@ impl Grant {
         self
     }
 
+    /// May see who is connected, and purge tasks.
+    #[must_use]
+    pub fn with_operate(mut self) -> Self {
+        self.0["operate"] = true.into();
+        self
+    }
+
     /// Runs out at this time, RFC 3339.
     #[must_use]
     pub fn expiring(mut self, at: &str) -> Self {

@@ -40,7 +40,7 @@ pub struct JwtConfig {
 /// A token must have `iss`, `aud`, `exp` and `sub`, the subject, and a claim such as
 ///
 /// ```json
-/// "taskwatch": {"read": ["github.com/acme/*"], "write": [], "metrics": false}
+/// "taskwatch": {"read": ["github.com/acme/*"], "write": [], "metrics": false, "operate": false}
 /// ```
 ///
 /// Each key is for one algorithm; what the token says of its algorithm or its key changes nothing.
@@ -64,6 +64,8 @@ struct Grant {
     write: Vec<Pattern>,
     #[serde(default)]
     metrics: bool,
+    #[serde(default)]
+    operate: bool,
 }
 
 impl Jwt {
@@ -128,9 +130,10 @@ impl Jwt {
 
         let claim = &self.claim;
         let grant = claims.remove(claim).ok_or_else(|| format!("it has no claim {claim}"))?;
-        let Grant { read, write, metrics } =
+        let Grant { read, write, metrics, operate } =
             serde_json::from_value(grant).map_err(|problem| format!("{claim}: {problem}"))?;
-        Ok(principal.reading(read).writing(write).with_metrics(metrics))
+        let principal = principal.reading(read).writing(write);
+        Ok(principal.with_metrics(metrics).with_operate(operate))
     }
 }
 

@@ -26,6 +26,7 @@ struct Grant {
     read: Vec<Pattern>,
     write: Vec<Pattern>,
     metrics: bool,
+    operate: bool,
 }
 
 /// A subject stands in events and in logs.
@@ -48,7 +49,7 @@ impl Principal {
     #[must_use]
     pub fn new(subject: impl Into<Arc<str>>) -> Self {
         let subject = Some(subject.into());
-        let grant = Grant { subject, read: vec![], write: vec![], metrics: false };
+        let grant = Grant { subject, read: vec![], write: vec![], metrics: false, operate: false };
         Self { grant: Arc::new(grant), expires: None }
     }
 
@@ -57,7 +58,8 @@ impl Principal {
     pub fn anonymous() -> Self {
         static ALL: LazyLock<Arc<Grant>> = LazyLock::new(|| {
             let all = || vec![Pattern::All];
-            Arc::new(Grant { subject: None, read: all(), write: all(), metrics: true })
+            let (read, write) = (all(), all());
+            Arc::new(Grant { subject: None, read, write, metrics: true, operate: true })
         });
         Self { grant: ALL.clone(), expires: None }
     }
@@ -80,6 +82,13 @@ impl Principal {
     #[must_use]
     pub fn with_metrics(mut self, may: bool) -> Self {
         Arc::make_mut(&mut self.grant).metrics = may;
+        self
+    }
+
+    /// May see who is connected, and purge tasks.
+    #[must_use]
+    pub fn with_operate(mut self, may: bool) -> Self {
+        Arc::make_mut(&mut self.grant).operate = may;
         self
     }
 
@@ -120,10 +129,22 @@ impl Principal {
         self.grant.metrics
     }
 
+    /// Whether it may be seen who is connected, and whether tasks may be purged.
+    #[must_use]
+    pub fn may_operate(&self) -> bool {
+        self.grant.operate
+    }
+
     /// The repositories that may be read.
     #[must_use]
     pub fn readable(&self) -> &[Pattern] {
         &self.grant.read
+    }
+
+    /// The repositories whose tasks may be changed.
+    #[must_use]
+    pub fn writable(&self) -> &[Pattern] {
+        &self.grant.write
     }
 
     /// When it stops being this.
@@ -140,12 +161,13 @@ impl Principal {
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Grant { subject, read, write, metrics } = &*self.grant;
+        let Grant { subject, read, write, metrics, operate } = &*self.grant;
         f.debug_struct("Principal")
             .field("subject", subject)
             .field("read", read)
             .field("write", write)
             .field("metrics", metrics)
+            .field("operate", operate)
             .field("expires", &self.expires)
             .finish()
     }

@@ -52,6 +52,8 @@ pub struct TokenGrant {
     pub write: Vec<Pattern>,
     /// Whether it may be read how the server is doing.
     pub metrics: bool,
+    /// Whether it may be seen who is connected, and whether tasks may be purged.
+    pub operate: bool,
     /// Until when it is good.
     pub expires: Option<Timestamp>,
 }
@@ -67,6 +69,9 @@ struct Line {
     write: Vec<Pattern>,
     #[serde(default)]
     metrics: bool,
+    /// Left out where it is not granted: older servers do not know the field.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    operate: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<Timestamp>,
 }
@@ -109,9 +114,10 @@ impl TokensFile {
 
         let secret: [u8; 32] = rand::random();
         let token = format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(secret));
-        let TokenGrant { id, read, write, metrics, expires } = grant;
+        let TokenGrant { id, read, write, metrics, operate, expires } = grant;
         let sha256 = hash(&token).iter().map(|byte| format!("{byte:02x}")).collect();
-        let line = serde_json::to_string(&Line { id, sha256, read, write, metrics, expires });
+        let line = Line { id, sha256, read, write, metrics, operate, expires };
+        let line = serde_json::to_string(&line);
         let line = line.map_err(|error| failed(error.into()))?;
         let unfinished = before.last().is_some_and(|&byte| byte != b'\n');
         let added = format!("{}{line}\n", if unfinished { "\n" } else { "" });
@@ -181,6 +187,7 @@ fn entry(line: &[u8]) -> Result<(Hash, Principal), String> {
         .reading(line.read)
         .writing(line.write)
         .with_metrics(line.metrics)
+        .with_operate(line.operate)
         .expiring(line.expires);
     Ok((hash, principal))
 }
@@ -216,6 +223,7 @@ mod tests {
             read: patterns("github.com/acme/*"),
             write: patterns("github.com/acme/api"),
             metrics: true,
+            operate: true,
             expires: None,
         }
     }
@@ -246,7 +254,7 @@ mod tests {
             assert!(!principal.may_read(&"github.com/other".parse().unwrap()));
             assert!(principal.may_write(&"github.com/acme/api".parse().unwrap()));
             assert!(!principal.may_write(&"github.com/acme/x".parse().unwrap()));
-            assert!(principal.may_read_metrics());
+            assert!(principal.may_read_metrics() && principal.may_operate());
         }
         assert_eq!(tokens.identify(None), Err(AuthError::Missing));
         let unknown = tokens.identify(Some(&Token::new("tw_x")));
@@ -291,6 +299,7 @@ mod tests {
             (&line("a", "t", r#","read":"a""#), "invalid type"),
             (&line("a", "t", r#","write":["a b"]"#), "may not stand in a repository name"),
             (&line("a", "t", r#","metrics":"yes""#), "invalid type"),
+            (&line("a", "t", r#","operate":1"#), "invalid type"),
             (&line("", "t", ""), "id: "),
             (&line("a\\u001b", "t", ""), "id: "),
             (r#"{"id":"a","sha256":"00"}"#, "64 hex digits"),

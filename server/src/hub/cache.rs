@@ -75,6 +75,11 @@ impl EventCache {
         true
     }
 
+    /// Throws all events away; the numbers go on.
+    pub(crate) fn clear(&mut self) {
+        (self.events, self.bytes, self.floor) = (VecDeque::new(), 0, self.head);
+    }
+
     /// Events after `after` up to `upto`, as far as `limit` allows; `None` if some of them are no
     /// longer here. Never a part without saying so.
     pub(crate) fn read(&self, after: Seq, upto: Seq, limit: PageLimit) -> Option<Page> {
@@ -118,6 +123,19 @@ mod tests {
         }
         assert!(cache.read(10, 13, LIMIT).is_none());
         assert_eq!(seqs(&cache.read(11, 13, LIMIT).unwrap()), [12, 13]);
+    }
+
+    #[test]
+    fn what_was_thrown_away_is_not_found_and_what_comes_then_is() {
+        let mut cache = EventCache::new(10, 9, usize::MAX);
+        for seq in 11..=13 {
+            cache.push(event(seq, "foo"));
+        }
+        cache.clear();
+        assert!(cache.read(12, 13, LIMIT).is_none());
+        assert_eq!((cache.floor(), cache.head(), cache.bytes), (13, 13, 0));
+        assert!(!cache.push(event(13, "foo")) && cache.push(event(14, "foo")));
+        assert_eq!(seqs(&cache.read(13, 14, LIMIT).unwrap()), [14]);
     }
 
     #[test]

@@ -38,6 +38,12 @@ impl Recent {
         is_new
     }
 
+    /// Throws all events away; the numbers go on.
+    pub(super) fn clear(&mut self) {
+        self.events.clear();
+        self.published = VecDeque::new();
+    }
+
     /// When the first event after this was published, if it is here.
     pub(super) fn published_after(&self, after: Seq) -> Option<Instant> {
         self.published.get(self.events.place_after(after)).copied()

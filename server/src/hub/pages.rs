@@ -53,6 +53,11 @@ impl Pages {
         self.reads.load(Ordering::Relaxed)
     }
 
+    /// Forgets what was read: it is read again by whoever wants it.
+    pub(crate) fn clear(&self) {
+        *lock(&self.kept) = Kept::default();
+    }
+
     /// A page that goes beyond `position`; it may also hold events before it. `upto` is above
     /// `position`.
     pub(crate) async fn read(&self, position: Seq, upto: Seq) -> Result<Arc<Page>, ReadError> {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use taskwatch_protocol::{CloseCode, CloseReason, Seq};
 
-use super::{Frames, Lag, lock};
+use super::{Described, Frames, Lag, lock};
 use crate::PageLimit;
 use crate::clock::Now;
 
@@ -24,6 +24,8 @@ pub(crate) trait Deliver: Send + Sync {
     /// Takes it there now, and adds to `written` what is there. False if the connection's task has to
     /// go on with it.
     fn deliver(&self, now: Now, written: &mut Lag) -> bool;
+    /// What it is like now, unless it has ended.
+    fn describe(&self) -> Option<Described>;
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +107,16 @@ impl SendQueue {
         if !deliver.is_some_and(|deliver| deliver.deliver(now, written)) {
             self.wake();
         }
+    }
+
+    /// What the connection is like now, if it is there.
+    pub(super) fn describe(&self) -> Option<Described> {
+        self.deliver.get()?.upgrade()?.describe()
+    }
+
+    /// Whether events were thrown away which the connection has to read.
+    pub(crate) fn is_overflowed(&self) -> bool {
+        matches!(lock(&self.state).mode, Mode::Overflowed { .. })
     }
 
     fn wake(&self) {
@@ -193,7 +205,7 @@ impl SendQueue {
     }
 
     /// How many events wait.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         lock(&self.state).events
     }
 

@@ -1,6 +1,8 @@
 //! Where a connection's next frames come from: the fan-out, the log, or a snapshot. Knows no
 //! socket and waits for nothing; who drives it fetches what it asks for.
 
+mod standing;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -85,15 +87,17 @@ pub(crate) struct Delivery {
     snapshot: Option<Box<TaskSnapshot>>,
     /// A full queue has sent it to catching up.
     overflowed: bool,
+    /// How often the log had been rewritten when what is at hand was read.
+    rewrites: u32,
     tally: Tally,
 }
 
 impl Delivery {
     pub(crate) fn new(hub: Hub, member: Member, turns: Turns) -> Self {
         let (member, source) = (Arc::new(member), Source::Behind);
-        let (sought, asked, snapshot) = (None, None, None);
+        let (sought, asked, snapshot, rewrites) = (None, None, None, hub.rewrites());
         let (overflowed, tally) = (false, Tally::default());
-        Self { hub, member, turns, source, sought, asked, snapshot, overflowed, tally }
+        Self { hub, member, turns, source, sought, asked, snapshot, overflowed, rewrites, tally }
     }
 
     pub(crate) fn member(&self) -> &Arc<Member> {
@@ -124,6 +128,9 @@ impl Delivery {
     fn follow(&mut self, session: &mut Session, now: Now, out: &mut impl Outbox) -> Next {
         let mut pages = 0;
         while out.unwritten() < CHUNK {
+            if self.is_stale() {
+                return Next::End(End::Close(CloseCode::AccessChanged));
+            }
             if let Some(end) = session.end() {
                 // What was said before the end is written first.
                 return if out.unwritten() == 0 { Next::End(end) } else { Next::Wait };
@@ -189,6 +196,7 @@ impl Delivery {
         out: &mut impl Outbox,
     ) -> Result<(), Stop> {
         self.source = Source::Behind;
+        let Some(fetched) = self.not_stale(fetched)? else { return Ok(()) };
         match fetched {
             Fetched::Page(Ok(page)) => {
                 let upto = self.goal();
@@ -229,16 +237,6 @@ impl Delivery {
             }
         }
         Ok(())
-    }
-
-    /// Moves the position over what was fanned out and is not wanted here.
-    pub(crate) fn refresh(&self, session: &mut Session) {
-        if self.is_level() {
-            let fanned = self.hub.fanned(&self.member);
-            if self.member.queue().is_drained() {
-                session.scanned(fanned);
-            }
-        }
     }
 
     /// Takes what the fan-out queued; false if there is nothing more to take now.

@@ -11,10 +11,11 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::reading::Incoming;
 use super::serve::Ended;
+use super::visitor::Begun;
 use super::wire::{Left, Wire};
 use crate::access::identify;
 use crate::clock::{Now, now};
-use crate::hub::{Lag, Member, Order, Place, Stop};
+use crate::hub::{About, ConnectionInfo, Described, Lag, Member, Order, Place, Stop};
 use crate::session::{Delivery, End, Fetched, Identification, Next, Session, Step};
 use crate::{AuthError, Hub, Principal};
 
@@ -56,6 +57,7 @@ type Identified = (Identification, Result<Principal, AuthError>);
 /// whoever comes first takes what waits to the peer.
 pub(crate) struct Connection<W> {
     place: Place,
+    about: Box<About>,
     wire: W,
     session: Session,
     delivery: Delivery,
@@ -69,7 +71,8 @@ pub(crate) struct Connection<W> {
 }
 
 impl<W: Wire + 'static> Connection<W> {
-    pub(crate) fn new(place: Place, wire: W, session: Session, delivery: Delivery) -> Self {
+    pub(crate) fn new(begun: Begun, wire: W) -> Self {
+        let Begun { place, about, session, delivery } = begun;
         Self {
             timer: Box::pin(sleep_until(session.deadline().into())),
             delivery,
@@ -77,6 +80,7 @@ impl<W: Wire + 'static> Connection<W> {
             fetching: None,
             identifying: None,
             place,
+            about,
             wire,
             session,
             write_deadline: None,
@@ -85,7 +89,7 @@ impl<W: Wire + 'static> Connection<W> {
     }
 
     /// Tells it why it ends, if it does not know.
-    pub(super) async fn see_off(mut self, ending: Ending, since: Instant) -> Ended<W> {
+    pub(super) async fn see_off(mut self, ending: Ending) -> Ended<W> {
         // Nothing is kept for a peer that is being seen off.
         self.delivery.end();
         (self.fetching, self.identifying) = (None, None);
@@ -100,9 +104,9 @@ impl<W: Wire + 'static> Connection<W> {
                 None
             }
         };
-        let Self { place, wire, session, .. } = self;
+        let Self { place, about, wire, session, .. } = self;
         let code = stop.map(|stop| stop.code.code());
-        let (delivered, seconds) = (session.delivered(), since.elapsed().as_secs_f32());
+        let (delivered, seconds) = (session.delivered(), about.since.elapsed().as_secs_f32());
         // One program may ask many times a second.
         if session.is_poll() {
             tracing::debug!(code, delivered, seconds, "poll ended");
@@ -120,6 +124,32 @@ impl<W: Wire> Connection<W> {
 
     fn hub(&self) -> &Hub {
         self.place.hub()
+    }
+
+    /// What it is like now.
+    pub(super) fn describe(&mut self) -> Described {
+        if self.wire.is_idle() {
+            self.delivery.refresh(&mut self.session);
+        }
+        let Self { about, session, delivery, .. } = self;
+        let position = session.position();
+        let info = ConnectionInfo {
+            id: about.id,
+            principal: session.principal().clone(),
+            peer: about.peer,
+            client: about.client,
+            transport: about.transport,
+            user_agent: about.agent.clone(),
+            age: now().instant.saturating_duration_since(about.since),
+            patterns: session.selection().patterns().to_vec(),
+            state: delivery.state(session),
+            position: self.place.hub().log().cursor(position),
+            behind: 0,
+            behind_for: None,
+            delivered: session.delivered(),
+            queued: delivery.member().queue().waiting(),
+        };
+        Described { info, position }
     }
 
     /// What the fan-out has queued, taken to the peer at once, and added to `written`. False if the
@@ -430,8 +460,7 @@ mod tests {
         let has = peer.has.clone();
         let visitor = Visitor::known_elsewhere(hub, Principal::anonymous()).unwrap();
         let asked = vec![Subscribe::live(vec![Pattern::All])];
-        let (session, delivery, place) = visitor.begin(hub, None, asked, now());
-        let connection = Connection::new(place, peer, session, delivery);
+        let connection = Connection::new(visitor.begin(hub, None, asked, now()), peer);
         let task = tokio::spawn(connection.run());
         until(|| has.lock().unwrap().turns > 0).await;
         (has, task)

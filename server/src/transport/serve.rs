@@ -7,14 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use taskwatch_protocol::Cursor;
 
 use super::connection::{Connection, Ending};
 use super::wire::Wire;
-use crate::clock::{Now, now};
-use crate::hub::{Deliver, Lag, Stop};
+use crate::clock::Now;
+use crate::hub::{Deliver, Described, Lag, Stop};
 
 /// What is left of a connection.
 pub(crate) struct Ended<W> {
@@ -28,7 +27,6 @@ pub(crate) struct Ended<W> {
 /// What a connection's task does. As large as it is for each of those that are idle.
 pub(crate) struct Serve<W> {
     served: Arc<Served<W>>,
-    since: Instant,
     farewell: Option<Pin<Box<dyn Future<Output = Ended<W>> + Send>>>,
 }
 
@@ -62,6 +60,14 @@ impl<W: Wire> Served<W> {
 }
 
 impl<W: Wire> Deliver for Served<W> {
+    fn describe(&self) -> Option<Described> {
+        // The fan-out, if it comes now, does not wait: it leaves the rest to the task, which looks again.
+        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Slot::Here(connection) => Some(connection.describe()),
+            Slot::Away | Slot::Panicked(_) => None,
+        }
+    }
+
     fn deliver(&self, now: Now, written: &mut Lag) -> bool {
         // Never waits: who is at it is the task, which is woken and looks again.
         let Ok(mut slot) = self.0.try_lock() else { return false };
@@ -82,7 +88,7 @@ impl<W: Wire + 'static> Connection<W> {
         let member = self.member().clone();
         let served = Arc::new(Served(Mutex::new(Slot::Here(self))));
         member.queue().deliver_by(Arc::downgrade(&served) as _);
-        Serve { served, since: now().instant, farewell: None }
+        Serve { served, farewell: None }
     }
 }
 
@@ -92,7 +98,7 @@ impl<W: Wire + 'static> Future for Serve<W> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<W>> {
         if self.farewell.is_none() {
             let (connection, ending) = ready!(self.served.poll(cx));
-            self.farewell = Some(Box::pin(connection.see_off(ending, self.since)));
+            self.farewell = Some(Box::pin(connection.see_off(ending)));
         }
         match &mut self.farewell {
             Some(farewell) => farewell.as_mut().poll(cx),

@@ -14,7 +14,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use taskwatch_protocol::{Cursor, ErrorCode, PROTOCOL_VERSION, Subscribe};
 use tracing::Instrument;
-use uuid::Uuid;
 
 use super::body::body;
 use super::connection::Connection;
@@ -76,7 +75,7 @@ async fn answer_poll(hub: &Hub, request: &Parts) -> Result<Response, Problem> {
     let peer = Peer::of(hub, request);
     let token = token_of_header(&request.headers);
     let visitor = Visitor::admit(hub, &peer, token, Over::Poll).await?;
-    let span = peer.span(Uuid::new_v4(), &visitor.principal);
+    let span = peer.span(visitor.id(), &visitor.principal);
     let changes = changes::collect(hub, visitor, subscription, wait).instrument(span).await?;
     Ok(([(CONTENT_TYPE, "application/json")], json(&changes)).into_response())
 }
@@ -111,11 +110,11 @@ async fn stream(
     let token = token_of_header(&request.headers);
     let over = if terms.wait.is_some() { Over::Poll } else { Over::Stream };
     let visitor = Visitor::admit(hub, &peer, token, over).await?;
-    let span = peer.span(Uuid::new_v4(), &visitor.principal);
-    let (session, delivery, place) = visitor.begin(hub, Some(terms), subscriptions, now());
+    let span = peer.span(visitor.id(), &visitor.principal);
+    let begun = visitor.begin(hub, Some(terms), subscriptions, now());
     let (sender, body) = body();
     let wire = ResponseWire::new(encoding, sender, rand::random_range(MIN_RETRY_MS..=5_000));
-    let task = Connection::new(place, wire, session, delivery).run().map(drop);
+    let task = Connection::new(begun, wire).run().map(drop);
     // Of its own: hyper asks for more only when it can write, and this has other things to wait for.
     tokio::spawn(task.instrument(span));
     Ok(([(CONTENT_TYPE, encoding.content_type())], Body::new(body)).into_response())

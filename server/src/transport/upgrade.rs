@@ -16,7 +16,6 @@ use taskwatch_protocol::{
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument, Span};
-use uuid::Uuid;
 
 use super::connection::Connection;
 use super::query::Query;
@@ -75,9 +74,8 @@ async fn admit(hub: &Hub, request: &Parts, handshake: Handshake) -> Result<Respo
         }
         Err(refused) => return Err(refused),
     };
-    let connection_id = Uuid::new_v4();
-    let span = peer.span(connection_id, &visitor.principal);
-    Ok(accept(hub.clone(), visitor, connection_id, handshake, span))
+    let span = peer.span(visitor.id(), &visitor.principal);
+    Ok(accept(hub.clone(), visitor, handshake, span))
 }
 
 /// Whether the version was named by the subprotocol, which then has to be echoed.
@@ -157,17 +155,11 @@ fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
-fn accept(
-    hub: Hub,
-    visitor: Visitor,
-    connection_id: Uuid,
-    handshake: Handshake,
-    span: Span,
-) -> Response {
+fn accept(hub: Hub, visitor: Visitor, handshake: Handshake, span: Span) -> Response {
     let Handshake { upgrade, accept_key, subprotocol, subscriptions } = handshake;
     tokio::spawn(async move {
         if let Some((stream, early)) = Stream::of(upgrade).await {
-            let task = serve(hub, stream, early, connection_id, visitor, subscriptions);
+            let task = serve(hub, stream, early, visitor, subscriptions);
             // A task of its own: this one still holds what hyper needed for the request.
             tokio::spawn(task.instrument(span));
         }
@@ -207,17 +199,16 @@ fn serve(
     hub: Hub,
     stream: Stream,
     early: Bytes,
-    connection_id: Uuid,
     visitor: Visitor,
     subscriptions: Vec<Subscribe>,
 ) -> impl Future<Output = ()> {
     let now = now();
-    let (session, delivery, place) = visitor.begin(&hub, None, subscriptions, now);
+    let begun = visitor.begin(&hub, None, subscriptions, now);
     let config = hub.config();
     let mut wire = WebSocket::new(stream, early, config.max_message_bytes);
-    wire.put(&session.welcome(&config.server_name, connection_id, now));
+    wire.put(&begun.session.welcome(&config.server_name, begun.about.id, now));
     // Small: an idle connection keeps all of it.
-    Connection::new(place, wire, session, delivery).run().map(drop)
+    Connection::new(begun, wire).run().map(drop)
 }
 
 #[cfg(test)]

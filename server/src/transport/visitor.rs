@@ -1,9 +1,10 @@
 //! Who asks for a connection, and whether there is room for one more of theirs.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::extract::ConnectInfo;
-use http::header::RETRY_AFTER;
+use http::header::{RETRY_AFTER, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use taskwatch_protocol::{ErrorCode, Subscribe};
@@ -12,7 +13,7 @@ use uuid::Uuid;
 
 use crate::access::{client_address, identify};
 use crate::clock::Now;
-use crate::hub::{NotAdmitted, Over, Place};
+use crate::hub::{About, ConnectionTransport, NotAdmitted, Over, Place};
 use crate::session::{Delivery, Session, Terms};
 use crate::{Hub, Principal, Problem, Token};
 
@@ -22,12 +23,16 @@ pub(super) struct Peer {
     socket: Option<SocketAddr>,
     /// Whom it counts for.
     address: Option<IpAddr>,
+    /// What it calls itself.
+    agent: Option<Arc<str>>,
 }
 
 impl Peer {
     pub(super) fn of(hub: &Hub, request: &Parts) -> Self {
         let socket = request.extensions.get().map(|ConnectInfo(socket)| *socket);
-        Self { socket, address: client_address(&hub.config().access, request) }
+        let agent = request.headers.get(USER_AGENT).filter(|agent| !agent.is_empty());
+        let agent = agent.map(|agent| hub.agent(&String::from_utf8_lossy(agent.as_bytes())));
+        Self { socket, address: client_address(&hub.config().access, request), agent }
     }
 
     /// A place for a connection of theirs.
@@ -62,6 +67,15 @@ pub(crate) struct Visitor {
     /// How often access had changed before the principal was found out.
     access_changes: u64,
     place: Place,
+    about: Box<About>,
+}
+
+/// A connection that has begun, for whoever brings its wire.
+pub(crate) struct Begun {
+    pub(crate) place: Place,
+    pub(crate) about: Box<About>,
+    pub(crate) session: Session,
+    pub(crate) delivery: Delivery,
 }
 
 /// How it is known who it is.
@@ -92,14 +106,26 @@ impl Visitor {
         };
         let (token, principal) = known.await.map_err(unknown)?;
         let place = peer.enter(hub, &principal, over)?;
-        Ok(Self { principal, known: Known::By(token), access_changes, place })
+        let about = Box::new(About {
+            peer: peer.socket,
+            client: peer.address,
+            agent: peer.agent.clone(),
+            ..About::new(over.into())
+        });
+        Ok(Self { principal, known: Known::By(token), access_changes, place, about })
     }
 
     /// Somebody whom the caller knows.
     pub(crate) fn known_elsewhere(hub: &Hub, principal: Principal) -> Result<Self, NotAdmitted> {
         let place = hub.admit(&principal, None, Over::Poll)?;
         let access_changes = hub.access_changes();
-        Ok(Self { principal, known: Known::Elsewhere, access_changes, place })
+        let about = Box::new(About::new(ConnectionTransport::Call));
+        Ok(Self { principal, known: Known::Elsewhere, access_changes, place, about })
+    }
+
+    /// The id of the connection.
+    pub(super) fn id(&self) -> Uuid {
+        self.about.id
     }
 
     /// Begins a session that asks for this first. Who has no terms can talk back.
@@ -109,8 +135,8 @@ impl Visitor {
         terms: Option<Terms>,
         subscriptions: Vec<Subscribe>,
         now: Now,
-    ) -> (Session, Delivery, Place) {
-        let Self { principal, known, access_changes, place } = self;
+    ) -> Begun {
+        let Self { principal, known, access_changes, place, about } = self;
         let (member, position) = hub.enter(principal, access_changes);
         let selection = member.selection().clone();
         let (token, is_elsewhere) = match known {
@@ -129,7 +155,7 @@ impl Visitor {
             session.request(subscription);
         }
         let delivery = Delivery::new(hub.clone(), member, place.reads());
-        (session, delivery, place)
+        Begun { place, about, session, delivery }
     }
 }
 

@@ -1,5 +1,10 @@
 //! What `taskwatchd` can be told to do: serve, unless it is something else.
 
+mod asking;
+mod copies;
+mod purge;
+mod status;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,10 +13,16 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 use taskwatch_protocol::{Pattern, Timestamp};
 use taskwatch_server::{FileError, Token, TokenGrant, TokensFile};
 
+pub use asking::Failure;
+pub use purge::Purge;
+pub use status::{Output, Status};
+
 use crate::mcp::McpBridge;
 use crate::settings::{Settings, SettingsFile, SettingsTable, duration};
 
 const FILE_VARIABLE: &str = "TASKWATCH_SERVER_CONFIG";
+
+pub use copies::{BackupCommand, RestoreCommand, VerifyCommand};
 
 /// The command line of `taskwatchd`.
 #[derive(Clone, Debug, Parser)]
@@ -47,10 +58,37 @@ pub enum Command {
     #[command(subcommand)]
     Token(TokenCommand),
 
+    /// Copy the store to a file, as it is at one moment, while it is served or not
+    ///
+    /// The copy is verified before it has its name. Whoever changes tasks meanwhile does not wait.
+    Backup(BackupCommand),
+
+    /// Look for damage in a backup or a store: every byte of a backup, every row of a store
+    ///
+    /// Exit codes: 0 good, 1 damaged, 2 could not be looked at.
+    Verify(VerifyCommand),
+
+    /// Make the store what a backup holds
+    ///
+    /// The backup is verified first. Refused while a server runs. What is there is kept in a folder of
+    /// its own.
+    Restore(RestoreCommand),
+
     /// Serve MCP on stdin and stdout, out of a server that runs
     ///
     /// For agents that start their tools themselves. Those that speak HTTP go to /mcp of the server.
     Mcp(McpBridge),
+
+    /// Show who is connected to a server that runs, those first that are furthest behind
+    ///
+    /// It needs a token that may operate the server, where tokens are asked for.
+    Status(Status),
+
+    /// Delete a task, and the text of all that ever happened to it, from a server that runs
+    ///
+    /// Its events stay, with [purged] where text stood. While the file is written anew, changes wait.
+    /// Backups, and what others have received, are not touched.
+    Purge(Purge),
 }
 
 /// What is done with settings.
@@ -120,6 +158,10 @@ pub struct Granted {
     /// Let it read /metrics
     #[arg(long)]
     pub metrics: bool,
+
+    /// Let it see who is connected, and purge tasks
+    #[arg(long)]
+    pub operate: bool,
 }
 
 impl CommandLine {
@@ -169,9 +211,10 @@ impl NewToken {
     /// # Errors
     /// If the file has a line that cannot be used, or cannot be written.
     pub fn make(self) -> Result<Token, FileError> {
-        let Granted { read, write, metrics } = self.granted;
+        let Granted { read, write, metrics, operate } = self.granted;
         let expires = self.expires.map(from_now);
-        TokensFile::add(&self.tokens, TokenGrant { id: self.id, read, write, metrics, expires })
+        let grant = TokenGrant { id: self.id, read, write, metrics, operate, expires };
+        TokensFile::add(&self.tokens, grant)
     }
 }
 

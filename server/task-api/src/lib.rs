@@ -21,6 +21,7 @@ mod app;
 mod authenticator;
 mod change;
 mod command;
+mod connections;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -30,18 +31,24 @@ mod listener;
 pub mod log;
 mod mcp;
 mod monitor;
+mod page;
+mod remote;
 mod rest;
+mod scrub;
 mod service;
 mod settings;
 mod store;
 
 pub use app::{App, StartError};
 pub use command::{
-    Command, CommandLine, ConfigCheck, ConfigCommand, Granted, NewToken, TokenCommand,
+    BackupCommand, Command, CommandLine, ConfigCheck, ConfigCommand, Failure, Granted, NewToken,
+    Output, Purge, RestoreCommand, Status, TokenCommand, VerifyCommand,
 };
+pub use connections::By;
 pub use log::LogFormat;
-pub use mcp::{BridgeError, McpBridge};
+pub use mcp::McpBridge;
+pub use remote::{Remote, RemoteError};
 pub use settings::{
     AuthSettings, InvalidSettings, LimitSettings, Settings, SettingsTable, TlsSettings,
 };
-pub use store::OpenError;
+pub use store::{BackedUp, BackupError, Contents, OpenError, Report, Restored};

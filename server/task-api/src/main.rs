@@ -1,5 +1,6 @@
 //! `taskwatchd`: the task API as a server.
 
+mod copies;
 mod systemd;
 
 use std::env;
@@ -8,7 +9,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use taskwatch_task_api::{
-    App, Command, CommandLine, ConfigCommand, LogFormat, McpBridge, NewToken, Settings,
+    App, Command, CommandLine, ConfigCommand, Failure, LogFormat, McpBridge, NewToken, Settings,
     SettingsTable, StartError, TokenCommand, log,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,7 +35,12 @@ fn main() -> ExitCode {
             return check_settings(&check.settings, &table);
         }
         Some(Command::Token(TokenCommand::New(new))) => return make_token(new),
+        Some(Command::Backup(backup)) => return copies::backup(&backup),
+        Some(Command::Verify(verify)) => return copies::verify(&verify),
+        Some(Command::Restore(restore)) => return copies::restore(&restore),
         Some(Command::Mcp(bridge)) => return bridge_mcp(bridge),
+        Some(Command::Status(status)) => return operate(status.run()),
+        Some(Command::Purge(purge)) => return operate(purge.run()),
         None => {}
     }
     log::start(settings.log_format);
@@ -83,6 +89,20 @@ fn make_token(new: NewToken) -> ExitCode {
         Err(error) => {
             log::fail(&format!("the token could not be printed, and is lost: {error}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what a command says that asks a server.
+#[tokio::main(flavor = "current_thread")]
+async fn operate(command: impl Future<Output = Result<String, Failure>>) -> ExitCode {
+    let printed = command.await.and_then(|text| Ok(io::stdout().write_all(text.as_bytes())?));
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::fail(&error.to_string());
+            let usage = matches!(error, Failure::Settings(_) | Failure::Usage(_));
+            if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -40,7 +40,7 @@ use crate::change::{Caller, Via};
 use crate::rest::request::{self, JSON};
 use crate::service::TaskService;
 
-pub use bridge::{BridgeError, McpBridge};
+pub use bridge::McpBridge;
 
 /// What agents are told about the whole.
 const INSTRUCTIONS: &str = "\

@@ -4,7 +4,9 @@ pub(crate) mod batch;
 pub(crate) mod conditions;
 mod hub_paths;
 pub(crate) mod lists;
+mod me;
 mod openapi;
+mod operate;
 mod refusals;
 pub(crate) mod request;
 mod tasks;
@@ -22,6 +24,7 @@ use utoipa_axum::routes;
 use crate::change::{Caller, Via};
 use crate::mcp::Mcp;
 use crate::monitor::Monitor;
+use crate::page;
 use crate::service::TaskService;
 use refusals::{no_method, no_route, oversee};
 pub(crate) use request::BodyLimits;
@@ -46,13 +49,19 @@ pub(crate) fn router(
         .routes(routes!(tasks::read, tasks::update, tasks::delete))
         .routes(routes!(lists::history))
         .routes(routes!(batch::batch))
-        .with_state(service);
+        .routes(routes!(me::me))
+        .with_state(service.clone());
+    let operate = OpenApiRouter::default()
+        .routes(routes!(operate::connections))
+        .routes(routes!(operate::purge))
+        .with_state(operate::Operator::new(service, hub.clone(), access.is_private()));
     // Everything but a sign of life and the description asks who it is. The hub asks by itself,
     // since a browser brings its token to an upgrade in another way.
     let guarded = OpenApiRouter::default()
         .merge(tasks)
         .merge(mcp.routes().with_state(()).into())
         .merge(metrics.with_state(()))
+        .merge(operate)
         // Two in one: each layer of a router costs a request a few allocations.
         .layer((middleware::from_fn_with_state(authenticator, authenticate), Extension(body)));
     let (routes, described) = OpenApiRouter::with_openapi(openapi::hub())
@@ -64,6 +73,7 @@ pub(crate) fn router(
     routes
         .with_state(openapi::Document::new(described))
         .merge(taskwatch_server::routes(hub))
+        .merge(page::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer((
@@ -86,6 +96,6 @@ fn api(principal: Principal, headers: &HeaderMap) -> Caller {
 }
 
 /// A header of this server's own making: ids, numbers, and names that were escaped.
-fn header(value: &str) -> HeaderValue {
+pub(crate) fn header(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
 }

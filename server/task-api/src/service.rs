@@ -2,7 +2,7 @@
 //! errors.
 
 use taskwatch_protocol::{Cursor, RepositoryName, Seq, Task, Traceparent};
-use taskwatch_server::{EventLog, Principal};
+use taskwatch_server::{EventLog, Hub, Principal};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -10,7 +10,8 @@ use crate::change::{Caller, Change, IfMatch, NewTask, Operation, TaskPatch};
 use crate::idempotency::Once;
 use crate::list::ListQuery;
 use crate::store::{
-    BatchError, ChangeError, Changed, History, Store, StoreStats, TaskPage, Unavailable,
+    BatchError, ChangeError, Changed, History, PurgeError, Purged, Store, StoreStats, TaskPage,
+    Unavailable,
 };
 
 /// What can be done with tasks. A clone is the same service.
@@ -102,6 +103,31 @@ impl TaskService {
             Ok(changes)
         };
         change.instrument(span).await
+    }
+
+    /// Takes the text of a task out of everything that is kept, and deletes the task if it is there. It
+    /// is done to its end, also if nobody waits for it.
+    pub(crate) async fn purge(
+        &self,
+        hub: Hub,
+        by: &Principal,
+        id: Uuid,
+    ) -> Result<Purged, PurgeError> {
+        let (store, by) = (self.store.clone(), by.clone());
+        let purge = tokio::spawn(async move {
+            let by = by.subject().unwrap_or("nobody in particular");
+            let purged = store.purge(id).await;
+            // Also if something is left somewhere: what the hub has read is of before.
+            hub.log_rewritten().await;
+            match &purged {
+                Ok(Purged { deleted, events, answers, .. }) => {
+                    tracing::warn!(%id, by, deleted, events, answers, "purged a task");
+                }
+                Err(error) => tracing::error!(%id, by, %error, "a purge came to no end"),
+            }
+            purged
+        });
+        purge.await.unwrap_or(Err(PurgeError::Unavailable))
     }
 
     /// A task, if there is one that may be read.

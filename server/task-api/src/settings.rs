@@ -8,7 +8,7 @@ mod table;
 mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
@@ -181,12 +181,17 @@ impl Settings {
 
     /// The folder for the store.
     pub(crate) fn data_dir(&self) -> Result<PathBuf, InvalidSettings> {
-        self.data.clone().or_else(default_data_dir).ok_or(InvalidSettings::NoHome)
+        data_dir(self.data.as_deref())
     }
 
     pub(crate) fn retention(&self) -> Retention {
         Retention { events: self.retention_events, age: self.retention_age }
     }
+}
+
+/// The folder for the store, if it is not this one.
+pub(crate) fn data_dir(named: Option<&Path>) -> Result<PathBuf, InvalidSettings> {
+    named.map(Path::to_owned).or_else(default_data_dir).ok_or(InvalidSettings::NoHome)
 }
 
 /// The folder for the store of who names none.

@@ -1,18 +1,23 @@
 //! The store: tasks and the log of their events in one SQLite file. All SQL is below here.
 
 mod answers;
+mod backup;
 mod changed;
+mod checksum;
 mod list;
 mod log;
+mod purge;
 mod reader;
 mod requests;
 mod retention;
 mod rows;
 mod schema;
+mod seal;
 mod session;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::fs::{File, TryLockError};
@@ -36,12 +41,16 @@ use reader::Readers;
 use requests::{Job, Order, Request};
 use stats::Commits;
 
+pub use backup::{BackedUp, BackupError, Restored};
+pub(crate) use backup::{backup, restore, verify_file, verify_store};
 pub(crate) use changed::{Changed, EncodedTask};
 pub(crate) use list::TaskPage;
+pub(crate) use purge::{PurgeError, Purged};
 pub(crate) use reader::History;
 #[cfg(test)]
 pub(crate) use stats::LogStats;
 pub(crate) use stats::StoreStats;
+pub use verify::{Contents, Report};
 pub(crate) use writer::Writer;
 
 const DATABASE: &str = "taskwatch.db";
@@ -313,6 +322,29 @@ impl Store {
             }
             let _ = emptied.await;
         }
+    }
+
+    /// Takes the text of a task out of the store, and the task too if it is there. Changes wait while the
+    /// file is written anew. A caller that stops waiting leaves text in the journal.
+    pub(crate) async fn purge(&self, id: Uuid) -> Result<Purged, PurgeError> {
+        let purged = self.order(|done| Order::Purge(id, done)).await?;
+        let (Some(_pause), Some(_long_pause)) =
+            (self.open.readers.pause().await, self.open.long_readers.pause().await)
+        else {
+            return Err(PurgeError::Journal);
+        };
+        self.order(Order::CutJournal).await?;
+        Ok(purged)
+    }
+
+    async fn order<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, PurgeError>>) -> Order,
+    ) -> Result<T, PurgeError> {
+        let (done, answer) = oneshot::channel();
+        let order = Request::Order(order(done));
+        self.open.requests.send(order).map_err(|_| PurgeError::Unavailable)?;
+        answer.await.unwrap_or(Err(PurgeError::Unavailable))
     }
 
     /// Makes the changes that wait, then closes the file. Later calls are refused.

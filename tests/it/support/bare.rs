@@ -37,17 +37,22 @@ impl Bare {
     /// Connects to `ADDR` and upgrades; `path` is `/ws` with a query, if any.
     pub(crate) async fn connect(addr: &str, path: &str) -> Self {
         let stream = TcpStream::connect(addr).await.unwrap();
-        Self::upgrade(stream, path).await
+        Self::upgrade(stream, path, "").await
     }
 
     /// The same with a kernel that takes little for a reader who does not read.
     pub(crate) async fn connect_narrow(addr: &str, path: &str) -> Self {
-        Self::upgrade(narrow(addr), path).await
+        Self::upgrade(narrow(addr), path, "").await
     }
 
-    async fn upgrade(mut stream: TcpStream, path: &str) -> Self {
+    /// The same of somebody with a token.
+    pub(crate) async fn connect_narrow_as(token: &str, addr: &str, path: &str) -> Self {
+        Self::upgrade(narrow(addr), path, &format!("Authorization: Bearer {token}\r\n")).await
+    }
+
+    async fn upgrade(mut stream: TcpStream, path: &str, headers: &str) -> Self {
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Version: 1\r\nUpgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Version: 1\r\n{headers}Upgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );

@@ -25,7 +25,7 @@ fn claims() -> Value {
     let seconds = now().wall.unix_millis() / 1_000;
     json!({
         "iss": "issuer", "aud": "us", "sub": "ana", "exp": seconds + 60,
-        "taskwatch": {"read": ["a", "b/*"], "write": ["a"], "metrics": true},
+        "taskwatch": {"read": ["a", "b/*"], "write": ["a"], "metrics": true, "operate": true},
     })
 }
 
@@ -151,7 +151,7 @@ fn a_good_token_says_who_it_is_and_what_they_may_do() {
         (principal.may_read(&name.parse().unwrap()), principal.may_write(&name.parse().unwrap()))
     };
     assert_eq!((may("a"), may("b/c"), may("c")), ((true, true), (true, false), (false, false)));
-    assert!(principal.may_read_metrics());
+    assert!(principal.may_read_metrics() && principal.may_operate());
     let expires = principal.expires().unwrap().unix_millis();
     assert_eq!(expires, claims["exp"].as_i64().unwrap() * 1_000);
 }

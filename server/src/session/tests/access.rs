@@ -119,7 +119,9 @@ fn the_token_of_another_or_of_nobody_changes_nothing() {
 
 #[test]
 fn whoever_may_see_something_else_begins_anew() {
-    for other in [ana().reading(["*".parse().unwrap()]), ana().with_metrics(true)] {
+    let others =
+        [ana().reading(["*".parse().unwrap()]), ana().with_metrics(true), ana().with_operate(true)];
+    for other in others {
         let mut renewing = bench();
         let asked = renewal(&mut renewing, "new");
         let changed = Step::Close(CloseCode::AccessChanged);

@@ -27,6 +27,8 @@ pub(super) enum Step {
     Tick,
     /// What a peer may see changes.
     Grant,
+    /// Events are not what they were: all that was read of the log is forgotten.
+    Rewrite,
     /// The log cannot be read, or can be again.
     Break,
     /// The server is told to stop,
@@ -40,7 +42,7 @@ pub(super) enum Step {
 }
 
 /// The steps, and how often each is taken: at least and at most so many times in a thousand or so.
-pub(super) const STEPS: [(Step, u32, u32); 19] = [
+pub(super) const STEPS: [(Step, u32, u32); 20] = [
     (Step::Commit, 40, 200),
     (Step::Publish, 40, 200),
     (Step::FanOut, 40, 300),
@@ -55,6 +57,7 @@ pub(super) const STEPS: [(Step, u32, u32); 19] = [
     (Step::Fetch, 50, 300),
     (Step::Tick, 0, 15),
     (Step::Grant, 0, 5),
+    (Step::Rewrite, 0, 20),
     (Step::Break, 0, 2),
     (Step::Stop, 0, 2),
     (Step::Restart, 0, 2),

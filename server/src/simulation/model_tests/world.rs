@@ -62,6 +62,7 @@ pub(super) struct World<'a> {
     is_broken: bool,
     /// Since the server was started: what was asked for then may come later.
     was_broken: bool,
+    was_rewritten: bool,
     /// Committed, and not published.
     committed: VecDeque<LogEvent>,
     published: u64,
@@ -109,6 +110,7 @@ impl<'a> World<'a> {
             is_stopped: false,
             is_broken: false,
             was_broken: false,
+            was_rewritten: false,
             committed: VecDeque::new(),
             published: head,
             peers,
@@ -204,6 +206,10 @@ impl<'a> World<'a> {
                 self.with(at, |connection, _, now| connection.tick(now));
             }
             Step::Grant => self.grant(at),
+            Step::Rewrite => {
+                self.was_rewritten = true;
+                self.server.log_rewritten();
+            }
             Step::Break => self.mend(!self.is_broken),
             Step::Stop => {
                 self.is_stopped = true;
@@ -259,6 +265,7 @@ impl<'a> World<'a> {
         self.peers.iter_mut().for_each(|peer| peer.link = None);
         self.mend(false);
         self.was_broken = false;
+        self.was_rewritten = false;
         self.committed.clear();
         self.lives += 1;
         self.disk.open(self.lives);
@@ -311,7 +318,7 @@ impl<'a> World<'a> {
                 CloseCode::Rebalance => !link.judge.can_talk() && self.now - link.spoke >= LIFETIME,
                 CloseCode::Slow => taken < 16 << 10 && link.judged > 0,
                 CloseCode::Restart => self.is_stopped,
-                CloseCode::AccessChanged => self.grants.of(at).is_some(),
+                CloseCode::AccessChanged => self.was_rewritten || self.grants.of(at).is_some(),
                 CloseCode::Unauthorized => self.grants.of(at).is_none(),
                 CloseCode::Unavailable => self.was_broken,
                 _ => false,

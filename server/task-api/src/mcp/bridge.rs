@@ -10,7 +10,6 @@ mod server;
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, AbortHandle, JoinSet};
 use tokio::time::timeout;
 
+use crate::remote::{Remote, RemoteError};
 use message::{Line, Message};
 use server::Server;
 
@@ -30,49 +30,12 @@ const FINISH: Duration = Duration::from_secs(3);
 /// Lines on their way in or out; more wait.
 const LINES: usize = 64;
 
-/// Which server, and how it is spoken to.
+/// `taskwatchd mcp`.
 #[derive(Clone, Debug, Args)]
 pub struct McpBridge {
-    /// The task server
-    #[arg(
-        long,
-        env = "TASKWATCH_URL",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:8787"
-    )]
-    pub url: String,
-
-    /// A file with the token to show; it is read for each message, so it may be replaced [default: what
-    /// the variable TASKWATCH_TOKEN holds]
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-
-    /// Trust the certificates in this PEM file as well as those of the system
-    #[arg(long, value_name = "FILE")]
-    pub cacert: Option<PathBuf>,
-}
-
-/// Why the bridge did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BridgeError {
-    /// There can be no server at this URL.
-    #[error("--url: {0}")]
-    Url(String),
-    /// The variable holds what no header can hold.
-    #[error("TASKWATCH_TOKEN is not a token: it has characters that a token cannot have")]
-    Token,
-    /// A file cannot be used.
-    #[error("{}: {reason}", path.display())]
-    File {
-        /// Which one.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// TLS cannot be set up.
-    #[error("TLS cannot be used: {0}")]
-    Tls(String),
+    /// The task server.
+    #[command(flatten)]
+    pub remote: Remote,
 }
 
 impl McpBridge {
@@ -80,8 +43,8 @@ impl McpBridge {
     ///
     /// # Errors
     /// If the settings cannot be used. A server that is away is told to the client, call by call.
-    pub async fn run(self) -> Result<(), BridgeError> {
-        let server = Arc::new(Server::new(&self)?);
+    pub async fn run(self) -> Result<(), RemoteError> {
+        let server = Arc::new(Server::new(&self.remote)?);
         let mut lines = stdin();
         let (output, written) = stdout();
         let mut calls = Calls::default();

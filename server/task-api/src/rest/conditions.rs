@@ -32,7 +32,11 @@ pub(crate) fn if_match(headers: &HeaderMap) -> IfMatch {
 
 /// `If-None-Match`: whether the reader has this version already. A weak tag is as good.
 pub(super) fn has(headers: &HeaderMap, version: u64) -> bool {
-    let tag = tag(version);
+    has_tag(headers, &tag(version))
+}
+
+/// The same for whatever has a tag.
+pub(crate) fn has_tag(headers: &HeaderMap, tag: &str) -> bool {
     tags(headers, &IF_NONE_MATCH)
         .any(|given| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag)
 }

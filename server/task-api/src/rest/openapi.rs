@@ -19,9 +19,12 @@ use utoipa::openapi::OpenApi as Described;
 
 use super::batch::BatchAnswer;
 use super::lists::{EventList, TaskList};
+use super::me::Me;
+use super::operate::PurgeAnswer;
 use super::request::JSON;
 use super::{TASKS, hub_paths};
 use crate::change::{Batch, NewTask, TaskPatch};
+use crate::connections::{By, Connections};
 use crate::list::{ListParams, PATTERN};
 
 const PROBLEM_JSON: &str = "application/problem+json";
@@ -184,8 +187,11 @@ fn refer_to(generator: &mut SchemaGenerator) {
         generator.subschema_for::<BatchAnswer>(),
         generator.subschema_for::<TaskList>(),
         generator.subschema_for::<EventList>(),
+        generator.subschema_for::<Me>(),
         generator.subschema_for::<Problem>(),
         generator.subschema_for::<Changes>(),
+        generator.subschema_for::<Connections>(),
+        generator.subschema_for::<PurgeAnswer>(),
     );
 }
 
@@ -205,6 +211,10 @@ fn described(name: &str, filters: &Value) -> Value {
             "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$",
             "description": "A name for this request. It is carried out once, however often it comes \
                             within 24 hours, and answered alike.",
+        }),
+        "by" => json!({
+            "type": "string", "enum": By::WORDS, "default": By::default().word(),
+            "description": "Whether each connection is told of, or only their sums.",
         }),
         "traceparent" => json!({
             "type": "string",

@@ -33,8 +33,8 @@ pub(super) fn save(
     let changes = serde_json::to_string(changes)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     conn.prepare_cached(
-        "INSERT OR REPLACE INTO answer (principal, key, fingerprint, ts, changes) \
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR REPLACE INTO answer (principal, key, fingerprint, ts, changes, checksum) \
+         VALUES (?1, ?2, ?3, ?4, ?5, row_checksum(?1, ?2, ?3, ?4, ?5))",
     )?
     .execute((
         &once.principal,

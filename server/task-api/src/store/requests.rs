@@ -4,9 +4,10 @@ use std::sync::mpsc::Receiver;
 use std::thread;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use uuid::Uuid;
 
-use super::BatchError;
 use super::changed::Changed;
+use super::{BatchError, PurgeError, Purged};
 use crate::change::{Caller, Change};
 use crate::idempotency::Once;
 
@@ -27,6 +28,10 @@ pub(super) enum Request {
 pub(super) enum Order {
     /// Nobody reads now.
     EmptyJournal(oneshot::Sender<()>),
+    /// The text of this task is to be forgotten.
+    Purge(Uuid, oneshot::Sender<Result<Purged, PurgeError>>),
+    /// Nobody reads now, and nothing of before may be left in the journal.
+    CutJournal(oneshot::Sender<Result<(), PurgeError>>),
     Close(oneshot::Sender<()>),
 }
 

@@ -129,10 +129,24 @@ fn write_change(
         return Err(ChangeError::BatchTooLarge.into());
     }
     *state = LogState { head: seq, last_ts: now, ..*state };
-    apply(conn, &event, seq)?;
+    events.push(append(conn, &event, seq, now, &envelope)?);
+    changes.push(Changed { task: EncodedTask::new(event.into_task(), json), cursor });
+    Ok(())
+}
+
+/// Writes an event into the log, and what it does to its task.
+pub(super) fn append(
+    conn: &Connection,
+    event: &TaskEvent,
+    seq: Seq,
+    now: Timestamp,
+    envelope: &str,
+) -> rusqlite::Result<LogEvent> {
+    let kind = event.kind();
+    apply(conn, event, seq)?;
     conn.prepare_cached(
-        "INSERT INTO event (seq, repository, kind, ts, task_id, envelope) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO event (seq, repository, kind, ts, task_id, envelope, checksum) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, row_checksum(?1, ?2, ?3, ?4, ?5, ?6))",
     )?
     .execute((
         seq,
@@ -140,14 +154,12 @@ fn write_change(
         kind.as_str(),
         now.unix_millis(),
         event.task_id.as_bytes(),
-        &envelope,
+        envelope,
     ))?;
-    events.push(LogEvent::new(seq, event.repository.clone(), kind, &envelope));
-    changes.push(Changed { task: EncodedTask::new(event.into_task(), json), cursor });
-    Ok(())
+    Ok(LogEvent::new(seq, event.repository.clone(), kind, envelope))
 }
 
-fn json(task: &Task) -> rusqlite::Result<Box<RawValue>> {
+pub(super) fn json(task: &Task) -> rusqlite::Result<Box<RawValue>> {
     serde_json::value::to_raw_value(task)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
@@ -164,10 +176,12 @@ fn apply(conn: &Connection, event: &TaskEvent, seq: Seq) -> rusqlite::Result<()>
     };
     conn.prepare_cached(
         "INSERT INTO task (id, repository, title, description, status, priority, assignee, tags, \
-                           created_at, updated_at, version, seq) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+                           created_at, updated_at, version, seq, checksum) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
+                 row_checksum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)) \
          ON CONFLICT (id) DO UPDATE SET title = ?3, description = ?4, status = ?5, priority = ?6, \
-                           assignee = ?7, tags = ?8, updated_at = ?10, version = ?11, seq = ?12",
+                           assignee = ?7, tags = ?8, updated_at = ?10, version = ?11, seq = ?12, \
+                           checksum = excluded.checksum",
     )?
     .execute((
         task.id.to_string(),

@@ -5,11 +5,11 @@ use taskwatch_protocol::{Incarnation, Seq, Task, Timestamp};
 use taskwatch_server::Incarnations;
 use uuid::Uuid;
 
-use super::OpenError;
+use super::{OpenError, checksum};
 
 /// What turns one version of the schema into the next; `user_version` counts those applied.
 /// Never edit an entry that was released: append one.
-const MIGRATIONS: &[&str] = &[TASKS_AND_LOG, ANSWERS, BATCHES, HISTORY, ORDERS, GONE];
+const MIGRATIONS: &[&str] = &[TASKS_AND_LOG, ANSWERS, BATCHES, HISTORY, ORDERS, GONE, CHECKSUMS];
 
 const TASKS_AND_LOG: &str = "
     CREATE TABLE task (
@@ -138,6 +138,21 @@ const GONE: &str = "
     UPDATE state SET floor_ts = coalesce((SELECT ts FROM event ORDER BY seq LIMIT 1), last_ts);
 ";
 
+const CHECKSUMS: &str = "
+    -- Of the other columns, see `checksum.rs`. Events and answers of before have none: they are many,
+    -- and go with the time.
+    ALTER TABLE event ADD COLUMN checksum INTEGER;
+    ALTER TABLE answer ADD COLUMN checksum INTEGER;
+    ALTER TABLE task ADD COLUMN checksum INTEGER;
+    UPDATE task SET checksum =
+        row_checksum(id, repository, title, description, status, priority, assignee, tags, created_at,
+                     updated_at, version, seq);
+    ALTER TABLE state ADD COLUMN checksum INTEGER;
+    UPDATE state SET checksum = row_checksum(head, floor, last_ts, floor_ts);
+    ALTER TABLE incarnation ADD COLUMN checksum INTEGER;
+    UPDATE incarnation SET checksum = row_checksum(id, first);
+";
+
 /// The row of `state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LogState {
@@ -148,24 +163,31 @@ pub(super) struct LogState {
     pub(super) floor_ts: Timestamp,
 }
 
+/// The version that this program writes.
+pub(super) const KNOWN: usize = MIGRATIONS.len();
+
+/// The version that a file says it has.
+pub(super) fn version(conn: &Connection) -> rusqlite::Result<usize> {
+    conn.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
 /// Brings the schema up to date.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
+    checksum::register(conn)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found: usize = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let pending =
-        MIGRATIONS.get(found..).ok_or(OpenError::NewerSchema { found, known: MIGRATIONS.len() })?;
+    let found = version(&tx)?;
+    let pending = MIGRATIONS.get(found..).ok_or(OpenError::NewerSchema { found, known: KNOWN })?;
     if found > 0 && !pending.is_empty() {
-        let to = MIGRATIONS.len();
         tracing::warn!(
             from = found,
-            to,
+            to = KNOWN,
             "the store is brought to a new schema: this may take minutes"
         );
     }
     for migration in pending {
         tx.execute_batch(migration)?;
     }
-    tx.pragma_update(None, "user_version", MIGRATIONS.len())?;
+    tx.pragma_update(None, "user_version", KNOWN)?;
     Ok(tx.commit()?)
 }
 
@@ -177,15 +199,19 @@ pub(super) fn begin_incarnation(
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let head = load_state(&tx)?.head;
     tx.execute(
-        "INSERT INTO incarnation (id, first) VALUES (?1, ?2)",
+        "INSERT INTO incarnation (id, first, checksum) VALUES (?1, ?2, row_checksum(?1, ?2))",
         (id.0.cast_signed(), head + 1),
     )?;
-    let starts = tx
-        .prepare("SELECT id, first FROM incarnation ORDER BY ordinal")?
-        .query_map([], |row| Ok((Incarnation(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?)))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let starts = load_starts(&tx)?;
     tx.commit()?;
     Ok(Incarnations::new(starts))
+}
+
+/// The starts of the log so far: their ids, and the first number each could give out.
+pub(super) fn load_starts(conn: &Connection) -> rusqlite::Result<Vec<(Incarnation, Seq)>> {
+    conn.prepare("SELECT id, first FROM incarnation ORDER BY ordinal")?
+        .query_map([], |row| Ok((Incarnation(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?)))?
+        .collect()
 }
 
 /// The id of the log's last start.
@@ -202,7 +228,8 @@ pub(super) fn load_state(conn: &Connection) -> rusqlite::Result<LogState> {
 }
 
 pub(super) fn save_state(conn: &Connection, state: LogState) -> rusqlite::Result<()> {
-    let sql = "UPDATE state SET head = ?1, floor = ?2, last_ts = ?3, floor_ts = ?4";
+    let sql = "UPDATE state SET head = ?1, floor = ?2, last_ts = ?3, floor_ts = ?4, \
+               checksum = row_checksum(?1, ?2, ?3, ?4)";
     conn.prepare_cached(sql)?.execute((
         state.head,
         state.floor,
@@ -257,13 +284,64 @@ where
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use taskwatch_protocol::{Cursor, Envelope, TaskEvent};
+
     use super::*;
     use crate::idempotency::{Fingerprint, IdempotencyKey, Once};
+
+    /// Makes a file as `version` left it: a task that was made and changed, and one that was made.
+    pub(in crate::store) fn fill_of_version(conn: &Connection, version: usize) {
+        checksum::register(conn).unwrap();
+        conn.execute_batch(MIGRATIONS[0]).unwrap();
+        let task = |n: u128, version: u64| Task {
+            id: Uuid::from_u128(n),
+            repository: "acme/api".parse().unwrap(),
+            title: format!("Title {version}"),
+            description: "Words".into(),
+            status: "pending".into(),
+            priority: "low".into(),
+            assignee: None,
+            tags: vec!["a".into()],
+            created_at: Timestamp::from_unix_millis(5),
+            updated_at: Timestamp::from_unix_millis(5),
+            version,
+        };
+        let (before, after) = (task(1, 1), task(1, 2));
+        let events = [
+            TaskEvent::created(before.clone(), "ana"),
+            TaskEvent::updated(&before, after.clone(), "ana"),
+            TaskEvent::created(task(2, 1), "ana"),
+        ];
+        conn.execute("INSERT INTO incarnation VALUES (1, 255, 1)", []).unwrap();
+        for (event, seq) in events.into_iter().zip(1_u64..) {
+            let at = Timestamp::from_unix_millis(5);
+            let json = serde_json::value::to_raw_value(event.task()).unwrap();
+            let cursor = Cursor::new(format!("c1-00000000000000ff-{seq}"));
+            let envelope = Envelope::new(&event).at(at).cursor(cursor).encode_around(&json);
+            conn.execute(
+                "INSERT INTO event VALUES (?1, 'acme/api', ?2, 5, ?3)",
+                (seq, event.kind().as_str(), envelope),
+            )
+            .unwrap();
+        }
+        for task in [after, task(2, 1)] {
+            conn.execute(
+                "INSERT INTO task VALUES (?1, 'acme/api', ?2, 'pending', 'low', NULL, '[\"a\"]', 5, 5, ?3, 'Words')",
+                (task.id.to_string(), task.title, task.version),
+            )
+            .unwrap();
+        }
+        conn.execute("UPDATE state SET head = 3, last_ts = 5", []).unwrap();
+        for migration in &MIGRATIONS[1..version] {
+            conn.execute_batch(migration).unwrap();
+        }
+        conn.pragma_update(None, "user_version", version).unwrap();
+    }
 
     #[test]
     fn a_new_file_gets_every_migration_and_an_old_one_keeps_its_rows() {

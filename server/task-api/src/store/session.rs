@@ -16,16 +16,23 @@ use url::Url;
 
 use super::{DATABASE, JOURNAL, OpenError, schema};
 
-const SESSION: &str = "taskwatch.session";
+pub(super) const SESSION: &str = "taskwatch.session";
 /// What SQLite keeps beside the database while it is open.
-const INDEX: &str = "taskwatch.db-shm";
+pub(super) const INDEX: &str = "taskwatch.db-shm";
 /// Nobody reads it again; but what may hold somebody's work is not for us to delete.
 const ASIDE: &str = "taskwatch.db-wal.replaced";
 
+/// Whether the journal has a name now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    Named,
+    /// Somebody else reads: it could not be emptied, and is trusted as it is.
+    Busy,
+}
+
 /// Before the database is opened: puts a journal aside that belongs to another file.
 pub(super) fn set_foreign_journal_aside(dir: &Path) -> io::Result<()> {
-    let is_empty = fs::metadata(dir.join(JOURNAL)).map_or(true, |journal| journal.len() == 0);
-    if is_empty || !(never_had_a_journal(dir) || belongs_to_another(dir)) {
+    if !has_foreign_journal(dir) {
         return Ok(());
     }
     tracing::warn!("the database was restored from a copy; the other's journal is now {ASIDE}");
@@ -34,6 +41,12 @@ pub(super) fn set_foreign_journal_aside(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether there is a journal that belongs to another file.
+pub(super) fn has_foreign_journal(dir: &Path) -> bool {
+    let is_empty = fs::metadata(dir.join(JOURNAL)).map_or(true, |journal| journal.len() == 0);
+    !is_empty && (never_had_a_journal(dir) || belongs_to_another(dir))
 }
 
 /// Whether the database is a copy made with `VACUUM INTO`: it says in its header (format versions,
@@ -55,20 +68,27 @@ fn belongs_to_another(dir: &Path) -> bool {
 
 /// After the incarnation was written: moves it out of the journal, and puts its name on what the
 /// journal will hold. A crash in between leaves an empty journal, which belongs to anybody.
-pub(super) fn begin(dir: &Path, conn: &Connection, id: Incarnation) -> Result<(), OpenError> {
+pub(super) fn begin(dir: &Path, conn: &Connection, id: Incarnation) -> Result<Begun, OpenError> {
     let busy: bool = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     let path = dir.join(SESSION);
     if busy {
         // Somebody else reads, a backup for instance, and the row stays in the journal. Without a
         // name the journal is trusted, as it must be: it will hold what is acknowledged.
-        return end(dir).map_err(|source| OpenError::Folder { path, source });
+        end(dir).map_err(|source| OpenError::Folder { path, source })?;
+        return Ok(Begun::Busy);
     }
     let write = || {
         let mut file = File::create(&path)?;
         file.write_all(name(id).as_bytes())?;
         file.sync_all()
     };
-    write().map_err(|source| OpenError::Folder { path: path.clone(), source })
+    write().map_err(|source| OpenError::Folder { path: path.clone(), source })?;
+    Ok(Begun::Named)
+}
+
+/// The journals of others that were put aside.
+pub(super) fn set_aside(dir: &Path) -> Vec<String> {
+    if dir.join(ASIDE).exists() { vec![ASIDE.to_owned()] } else { vec![] }
 }
 
 /// After a clean end, when there is no journal.

@@ -1,8 +1,10 @@
 //! The store as a whole. The writer is driven turn by turn: no thread, no sleep.
 
+mod backup;
 mod batch;
 mod list;
 mod once;
+mod purge;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +16,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use futures_util::FutureExt;
 use proptest::prelude::*;
 use taskwatch_protocol::{Priority, ResetReason, ServerFrame, ServerMessage, Status, TaskChange};
-use taskwatch_server::{LogEvent, PageLimit, ReadError, SeekError};
+use taskwatch_server::{LogEvent, Page, PageLimit, ReadError, SeekError};
 use tempfile::TempDir;
 
 use super::*;
@@ -546,43 +548,57 @@ fn what_was_acknowledged_while_somebody_else_read_survives_a_kill() {
     assert_eq!(Bench::at(killed, 1000, DAY).store.head(), 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_journal_stays_short_though_somebody_always_reads() {
+#[tokio::test]
+async fn a_long_journal_is_emptied_though_one_reader_begins_before_another_ends() {
     const LONG: u64 = 256 << 10;
     let mut bench = Bench::new();
     bench.writer.long_journal = LONG;
     let journal = bench.dir.path().join(JOURNAL);
+    let len = || journal.metadata().unwrap().len();
     let mut others = tokio::task::JoinSet::new();
     let store = bench.store.clone();
     others.spawn(async move { store.keep_journal_short().await });
-    for _ in 0..4 {
-        let store = bench.store.clone();
+    // Begins to read, says so, and does not end before it is told to.
+    let mut reader = |store: Store| {
+        let ((has_begun, begins), (end, ends)) = (oneshot::channel(), std::sync::mpsc::channel());
         others.spawn(async move {
-            // Long enough that the next one begins before this one ends.
-            let read = |tx: &rusqlite::Transaction<'_>| {
-                (0..200).try_for_each(|_| schema::load_state(tx).map(drop))
+            let read = move |tx: &rusqlite::Transaction<'_>| {
+                schema::load_state(tx)?;
+                let _ = has_begun.send(());
+                let _: Result<(), _> = ends.recv();
+                Ok(())
             };
-            while store.open.long_readers.read(read).await.is_ok() {}
+            store.open.long_readers.read(read).await.unwrap();
         });
+        (begins, end)
+    };
+
+    let (begins, end_first) = reader(bench.store.clone());
+    begins.await.unwrap();
+    let mut task = new_task("foo");
+    task.description = "x".repeat(60_000);
+    while len() <= LONG {
+        bench.make(vec![Change::Create { id: Uuid::now_v7(), task: task.clone() }]);
     }
-    let text = "x".repeat(60_000);
-    let (mut written, mut longest) = (0, 0);
-    while written < 32 * LONG {
-        let mut task = new_task("foo");
-        task.description = text.clone();
+    // The wish for a pause stands before the next reader.
+    tokio::task::yield_now().await;
+    let (mut begins, end_second) = reader(bench.store.clone());
+    tokio::task::yield_now().await;
+    end_first.send(()).unwrap();
+    while begins.try_recv().is_err() {
         let store = bench.store.clone();
-        let large = Change::Create { id: Uuid::now_v7(), task };
-        let mut waiting = std::pin::pin!(change(&store, large, None));
+        let mut waiting = std::pin::pin!(change(&store, create("foo"), None));
         // The journal's turn may come first.
         while waiting.as_mut().now_or_never().is_none() {
             bench.turn();
             tokio::task::yield_now().await;
         }
-        written += text.len() as u64;
-        longest = longest.max(journal.metadata().unwrap().len());
     }
-    others.shutdown().await;
-    assert!(longest < written / 4, "{longest} of {written}");
+    // What comes now is written over what was there.
+    let before = len();
+    bench.make(vec![create("foo")]);
+    assert_eq!(len(), before);
+    end_second.send(()).unwrap();
 }
 
 #[tokio::test]
@@ -715,6 +731,8 @@ proptest! {
                 }
             }
         }
+        let report = verify_store(bench.dir.path()).unwrap();
+        prop_assert!(report.is_good(), "{:#?}", report);
         let query = list_of(1000);
         let listed = runtime.block_on(bench.store.list(query)).unwrap();
         prop_assert_eq!(folded.into_values().collect::<Vec<_>>(), listed.tasks);

@@ -115,7 +115,7 @@ impl Writer {
     ) -> ControlFlow<Option<oneshot::Sender<()>>> {
         let first = match self.requests.recv_timeout(self.patience) {
             Ok(Request::Change(job)) => Some(*job),
-            Ok(Request::Order(order)) => return self.obey(order),
+            Ok(Request::Order(order)) => return self.obey(order, publish),
             Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(None),
             Err(RecvTimeoutError::Timeout) => None,
         };
@@ -125,7 +125,7 @@ impl Writer {
             self.last_commit = jobs.len();
             self.commit(jobs, publish);
             if let Some(order) = order {
-                return self.obey(order);
+                return self.obey(order, publish);
             }
         }
         self.trim(idle);
@@ -136,7 +136,11 @@ impl Writer {
         ControlFlow::Continue(())
     }
 
-    fn obey(&mut self, order: Order) -> ControlFlow<Option<oneshot::Sender<()>>> {
+    fn obey(
+        &mut self,
+        order: Order,
+        publish: &dyn Fn(LogEvent),
+    ) -> ControlFlow<Option<oneshot::Sender<()>>> {
         match order {
             Order::Close(done) => return ControlFlow::Break(Some(done)),
             Order::EmptyJournal(done) => {
@@ -146,6 +150,12 @@ impl Writer {
                     tracing::warn!(%error, "the journal could not be emptied; it grows");
                 }
                 let _ = done.send(());
+            }
+            Order::Purge(id, done) => {
+                let _ = done.send(self.purge(id, publish));
+            }
+            Order::CutJournal(done) => {
+                let _ = done.send(self.cut_journal());
             }
         }
         ControlFlow::Continue(())
@@ -312,7 +322,7 @@ impl Writer {
     /// may have dropped the pages it could not write, and a later fsync would succeed without
     /// them. What the file holds then is known only to whoever opens it anew. No caller was
     /// answered, nothing was published.
-    fn survive_or_end(&self, error: &rusqlite::Error) {
+    pub(super) fn survive_or_end(&self, error: &rusqlite::Error) {
         let passing = matches!(
             error.sqlite_error_code(),
             Some(
@@ -358,7 +368,7 @@ fn refusal(error: WriteError, job: &Job) -> rusqlite::Result<BatchError> {
 }
 
 /// Errors of one change's rows; the savepoint is still there to go back to.
-fn concerns_one_change(error: &rusqlite::Error) -> bool {
+pub(super) fn concerns_one_change(error: &rusqlite::Error) -> bool {
     match error.sqlite_error_code() {
         Some(code) => matches!(
             code,

@@ -20,7 +20,7 @@ use crate::socket::Frame;
 const REPOSITORY: &str = "stress/sizing";
 /// Connections being made at the same time.
 const CONNECTING: usize = 64;
-/// Bytes of each description: an event then has about 1,000.
+/// Bytes of each description: an event then has about 800.
 const BYTES: usize = 300;
 
 #[derive(Debug, clap::Args)]

@@ -1,12 +1,11 @@
 //! The server at the other end of the bridge.
 
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
-use reqwest::{Certificate, Client, Response, redirect};
+use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -14,10 +13,10 @@ use url::Url;
 
 use super::events::EventData;
 use super::message::Message;
-use super::{BridgeError, McpBridge, send};
+use super::send;
+use crate::remote::{Remote, RemoteError, TokenSource, chain};
 
 const PATH: &str = "mcp";
-const TOKEN_VARIABLE: &str = "TASKWATCH_TOKEN";
 /// A server that restarts is away for less.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,13 +32,6 @@ pub(super) struct Server {
     token: TokenSource,
     /// What the answer to `initialize` said.
     version: Mutex<Option<String>>,
-}
-
-#[derive(Debug)]
-enum TokenSource {
-    None,
-    Variable(HeaderValue),
-    File(PathBuf),
 }
 
 /// Why a message has no answer of the server.
@@ -62,30 +54,11 @@ impl Failure {
 }
 
 impl Server {
-    pub(super) fn new(bridge: &McpBridge) -> Result<Self, BridgeError> {
-        // This process does nothing else with TLS. Another one may be the default already.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let mut client = Client::builder()
-            .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
-            .redirect(redirect::Policy::none())
-            // A connection for each message: one that was kept may be gone when it is used, and then
-            // nobody knows whether the message arrived.
-            .pool_max_idle_per_host(0);
-        if let Some(path) = &bridge.cacert {
-            let fault = |reason: String| BridgeError::File { path: path.clone(), reason };
-            let pem = std::fs::read(path).map_err(|problem| fault(problem.to_string()))?;
-            let roots =
-                Certificate::from_pem_bundle(&pem).map_err(|problem| fault(problem.to_string()))?;
-            if roots.is_empty() {
-                return Err(fault("it holds no certificate in PEM".to_owned()));
-            }
-            client = client.tls_certs_merge(roots);
-        }
+    pub(super) fn new(remote: &Remote) -> Result<Self, RemoteError> {
         Ok(Self {
-            endpoint: endpoint(&bridge.url)?,
-            client: client.build().map_err(|problem| BridgeError::Tls(chain(&problem)))?,
-            token: TokenSource::new(bridge.token_file.clone())?,
+            endpoint: endpoint(remote)?,
+            client: remote.client(CONNECT, SILENCE)?,
+            token: remote.token()?,
             version: Mutex::new(None),
         })
     }
@@ -140,7 +113,7 @@ impl Server {
             for (name, value) in message.headers(version.as_deref()) {
                 request = request.header(name, value);
             }
-            if let Some(token) = self.token.header()? {
+            if let Some(token) = self.token.header().map_err(no_token)? {
                 request = request.header(AUTHORIZATION, token);
             }
             match request.send().await {
@@ -182,68 +155,11 @@ impl Server {
     }
 }
 
-impl TokenSource {
-    fn new(file: Option<PathBuf>) -> Result<Self, BridgeError> {
-        if let Some(path) = file {
-            let source = Self::File(path.clone());
-            // One that is not there is a mistake in the settings.
-            source.header().map_err(|failure| BridgeError::File { path, reason: failure.text })?;
-            return Ok(source);
-        }
-        match std::env::var_os(TOKEN_VARIABLE).filter(|token| !token.is_empty()) {
-            None => Ok(Self::None),
-            Some(token) => {
-                let token = token.to_str().and_then(bearer).ok_or(BridgeError::Token)?;
-                Ok(Self::Variable(token))
-            }
-        }
-    }
-
-    fn header(&self) -> Result<Option<HeaderValue>, Failure> {
-        let fault = |reason: String| Failure {
-            text: format!("the token file cannot be used: {reason}"),
-            data: Some(json!({"code": "unauthorized", "retryable": false})),
-        };
-        match self {
-            Self::None => Ok(None),
-            Self::Variable(token) => Ok(Some(token.clone())),
-            Self::File(path) => {
-                let token = std::fs::read_to_string(path);
-                let token = token.map_err(|problem| fault(problem.to_string()))?;
-                let header = bearer(&token).ok_or_else(|| fault("it holds no token".to_owned()))?;
-                Ok(Some(header))
-            }
-        }
-    }
-}
-
-fn bearer(token: &str) -> Option<HeaderValue> {
-    let token = token.trim();
-    if token.is_empty() || token.contains(char::is_whitespace) {
-        return None;
-    }
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 /// Where the server at this URL speaks MCP.
-fn endpoint(url: &str) -> Result<Url, BridgeError> {
-    let mut endpoint = Url::parse(url).map_err(|problem| BridgeError::Url(problem.to_string()))?;
-    if !matches!(endpoint.scheme(), "http" | "https") {
-        return Err(BridgeError::Url("it begins with http:// or https://".to_owned()));
-    }
-    if !endpoint.username().is_empty() || endpoint.password().is_some() {
-        return Err(BridgeError::Url("a token is given with --token-file".to_owned()));
-    }
-    endpoint.set_query(None);
-    endpoint.set_fragment(None);
-    let path = endpoint.path().trim_end_matches('/');
-    if path.rsplit('/').next() != Some(PATH) {
-        let path = format!("{path}/{PATH}");
-        endpoint.set_path(&path);
-    }
-    Ok(endpoint)
+fn endpoint(remote: &Remote) -> Result<Url, RemoteError> {
+    let base = remote.base()?;
+    let is_there = base.path().rsplit('/').next() == Some(PATH);
+    if is_there { Ok(base) } else { remote.at(PATH) }
 }
 
 /// An answer that is not of MCP: mostly a problem of this server, or something between.
@@ -258,22 +174,18 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     Failure { text, data: problem }
 }
 
+fn no_token(reason: String) -> Failure {
+    Failure {
+        text: format!("the token file cannot be used: {reason}"),
+        data: Some(json!({"code": "unauthorized", "retryable": false})),
+    }
+}
+
 fn broken_off() -> Failure {
     Failure::new(
         "the connection to the task server broke off before the answer; whether a change was made is \
          not known: read before repeating it, or repeat it with the same idempotency_key",
     )
-}
-
-/// What an error says, and what is behind it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -288,17 +200,9 @@ mod tests {
             ("https://tasks.example.com/mcp", "https://tasks.example.com/mcp"),
             ("https://example.com/tasks/?a#b", "https://example.com/tasks/mcp"),
         ] {
-            assert_eq!(endpoint(url).unwrap().as_str(), expected);
+            let remote = Remote { url: url.to_owned(), token_file: None, cacert: None };
+            assert_eq!(endpoint(&remote).unwrap().as_str(), expected);
         }
-        for url in ["127.0.0.1:8787", "ws://a", "http://me:secret@a", ""] {
-            assert!(endpoint(url).is_err(), "{url}");
-        }
-    }
-
-    #[test]
-    fn a_token_is_one_word_and_hidden() {
-        assert_eq!(format!("{:?}", bearer("abc\n").unwrap()), "Sensitive");
-        assert!(bearer("").is_none() && bearer("two words").is_none());
     }
 
     #[test]

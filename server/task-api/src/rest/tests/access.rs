@@ -46,3 +46,28 @@ async fn who_may_only_write_reads_nothing_by_writing() {
         assert_eq!(server.send(list).await.body, json!({"tasks": [], "next": null}));
     }
 }
+
+#[tokio::test]
+async fn the_page_asks_nobody_and_is_guarded_all_the_same() {
+    let (server, clerk, writer) = server().await;
+    let page = server.request("GET", "/").send().await.unwrap();
+    assert_eq!(page.status(), StatusCode::OK);
+    let tag = page.headers()["etag"].clone();
+    assert!(page.text().await.unwrap().starts_with("<!doctype html>"));
+    let again = server.request("GET", "/").header("if-none-match", tag).send().await.unwrap();
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+
+    server.get("/page/nothing.js").await.problem(404, "not_found");
+    server.send(server.request("POST", "/")).await.problem(405, "method_not_allowed");
+    let foreign = server.request("GET", "/").header("host", "evil.example");
+    server.send(foreign).await.problem(403, "host");
+    let foreign = server.request("GET", "/taskwatch.js").header("origin", "https://evil.example");
+    server.send(foreign).await.problem(403, "origin");
+
+    server.get("/api/v1/me").await.problem(401, "unauthorized");
+    for (token, read, name) in [(clerk, json!(["*"]), "clerk"), (writer, json!([]), "writer")] {
+        let me = server.request("GET", "/api/v1/me").bearer_auth(token.expose());
+        let known = json!({"subject": name, "read": read, "write": ["*"], "expires": null});
+        assert_eq!(server.send(me).await.body, known);
+    }
+}

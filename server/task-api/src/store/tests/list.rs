@@ -233,7 +233,7 @@ fn a_list_looks_at_so_many_rows_and_says_where_it_goes_on() {
     let sql = "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 24999) \
                INSERT INTO task SELECT printf('00000000-0000-7000-8000-%012x', n), 0, 'acme/api', \
                'One', 'pending', 'low', NULL, CASE n % 12000 WHEN 11999 THEN '[\"rare\"]' ELSE '[]' END, \
-               n, n, 1, '' FROM n";
+               n, n, 1, '', NULL FROM n";
     bench.writer.conn.execute_batch(sql).unwrap();
     for sort in ["created_at", "-updated_at", "priority"] {
         let params = ListParams {
@@ -325,7 +325,7 @@ fn where_a_list_goes_on_names_no_task_that_may_not_be_read() {
                INSERT INTO task SELECT printf('%08x-0000-7000-8000-%012x', n, \
                    CASE WHEN n BETWEEN 9999 AND 22000 THEN 2748 ELSE 7 END), 0, \
                CASE WHEN n BETWEEN 9999 AND 22000 THEN 'secret' ELSE 'acme/api' END, \
-               'One', 'pending', 'low', NULL, '[]', n, n, 1, '' FROM n";
+               'One', 'pending', 'low', NULL, '[]', n, n, 1, '', NULL FROM n";
     bench.writer.conn.execute_batch(sql).unwrap();
     for (sort, _) in crate::list::Sort::ALL {
         let params =

@@ -5,7 +5,7 @@ use crate::idempotency::{Fingerprint, IdempotencyKey};
 
 const DAY_MS: i64 = 86_400_000;
 
-fn key_of(principal: &str, key: &str, request: u8) -> Option<Once> {
+pub(super) fn key_of(principal: &str, key: &str, request: u8) -> Option<Once> {
     Some(Once {
         principal: principal.into(),
         key: IdempotencyKey::try_from(key.as_bytes()).unwrap(),
