@@ -86,7 +86,7 @@ pub enum Command {
 
     /// Delete a task, and the text of all that ever happened to it, from a server that runs
     ///
-    /// Its events stay, with [purged] where text stood. While the file is written anew, changes wait.
+    /// Its events stay, with `[purged]` where text stood. While the file is written anew, changes wait.
     /// Backups, and what others have received, are not touched.
     Purge(Purge),
 }

@@ -22,6 +22,9 @@ pub(super) const INDEX: &str = "taskwatch.db-shm";
 /// Nobody reads it again; but what may hold somebody's work is not for us to delete.
 const ASIDE: &str = "taskwatch.db-wal.replaced";
 
+/// Folders with stores that a restore has replaced are called so, with a number behind it.
+pub(super) const REPLACED: &str = "replaced-";
+
 /// Whether the journal has a name now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begun {
@@ -86,9 +89,16 @@ pub(super) fn begin(dir: &Path, conn: &Connection, id: Incarnation) -> Result<Be
     Ok(Begun::Named)
 }
 
-/// The journals of others that were put aside.
+/// What nobody reads any more: the journals of others that were put aside, and what restoring has replaced.
 pub(super) fn set_aside(dir: &Path) -> Vec<String> {
-    if dir.join(ASIDE).exists() { vec![ASIDE.to_owned()] } else { vec![] }
+    let names = fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    // A restore that was killed leaves a part.
+    let is_aside =
+        |name: &String| name == ASIDE || name.starts_with(REPLACED) || name.ends_with(".part");
+    let mut aside: Vec<String> = names.filter(is_aside).collect();
+    aside.sort();
+    aside
 }
 
 /// After a clean end, when there is no journal.

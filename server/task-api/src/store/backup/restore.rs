@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use super::super::{DATABASE, JOURNAL, OpenError, lock, session};
 use super::{BackupError, Contents, open_file, remove, sync_folder_of, verify_file, write_copy};
 
-const ASIDE: &str = "replaced";
-
 /// A store that was restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -85,7 +83,7 @@ fn set_database_aside(dir: &Path) -> Result<Option<PathBuf>, BackupError> {
 fn new_folder(dir: &Path) -> Result<PathBuf, BackupError> {
     let mut number = 1_u32;
     loop {
-        let folder = dir.join(format!("{ASIDE}-{number}"));
+        let folder = dir.join(format!("{}{number}", session::REPLACED));
         match fs::create_dir(&folder) {
             Ok(()) => return Ok(folder),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,

@@ -143,10 +143,12 @@ async fn somebody_who_reads_the_file_keeps_the_journal_and_that_is_told() {
 }
 
 #[tokio::test]
-async fn a_journal_that_was_set_aside_is_named() {
+async fn what_was_set_aside_is_named() {
     let (mut bench, id, _) = with_secrets().await;
     std::fs::write(bench.dir.path().join("taskwatch.db-wal.replaced"), SECRET).unwrap();
+    std::fs::create_dir(bench.dir.path().join("replaced-1")).unwrap();
     let purged = purge(&mut bench, id).await.unwrap();
-    assert_eq!(purged.left, ["taskwatch.db-wal.replaced"]);
-    assert_eq!(files_with(&bench, SECRET), purged.left);
+    assert_eq!(purged.left, ["replaced-1", "taskwatch.db-wal.replaced"]);
+    std::fs::remove_dir(bench.dir.path().join("replaced-1")).unwrap();
+    assert_eq!(files_with(&bench, SECRET), ["taskwatch.db-wal.replaced"]);
 }
