@@ -202,8 +202,9 @@ def stream(front, token):
     if answer.status != 200:
         raise SystemExit(f"proxies: a stream is answered {answer.status}: {answer.read()}")
     begin = time.monotonic()
-    while b'"type":"task.created"' not in answer.readline():
-        pass
+    while b'"type":"task.created"' not in (line := answer.readline()):
+        if not line:
+            raise SystemExit("proxies: a stream ended without an event")
     return time.monotonic() - begin, host
 
 

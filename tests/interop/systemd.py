@@ -25,7 +25,7 @@ RESTARTS = 3
 VISITORS = 4
 
 # Only what a machine has that boots, and the test does not, is set otherwise.
-BOOTED = "[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n"
+BOOTED = "[Unit]\nDefaultDependencies=no\n"
 SOCKET = BOOTED + "[Socket]\nListenStream=\nListenStream=127.0.0.1:{port}\n"
 TARGET = "[Unit]\nDefaultDependencies=no\nWants=taskwatchd.socket\n"
 # It dies soon, and not after the time that it is given to write its memory down.

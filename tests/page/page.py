@@ -250,7 +250,8 @@ def foreign(browser: Browser, daemon: Daemon) -> str:
           document.body.append(frame);
         })""".replace("SERVER", daemon.url)
     )
-    if page.run("frames[0].length") != 0 or framed != "hidden":
+    frame = page.ask("Page.getFrameTree")["frameTree"].get("childFrames", [{}])[0].get("frame", {})
+    if "unreachableUrl" not in frame or framed != "hidden":
         raise SystemExit(f"a page of another origin has a frame of ours: {framed}")
     if any(json.loads(event)["data"]["repository"] == "foreign" for event in daemon.log("foreign")):
         raise SystemExit("a page of another origin made a task")

@@ -12,7 +12,7 @@ let state = states.board();
 let readable, stream;
 let [due, rest, told] = [0, 0, 0];
 
-/** Draws at the next frame; if that takes long, not at each. */
+/** Draws at the next frame, or later if that takes long. */
 function redraw() {
 	due ||= setTimeout(requestAnimationFrame, rest, () => {
 		const began = performance.now();
@@ -23,8 +23,15 @@ function redraw() {
 	});
 }
 
-async function follow() {
+function clear() {
 	state = states.board(state.filter);
+	told = 0;
+	board.pause();
+	redraw();
+}
+
+async function follow() {
+	clear();
 	const options = { token: api.token, snapshot: true, onGap: "snapshot", freshnessMs: 2_000 };
 	stream?.close();
 	stream = subscribe(["*"], options);
@@ -49,7 +56,8 @@ async function identify() {
 		find("#new").disabled = !!(find("#read-only").textContent = api.readOnly());
 		find("#sign-out").hidden = !api.token();
 	} catch ({ status, message }) {
-		if (status !== 401) return true;
+		if (status !== 401) return !!setTimeout(identify, 5_000);
+		clear();
 		say(find("#refused"), api.token() ? `Not signed in: ${message}.` : "");
 		if (!signIn.open) signIn.showModal();
 		return false;

@@ -1,4 +1,4 @@
-// From the state to elements, of which only those are touched that differ.
+// From the state to elements; touches only what differs.
 
 import { columns, connection, letsThrough } from "./state.js";
 import { ago, counted, value, visible, word } from "./words.js";
@@ -13,7 +13,7 @@ export function make(name, attributes, ...children) {
 	return made;
 }
 
-/** What stays the same is not spoken again. */
+// The same is not spoken again.
 export function say(target, text) {
 	if (target.textContent !== text) target.textContent = text;
 }
@@ -21,7 +21,6 @@ export function say(target, text) {
 const since = (at) => ago(Date.now() - Date.parse(at));
 const time = (at) => make("time", { datetime: at }, since(at));
 
-/** Moves no child that need not be. */
 function arrange(parent, children) {
 	const wanted = new Set(children);
 	for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
@@ -93,8 +92,8 @@ const notice = ({ at, notice, tone = "" }) => make("li", { class: tone }, notice
 let lines = new Map();
 let frozen;
 
-export function pause({ entries, told }) {
-	frozen = frozen ? undefined : { entries: [...entries], told };
+export function pause(state) {
+	frozen = frozen || !state ? undefined : { ...state, entries: [...state.entries] };
 }
 
 function showChanges(state) {

@@ -7,13 +7,14 @@ export const STATUSES = ["pending", "in_progress", "completed", "cancelled"];
 export const board = (filter = { patterns: [], words: [] }) => ({
 	filter,
 	tasks: new Map(),
+	gone: new Map(),
 	came: new WeakMap(), // when, by an event
 	entries: [], // changes and notices, newest first
 	told: 0, // how many there were
 	gaps: 0,
 	hasState: false,
 	link: { phase: "connecting" },
-	notice: {}, // the last with a tone
+	notice: {},
 });
 
 /** A pattern is a name, or ends in `*`. */
@@ -54,7 +55,7 @@ export function entry({ timestamp: at, type, data }, replayed) {
 /** Takes an update of the stream, or its end: `{ type: "ended", reason }`. */
 export function apply(state, update, now) {
 	const { type, replayed } = update;
-	const { link, tasks, hasState } = state;
+	const { link, tasks, gone, hasState } = state;
 	const reason = visible(update.reason ?? "");
 	const stand = (phase, more) => (state.link = { ...(link.phase === phase && link), phase, ...more });
 	const happened = (entry) => {
@@ -71,13 +72,17 @@ export function apply(state, update, now) {
 		event() {
 			const what = entry(update.event, replayed);
 			const { task, version, kind } = what;
-			if (!(tasks.get(task.id)?.version >= version)) kind === "deleted" ? tasks.delete(task.id) : tasks.set(task.id, task);
+			const { id } = task;
+			if (!((tasks.get(id) ?? gone.get(id))?.version >= version)) {
+				tasks.delete(id);
+				(kind === "deleted" ? gone : tasks).set(id, task);
+			}
 			state.came.set(task, now);
 			happened(what);
 			if (!replayed && hasState) stand("live");
 		},
 		fresh: () => stand(link.phase, { behind: update.behindMs, checked: now }),
-		connected: () => stand(update.resumed || !hasState ? "catching up" : "live"),
+		connected: () => stand("catching up"),
 		interrupted() {
 			stand("lost", { reason, until: now + update.retryInMs });
 			state.notice = {};
@@ -89,6 +94,7 @@ export function apply(state, update, now) {
 		},
 		snapshot() {
 			tasks.clear();
+			gone.clear();
 			for (const task of update.tasks) tasks.set(task.id, task);
 			state.hasState = true;
 			stand("live");
@@ -114,7 +120,8 @@ export function connection({ link: { phase, reason, until, behind, checked } }, 
 }
 
 /** What has changed since so many entries: `3 changes in foo`. */
-export function spoken({ entries, told }, before) {
-	const names = entries.slice(0, told - before).flatMap(({ task }) => task?.repository ?? []);
+export function spoken({ entries, told, filter }, before) {
+	const seen = entries.slice(0, told - before).filter(({ task }) => task && letsThrough(filter, task));
+	const names = seen.map(({ task }) => task.repository);
 	return names.length ? `${counted(names.length, "change")} in ${[...new Set(names)].slice(0, 3).join(", ")}` : "";
 }

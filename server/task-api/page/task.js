@@ -1,7 +1,7 @@
 // One task: its fields, to edit in place, and its history, while others change it.
 
 import { ask, readOnly } from "./api.js";
-import { change, make, find } from "./board.js";
+import { change, make, find, say as write } from "./board.js";
 import { entry, STATUSES } from "./state.js";
 import { value, visible, word } from "./words.js";
 
@@ -11,8 +11,9 @@ const inputs = find("#task form").elements;
 const past = find("#past ol");
 let base; // what the fields began with; a new task has no id
 let key, sent;
+let opened = 0;
 
-const say = (text) => (find("#answer").textContent = text);
+const say = (text) => write(find("#answer"), text);
 const asText = (task, field) => [task[field] ?? ""].flat().join(", ").replace(/\r\n?/g, "\n");
 const isTouched = (field) => inputs[field].value !== asText(base, field);
 const settle = (field) => inputs[field].parentElement.querySelector("p")?.remove();
@@ -31,11 +32,14 @@ function fill(task) {
 		inputs[field].replaceChildren(...options.map((value) => make("option", { value }, word(value))));
 	}
 	for (const field of FIELDS) inputs[field].value = asText(task, field);
+	// It could not be told apart.
+	inputs.tags.readOnly = !!task.tags?.some((tag) => tag.includes(","));
 }
 
 /** Opens a task, or without an id a new one. */
 export function open(task) {
 	const reason = readOnly(task.repository);
+	opened++;
 	FIELDS.forEach(settle);
 	past.replaceChildren();
 	fill(task);
@@ -77,8 +81,8 @@ function rebase(task, by = "somebody") {
 }
 
 /** The task that is open follows what happens. */
-export function follow({ tasks, entries }) {
-	if (!dialog.open || !base.id) return;
+export function follow({ tasks, entries, hasState }) {
+	if (!dialog.open || !base.id || !hasState) return;
 	const news = entries.filter(({ task, version }) => task?.id === base.id && version > base.version);
 	const task = tasks.get(base.id);
 	if (!task) say("This task is gone.");
@@ -89,17 +93,19 @@ export function follow({ tasks, entries }) {
 }
 
 async function attempt(method, body) {
+	const mine = opened; // later another may be
 	const about = JSON.stringify([method, body, base]);
 	// The same again has the same name, and is done once.
 	if (about !== sent) [sent, key] = [about, crypto.getRandomValues(new Uint32Array(4)).join("-")];
 	try {
 		await ask(method, address(), { body, version: base.version, key });
-		dialog.close();
+		if (mine === opened) dialog.close();
 	} catch ({ status, message }) {
+		if (mine !== opened) return;
 		say(`Not done: ${message}.${status < 500 ? "" : " Sent again, it is done once."}`);
 		if (status !== 412) return;
 		const [task, by] = await Promise.all([ask("GET", address()), readHistory()]).catch(() => [base]);
-		if (task.version > base.version) rebase(task, by);
+		if (mine === opened && task.version > base.version) rebase(task, by);
 	}
 }
 

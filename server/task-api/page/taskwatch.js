@@ -3,17 +3,9 @@
  *
  *     import { subscribe } from "/taskwatch.js";
  *
- *     for await (const update of subscribe(["*"], { snapshot: true, onGap: "snapshot" })) {
- *       if (update.type === "snapshot") tasks = new Map(update.tasks.map((task) => [task.id, task]));
- *       if (update.type === "event") {
- *         const { task_id, task } = update.event.data; // no task: it was deleted
- *         task ? tasks.set(task_id, task) : tasks.delete(task_id);
- *       }
- *     }
+ *     for await (const update of subscribe(["*"], { snapshot: true })) console.log(update);
  *
- * Updates (see docs/page.md): connected {resumed, server}, caught_up {replayed, awayMs}, event {event, cursor,
- * replayed}, snapshot {repositories, tasks, cursor}, interrupted {reason, retryInMs}, gap {reason, since, cursor},
- * denied {denied}, granted {repositories}, fresh {behindMs}.
+ * docs/page.md says what updates there are, and how to keep tasks with them.
  */
 
 /** `code` is gap, denied, unauthorized, refused or closed. */
@@ -83,12 +75,15 @@ export function subscribe(repositories, options = {}) {
 		},
 	});
 	function input(name, value) {
-		// A browser cannot stop reading: closes the link until there is room.
-		if (!isFull && unread.length >= 1_000) [isFull, name] = [true, "full"];
+		// Closes the link until there is room.
+		if (!isFull && unread.length >= 1_000) {
+			handle(now(), "full", (isFull = true));
+			if (!Array.isArray(value)) return;
+		}
 		handle(now(), name, value);
 		if (deadline() >= armed) return;
-		armed = deadline();
-		later(() => input("tick", (armed = Infinity)), armed - now());
+		const mine = (armed = deadline());
+		later(() => mine === armed && input("tick", (armed = Infinity)), mine - now());
 	}
 	const nudge = () => globalThis.document?.hidden || input("nudge");
 	for (const it of ["online", "visibilitychange"]) globalThis.addEventListener?.(it, nudge, page);
@@ -111,11 +106,13 @@ export function subscribe(repositories, options = {}) {
 			close();
 		}
 	}
-	const stream = Object.assign(updates(), { add, close, remove: (patterns) => input("remove", patterns) });
+	const stream = updates();
+	const over = stream.return.bind(stream);
+	Object.assign(stream, { add, close, remove: (patterns) => input("remove", patterns), return: () => over(close()) });
 	return Object.defineProperty(stream, "cursor", { get: () => cursor });
 }
 
-/** Decides all; knows no socket and no clock. Wants a "tick" at `deadline()`. */
+/** Decides all, without socket and clock. Wants a "tick" at `deadline()`. */
 export function machine({ since, snapshot, types, onGap = "error", freshnessMs, token, random = Math.random }, out) {
 	const tell = (type, more, position) => out.tell({ type, ...more }, position);
 	const [wished, denied] = [new Set(), new Set()];

@@ -39,6 +39,7 @@ struct Seen {
     requests: Vec<RequestCount>,
     /// What the system tells about this process, where it does.
     process: Option<ProcessStats>,
+    is_out_of_files: bool,
 }
 
 impl Monitor {
@@ -60,10 +61,14 @@ impl Monitor {
 
     async fn look(&self) -> Seen {
         // Counting open files takes milliseconds where there are thousands.
-        let process = tokio::task::spawn_blocking(ProcessStats::read);
+        let process =
+            tokio::task::spawn_blocking(|| (ProcessStats::read(), process::is_out_of_files()));
+        let store = self.service.store_stats().await;
+        let (process, is_out_of_files) = process.await.unwrap_or_default();
         Seen {
-            store: self.service.store_stats().await,
-            process: process.await.ok().flatten(),
+            store,
+            process,
+            is_out_of_files,
             hub: self.hub.stats(),
             requests: self.requests.counts(),
             at: Timestamp::from_unix_millis(jiff::Timestamp::now().as_millisecond()),
@@ -108,6 +113,6 @@ mod tests {
             start_seconds: 1_700_000_000.5,
         };
         let at = Timestamp::from_unix_millis(3_500);
-        Seen { at, hub, store, requests, process: Some(process) }
+        Seen { at, hub, store, requests, process: Some(process), is_out_of_files: false }
     }
 }

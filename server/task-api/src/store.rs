@@ -8,6 +8,7 @@ mod list;
 mod log;
 mod purge;
 mod reader;
+mod recovery;
 mod requests;
 mod retention;
 mod rows;
@@ -25,12 +26,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use taskwatch_protocol::{Incarnation, Pattern, RepositoryName, Seq, Task, Timestamp};
 use taskwatch_server::{EventLog, Incarnations, Principal};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Mutex, Notify, Semaphore, oneshot};
 use uuid::Uuid;
 
 use crate::change::{Caller, Change, Refusal};
@@ -187,6 +188,8 @@ struct Open {
     long_readers: Readers,
     requests: mpsc::Sender<Request>,
     room: Arc<Semaphore>,
+    /// Held by who keeps readers waiting for the writer: one at a time, or they would wait for two.
+    journal: Mutex<()>,
 }
 
 impl Store {
@@ -233,6 +236,7 @@ impl Store {
             long_readers: Readers::open(&path)?,
             requests: sender,
             room: Arc::new(Semaphore::new(WAITING)),
+            journal: Mutex::default(),
         };
         let writer = Writer {
             dir: dir.to_owned(),
@@ -243,6 +247,7 @@ impl Store {
             retention,
             clock,
             patience: writer::IDLE,
+            tried: Instant::now(),
             last_commit: 0,
             long_journal: LONG_JOURNAL,
             lock,
@@ -311,6 +316,7 @@ impl Store {
     pub(crate) async fn keep_journal_short(&self) {
         loop {
             self.open.shared.long_journal.notified().await;
+            let _journal = self.open.journal.lock().await;
             let (Some(_pause), Some(_long_pause)) =
                 (self.open.readers.pause().await, self.open.long_readers.pause().await)
             else {
@@ -322,29 +328,6 @@ impl Store {
             }
             let _ = emptied.await;
         }
-    }
-
-    /// Takes the text of a task out of the store, and the task too if it is there. Changes wait while the
-    /// file is written anew. A caller that stops waiting leaves text in the journal.
-    pub(crate) async fn purge(&self, id: Uuid) -> Result<Purged, PurgeError> {
-        let purged = self.order(|done| Order::Purge(id, done)).await?;
-        let (Some(_pause), Some(_long_pause)) =
-            (self.open.readers.pause().await, self.open.long_readers.pause().await)
-        else {
-            return Err(PurgeError::Journal);
-        };
-        self.order(Order::CutJournal).await?;
-        Ok(purged)
-    }
-
-    async fn order<T>(
-        &self,
-        order: impl FnOnce(oneshot::Sender<Result<T, PurgeError>>) -> Order,
-    ) -> Result<T, PurgeError> {
-        let (done, answer) = oneshot::channel();
-        let order = Request::Order(order(done));
-        self.open.requests.send(order).map_err(|_| PurgeError::Unavailable)?;
-        answer.await.unwrap_or(Err(PurgeError::Unavailable))
     }
 
     /// Makes the changes that wait, then closes the file. Later calls are refused.

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rustix::io::Errno;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
@@ -25,6 +26,13 @@ struct Stat {
     /// Since the machine was started.
     start_ticks: u64,
     resident_pages: u64,
+}
+
+/// Whether this process can open none any more: then nothing else is known of it either.
+pub(super) fn is_out_of_files() -> bool {
+    let error = fs::File::open("/proc/self/stat").err();
+    let errno = error.as_ref().and_then(Errno::from_io_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 impl ProcessStats {

@@ -59,7 +59,7 @@ impl Monitor {
 impl Seen {
     /// Why no requests should be sent here; empty if it is ready.
     pub(super) fn reasons(&self) -> Vec<String> {
-        let Self { hub, store, process, .. } = self;
+        let Self { hub, store, process, is_out_of_files, .. } = self;
         let mut reasons = Vec::new();
         if hub.is_stopping {
             reasons.push("the server is stopping".to_owned());
@@ -73,6 +73,9 @@ impl Seen {
         let (taken, most) = (hub.connections as u64, hub.max_connections as u64);
         if is_nearly_all(taken, most) {
             reasons.push(format!("{taken} of {most} connections are taken"));
+        }
+        if *is_out_of_files {
+            reasons.push("no more files can be opened".to_owned());
         }
         if let Some(process) = process
             && let Some(most) = process.max_files
@@ -127,6 +130,8 @@ mod tests {
             seen.process = seen.process.map(files);
         };
         assert_eq!(reasons(many_files), ["973 of 1024 files are open"]);
+        let no_file_at_all = |seen: &mut Seen| (seen.process, seen.is_out_of_files) = (None, true);
+        assert_eq!(reasons(no_file_at_all), ["no more files can be opened"]);
     }
 
     #[test]

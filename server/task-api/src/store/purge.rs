@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, ffi};
 use taskwatch_protocol::{Envelope, ServerFrame, ServerMessage, TaskEvent, Timestamp};
 use taskwatch_server::LogEvent;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::changed::{Changed, EncodedTask};
+use super::requests::{Order, Request};
 use super::schema::{self, LogState};
 use super::writer::Writer;
-use super::{Shared, rows, session, writer};
+use super::{Shared, Store, rows, session, writer};
 use crate::scrub::{self, MARK};
 
 /// What a purge has found, and what it leaves behind.
@@ -44,6 +46,32 @@ pub(crate) enum PurgeError {
          somebody else is reading; end that, a backup perhaps, and purge again"
     )]
     Journal,
+}
+
+impl Store {
+    /// Takes the text of a task out of the store, and the task too if it is there. Changes wait while the
+    /// file is written anew. A caller that stops waiting leaves text in the journal.
+    pub(crate) async fn purge(&self, id: Uuid) -> Result<Purged, PurgeError> {
+        let _journal = self.open.journal.lock().await;
+        let purged = self.order(|done| Order::Purge(id, done)).await?;
+        let (Some(_pause), Some(_long_pause)) =
+            (self.open.readers.pause().await, self.open.long_readers.pause().await)
+        else {
+            return Err(PurgeError::Journal);
+        };
+        self.order(Order::CutJournal).await?;
+        Ok(purged)
+    }
+
+    async fn order<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, PurgeError>>) -> Order,
+    ) -> Result<T, PurgeError> {
+        let (done, answer) = oneshot::channel();
+        let order = Request::Order(order(done));
+        self.open.requests.send(order).map_err(|_| PurgeError::Unavailable)?;
+        answer.await.unwrap_or(Err(PurgeError::Unavailable))
+    }
 }
 
 impl Writer {
@@ -133,7 +161,7 @@ impl Writer {
 /// The disk, or where temporary files go, does not take a second copy. The file is as it was.
 fn has_no_room_for_a_copy(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
-    error.sqlite_error_code() == Some(ErrorCode::CannotOpen)
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::DiskFull))
         || code == Some(ffi::SQLITE_IOERR_GETTEMPPATH)
 }
 

@@ -66,6 +66,10 @@ fn never_had_a_journal(dir: &Path) -> bool {
 /// not say is left to SQLite, which will.
 fn belongs_to_another(dir: &Path) -> bool {
     let Ok(session) = fs::read_to_string(dir.join(SESSION)) else { return false };
+    // Half of a name is none.
+    if session.len() != 16 {
+        return false;
+    }
     last_without_journal(dir).is_some_and(|last| session != name(last))
 }
 
@@ -80,12 +84,20 @@ pub(super) fn begin(dir: &Path, conn: &Connection, id: Incarnation) -> Result<Be
         end(dir).map_err(|source| OpenError::Folder { path, source })?;
         return Ok(Begun::Busy);
     }
+    let part = dir.join(format!("{SESSION}.part"));
     let write = || {
-        let mut file = File::create(&path)?;
+        let mut file = File::create(&part)?;
         file.write_all(name(id).as_bytes())?;
-        file.sync_all()
+        file.sync_all()?;
+        fs::rename(&part, &path)?;
+        File::open(dir)?.sync_all()
     };
-    write().map_err(|source| OpenError::Folder { path: path.clone(), source })?;
+    if let Err(source) = write() {
+        // Who goes on without a name must not leave a wrong one to what is acknowledged.
+        let _ = fs::remove_file(&part);
+        let _ = end(dir);
+        return Err(OpenError::Folder { path, source });
+    }
     Ok(Begun::Named)
 }
 

@@ -2,9 +2,8 @@
 //! then answered.
 
 use std::fs::File;
-use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -26,9 +25,6 @@ use crate::settings::Retention;
 
 /// How long nothing is asked before old events are looked for.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
-
-/// Bytes that must find room before changes are called possible again: those of a large commit.
-const ROOM: u64 = 1 << 20;
 
 /// What became of each job.
 type Outcomes = Vec<Result<Written, BatchError>>;
@@ -54,6 +50,8 @@ pub(crate) struct Writer {
     pub(super) clock: Clock,
     /// How long the next turn waits for a change before it looks for old events.
     pub(super) patience: Duration,
+    /// When it was last tried whether changes can be made again.
+    pub(super) tried: Instant,
     /// Jobs in the last commit.
     pub(super) last_commit: usize,
     /// Bytes of a journal that is long.
@@ -129,7 +127,9 @@ impl Writer {
             }
         }
         self.trim(idle);
-        if idle && self.shared.commits.is_failing() {
+        // Also beside requests that change nothing, and so say nothing about it.
+        if self.shared.commits.is_failing() && (idle || self.tried.elapsed() >= IDLE) {
+            self.tried = Instant::now();
             self.try_commit();
         }
         self.watch_journal();
@@ -211,28 +211,9 @@ impl Writer {
     }
 
     /// So many changes are durable.
-    fn committed(&self, changes: u64, began: Instant) {
+    pub(super) fn committed(&self, changes: u64, began: Instant) {
         if self.shared.commits.succeeded(changes, began) {
             tracing::warn!("changes can be made again");
-        }
-    }
-
-    /// Finds out whether changes can be made again, where nobody asks for any: whoever is told that they
-    /// cannot goes elsewhere.
-    fn try_commit(&mut self) {
-        // A page may find a place where a change does not.
-        if !has_room(&self.dir) {
-            return;
-        }
-        let (began, state) = (Instant::now(), self.state);
-        let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
-        let tried = transaction.and_then(|tx| {
-            schema::save_state(&tx, state)?;
-            tx.commit()
-        });
-        match tried {
-            Ok(()) => self.committed(0, began),
-            Err(error) => self.survive_or_end(&error),
         }
     }
 
@@ -342,15 +323,6 @@ impl Writer {
             end_process(&format!("the store failed: {error}"));
         }
     }
-}
-
-/// Whether a file of some size can be stored there; it has no name, and is gone at once.
-fn has_room(dir: &Path) -> bool {
-    let stored = tempfile::tempfile_in(dir).and_then(|mut file| {
-        io::copy(&mut io::repeat(0).take(ROOM), &mut file)?;
-        file.sync_data()
-    });
-    stored.is_ok()
 }
 
 /// What the caller of a job is told that was not made, unless the error is not the job's alone.

@@ -35,13 +35,10 @@ pub(crate) fn restore(file: &Path, dir: &Path) -> Result<Restored, BackupError> 
         other => BackupError::Impossible(other.to_string()),
     })?;
     let (part, database) = (dir.join("taskwatch.db.part"), dir.join(DATABASE));
-    // Whatever kind of copy the file is, this one never had a journal.
-    write_copy(&open_file(file)?, &part)?;
-    if let Ok(old) = fs::metadata(&database) {
-        give_to_owner_of(&old, &part).map_err(BackupError::of(&part))?;
-    }
-    File::open(&part).and_then(|part| part.sync_all()).map_err(BackupError::of(&part))?;
-    let aside = set_database_aside(dir)?;
+    let aside = make_part(file, &part, &database).and_then(|()| set_database_aside(dir));
+    let aside = aside.inspect_err(|_| {
+        let _ = remove(&part);
+    })?;
     fs::rename(&part, &database).map_err(BackupError::of(&database))?;
     sync_folder_of(&database)?;
     if let Some(aside) = &aside {
@@ -54,6 +51,15 @@ pub(crate) fn restore(file: &Path, dir: &Path) -> Result<Restored, BackupError> 
     remove(&index).map_err(BackupError::of(&index))?;
     sync_folder_of(&database)?;
     Ok(Restored { contents: report.contents, notes: report.notes, aside })
+}
+
+/// Whatever kind of copy the file is, this one never had a journal.
+fn make_part(file: &Path, part: &Path, database: &Path) -> Result<(), BackupError> {
+    write_copy(&open_file(file)?, part)?;
+    if let Ok(old) = fs::metadata(database) {
+        give_to_owner_of(&old, part).map_err(BackupError::of(part))?;
+    }
+    File::open(part).and_then(|part| part.sync_all()).map_err(BackupError::of(part))
 }
 
 /// Whoever restores may be somebody else than who serves.
@@ -75,9 +81,13 @@ fn set_database_aside(dir: &Path) -> Result<Option<PathBuf>, BackupError> {
     let (from, to) = (dir.join(DATABASE), aside.join(DATABASE));
     // Not every file system has links.
     match fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BackupError::of(&to)(error)),
-        _ => Ok(Some(aside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        kept => kept.and_then(|()| File::open(&to)?.sync_all()).map_err(BackupError::of(&to))?,
     }
+    // On the disk before the first name is another's.
+    sync_folder_of(&to)?;
+    sync_folder_of(&aside)?;
+    Ok(Some(aside))
 }
 
 fn new_folder(dir: &Path) -> Result<PathBuf, BackupError> {
