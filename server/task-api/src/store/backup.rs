@@ -178,7 +178,7 @@ pub(crate) fn verify_file(path: &Path) -> Result<Report, BackupError> {
         Err(BackupError::NewerSchema { .. } | BackupError::Sqlite(_)) if seal == Seal::Broken => {
             Report::default()
         }
-        Err(BackupError::Sqlite(error)) => {
+        Err(BackupError::Sqlite(error)) if verify::is_damage(&error) => {
             let mut report = Report::default();
             report.damage(error.to_string());
             report
@@ -205,7 +205,7 @@ pub(crate) fn verify_file(path: &Path) -> Result<Report, BackupError> {
 pub(crate) fn verify_store(dir: &Path) -> Result<Report, BackupError> {
     match open_store(dir) {
         Ok(mut conn) => verify::verify(&mut conn),
-        Err(BackupError::Sqlite(error)) => {
+        Err(BackupError::Sqlite(error)) if verify::is_damage(&error) => {
             let mut report = Report::default();
             report.damage(error.to_string());
             Ok(report)

@@ -6,8 +6,8 @@ mod rows;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode};
 use taskwatch_protocol::{Incarnation, Seq};
 use taskwatch_server::Incarnations;
 
@@ -77,12 +77,27 @@ pub(super) fn verify(conn: &mut Connection) -> Result<Report, BackupError> {
     let mut report = Report::default();
     match look(conn, &mut report) {
         Ok(()) => Ok(report),
-        Err(BackupError::Sqlite(error)) => {
+        Err(BackupError::Sqlite(error)) if is_damage(&error) => {
             report.damage(format!("it cannot be read on: {error}"));
             Ok(report)
         }
         Err(error) => Err(error),
     }
+}
+
+/// Of the file, and not of who looks or of what else goes on.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    !matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::ReadOnly
+                | ErrorCode::OutOfMemory
+        )
+    )
 }
 
 fn look(conn: &mut Connection, report: &mut Report) -> Result<(), BackupError> {
