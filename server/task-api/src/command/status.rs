@@ -63,11 +63,12 @@ impl Status {
 fn text(all: &Connections) -> String {
     let up = Duration::try_from_secs_f64(all.uptime_seconds).unwrap_or_default();
     let mut text = format!(
-        "taskwatchd {} · up {} · head {} · {} connections\n",
+        "taskwatchd {} · up {} · head {} · {} connection{}\n",
         Visible(&all.version),
         span(up),
         Visible(all.head.as_str()),
-        all.total
+        all.total,
+        if all.total == 1 { "" } else { "s" },
     );
     let rows = match &all.connections {
         Some(connections) => each(connections),
