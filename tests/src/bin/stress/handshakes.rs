@@ -79,7 +79,8 @@ impl Kind {
             Self::HalfLine => b"GET /w",
             Self::HalfHead => b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n",
             Self::BytePerSecond => b"GET /ws HTTP/1.1\r\nHost: localhost\r\nX-Version: 1\r\n",
-            Self::SecondHead => b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\nGET /metrics HT",
+            // Of what opens no file for good, as a first read of the store does.
+            Self::SecondHead => b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /metrics HT",
             Self::Http2 => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
             // The settings, and GET / of localhost.
             Self::Http2Request => {
