@@ -28,6 +28,7 @@ use socket2::SockRef;
 use taskwatch_protocol::ErrorCode;
 use taskwatch_server::{Network, Problem};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::task_tracker::TrackedFuture;
 use tower_service::Service;
 
 use room::{Place, Room};
@@ -76,11 +77,11 @@ impl Door {
         Incoming { listener, room: self.room.clone() }
     }
 
-    /// Accepts nobody any more, and waits for the first request of those who were accepted, if it does not
-    /// take too long. Those who come wait with the kernel as long as somebody has the socket open.
+    /// Accepts nobody any more, and waits for the first request of those who were accepted and for the
+    /// answers, if it does not take too long. Those who come wait with the kernel as long as somebody has the socket open.
     pub(crate) async fn close(&self) {
         self.room.close();
-        if tokio::time::timeout(FIRST_WORDS, self.room.heard_all()).await.is_err() {
+        if tokio::time::timeout(FIRST_WORDS, self.room.answered_all()).await.is_err() {
             tracing::debug!("some who were accepted have asked for nothing");
         }
     }
@@ -221,7 +222,7 @@ where
 {
     type Response = Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<Response, S::Error>>>;
+    type Future = TrackedFuture<Either<S::Future, Ready<Result<Response, S::Error>>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(cx)
@@ -229,13 +230,14 @@ where
 
     /// hyper takes any URI that the head has room for.
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.place.heard();
         let bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
-        if bytes <= MAX_URI_BYTES {
-            return Either::Left(self.service.call(request));
-        }
-        let detail = "a path with its query has at most 8 KiB";
-        let refused = Problem::new(StatusCode::URI_TOO_LONG, ErrorCode::TooLarge, detail);
-        Either::Right(ready(Ok(refused.into_response())))
+        let answer = if bytes <= MAX_URI_BYTES {
+            Either::Left(self.service.call(request))
+        } else {
+            let detail = "a path with its query has at most 8 KiB";
+            let refused = Problem::new(StatusCode::URI_TOO_LONG, ErrorCode::TooLarge, detail);
+            Either::Right(ready(Ok(refused.into_response())))
+        };
+        self.place.answering(answer)
     }
 }

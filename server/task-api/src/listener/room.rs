@@ -8,7 +8,7 @@ use taskwatch_server::Network;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio_util::task::task_tracker::{TaskTrackerToken, TrackedFuture};
 
 use super::HttpLimits;
 
@@ -21,8 +21,8 @@ pub(super) struct Room {
     trusted_proxies: Vec<Network>,
     held: Mutex<HashMap<Network, usize>>,
     closed: CancellationToken,
-    /// Those that were let in and have asked for nothing yet.
-    unheard: TaskTracker,
+    /// Those that were let in and have asked for nothing yet, and requests that are not answered.
+    unanswered: TaskTracker,
 }
 
 /// A place for one connection. Dropped, it is free again.
@@ -44,7 +44,7 @@ impl Room {
             trusted_proxies: limits.trusted_proxies.clone(),
             held: Mutex::default(),
             closed: CancellationToken::new(),
-            unheard: TaskTracker::new(),
+            unanswered: TaskTracker::new(),
         })
     }
 
@@ -55,7 +55,7 @@ impl Room {
             trusted_proxies: Vec::new(),
             held: Mutex::default(),
             closed: CancellationToken::new(),
-            unheard: TaskTracker::new(),
+            unanswered: TaskTracker::new(),
         })
     }
 
@@ -69,7 +69,7 @@ impl Room {
     /// Lets nobody in any more.
     pub(super) fn close(&self) {
         self.closed.cancel();
-        self.unheard.close();
+        self.unanswered.close();
     }
 
     /// Returns when it is closed.
@@ -77,9 +77,9 @@ impl Room {
         self.closed.cancelled().await;
     }
 
-    /// Waits, once it is closed, until everybody who is in has asked for something or is gone.
-    pub(super) async fn heard_all(&self) {
-        self.unheard.wait().await;
+    /// Waits, once it is closed, until everybody who is in has an answer or is gone.
+    pub(super) async fn answered_all(&self) {
+        self.unanswered.wait().await;
     }
 
     /// What connections from there count as; those of the own machine and of proxies are not counted.
@@ -98,7 +98,7 @@ impl Place {
     /// Gives it to who came from there; false if they have as many as they may have.
     pub(super) fn give_to(&mut self, address: IpAddr) -> bool {
         let taken = self.count(address);
-        self.unheard = Mutex::new(taken.then(|| self.room.unheard.token()));
+        self.unheard = Mutex::new(taken.then(|| self.room.unanswered.token()));
         taken
     }
 
@@ -114,9 +114,11 @@ impl Place {
         true
     }
 
-    /// It has asked for something.
-    pub(super) fn heard(&self) {
+    /// It has asked for something, which is waited for: until it is answered, it may still be refused.
+    pub(super) fn answering<F: Future>(&self, answer: F) -> TrackedFuture<F> {
+        let answer = self.room.unanswered.track_future(answer);
         *self.unheard.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        answer
     }
 }
 
@@ -138,6 +140,7 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::FutureExt;
+    use std::future::ready;
 
     use super::*;
 
@@ -173,9 +176,12 @@ mod tests {
         held.remove(0);
         held.push(come("192.0.2.1").await.unwrap());
         room.close();
-        assert!(room.heard_all().now_or_never().is_none());
-        held.iter().for_each(Place::heard);
-        room.heard_all().await;
+        assert!(room.answered_all().now_or_never().is_none());
+        let answers: Vec<_> = held.iter().map(|place| place.answering(ready(()))).collect();
+        // They have asked, and may still be refused.
+        assert!(room.answered_all().now_or_never().is_none());
+        futures_util::future::join_all(answers).await;
+        room.answered_all().await;
         held.clear();
         assert!(room.held().is_empty());
         assert_eq!(room.all.available_permits(), 100);
