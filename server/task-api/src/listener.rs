@@ -175,7 +175,10 @@ impl AddrListener<Arrival, Peer> for Incoming {
             let (stream, peer) = tokio::select! {
                 biased;
                 // Whoever comes now stays with the kernel.
-                () = self.room.closed() => pending().await,
+                () = self.room.closed() => {
+                    place.stay_empty();
+                    pending().await
+                }
                 accepted = self.listener.accept() => accepted?,
             };
             if place.give_to(peer.ip()) {

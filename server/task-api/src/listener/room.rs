@@ -63,7 +63,9 @@ impl Room {
     pub(super) async fn wait(self: &Arc<Self>) -> Place {
         // Nobody closes it.
         let one = self.all.clone().acquire_owned().await.ok();
-        Place { room: self.clone(), unheard: Mutex::default(), peer: None, _one: one }
+        // Before it is given: who closes the room must not pass over somebody who is just coming in.
+        let unheard = Mutex::new(Some(self.unanswered.token()));
+        Place { room: self.clone(), unheard, peer: None, _one: one }
     }
 
     /// Lets nobody in any more.
@@ -97,12 +99,6 @@ impl Room {
 impl Place {
     /// Gives it to who came from there; false if they have as many as they may have.
     pub(super) fn give_to(&mut self, address: IpAddr) -> bool {
-        let taken = self.count(address);
-        self.unheard = Mutex::new(taken.then(|| self.room.unanswered.token()));
-        taken
-    }
-
-    fn count(&mut self, address: IpAddr) -> bool {
         let Some(peer) = self.room.counted_as(address) else { return true };
         let mut held = self.room.held();
         let count = held.entry(peer).or_default();
@@ -112,6 +108,11 @@ impl Place {
         *count += 1;
         self.peer = Some(peer);
         true
+    }
+
+    /// Nobody comes any more.
+    pub(super) fn stay_empty(&self) {
+        *self.unheard.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// It has asked for something, which is waited for: until it is answered, it may still be refused.
