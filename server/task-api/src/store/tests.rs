@@ -2,9 +2,12 @@
 
 mod backup;
 mod batch;
+mod journal;
 mod list;
 mod once;
 mod purge;
+mod retention;
+mod story;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -155,6 +158,14 @@ fn event(log: &LogEvent) -> (ServerFrame, taskwatch_protocol::TaskEvent) {
     let frame = ServerFrame::decode(std::str::from_utf8(log.envelope()).unwrap()).unwrap();
     let ServerMessage::Task(event) = frame.message.clone() else { panic!("a task event") };
     (frame, event)
+}
+
+/// As `kill -9` leaves the folder: the database, its journal and the side file, of one moment.
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
 }
 
 #[tokio::test]
@@ -329,279 +340,6 @@ async fn time_never_goes_back_along_the_log() {
 }
 
 #[tokio::test]
-async fn retention_by_count_is_exact_when_idle() {
-    for (made, floor) in [(9, 0), (10, 0), (11, 1), (13, 3)] {
-        let mut bench = Bench::keeping(10, DAY);
-        bench.create(made);
-        bench.writer.trim(true);
-        assert_eq!(bench.writer.state.floor, floor);
-        assert_eq!(bench.read(floor).await.unwrap(), (floor + 1..=made).collect::<Vec<_>>());
-        let kept = bench.store.cursor(floor);
-        assert_eq!(bench.store.validate(&kept), Ok(floor));
-        if let Some(lost) = floor.checked_sub(1) {
-            assert!(matches!(bench.read(lost).await, Err(ReadError::Gone)));
-            let expired = bench.store.validate(&bench.store.cursor(lost));
-            assert_eq!(expired, Err(ResetReason::Expired));
-        }
-    }
-}
-
-#[test]
-fn a_busy_writer_trims_in_full_steps_alone() {
-    let mut bench = Bench::keeping(10, DAY);
-    for (more, head, floor) in
-        [(250, 250, 0), (250, 500, 0), (9, 509, 0), (1, 510, 500), (1, 511, 500)]
-    {
-        bench.make((0..more).map(|_| create("acme/api")).collect());
-        assert_eq!((bench.store.head(), bench.writer.state.floor), (head, floor));
-    }
-}
-
-#[tokio::test]
-async fn retention_by_age_is_exact_when_idle() {
-    for (age, kept) in [(99, vec![3]), (100, vec![2, 3]), (101, vec![2, 3])] {
-        let mut bench = Bench::keeping(1000, Duration::from_millis(age));
-        for offset in [0, 100, 200] {
-            bench.set_clock(offset);
-            bench.create(1);
-        }
-        bench.writer.trim(true);
-        let floor = bench.writer.state.floor;
-        assert_eq!(bench.read(floor).await.unwrap(), kept, "age {age}");
-    }
-}
-
-#[tokio::test]
-async fn a_time_is_the_position_before_what_happened_then() {
-    let mut bench = Bench::keeping(4, DAY);
-    let at = |offset| Timestamp::from_unix_millis(START + offset);
-    assert_eq!(bench.store.seek_time(at(0)).await, Ok(0));
-    for offset in [10, 20, 20, 40] {
-        bench.set_clock(offset);
-        bench.create(1);
-    }
-    for (offset, position) in
-        [(-50, 0), (10, 0), (11, 1), (20, 1), (21, 3), (40, 3), (41, 4), (9_999, 4)]
-    {
-        assert_eq!(bench.store.seek_time(at(offset)).await, Ok(position), "{offset}");
-    }
-    // The first two go. Only who asks for them misses them.
-    bench.set_clock(50);
-    bench.create(2);
-    bench.writer.trim(true);
-    bench = bench.restart();
-    for (offset, position) in [
-        (0, Err(SeekError::Gone)),
-        (20, Err(SeekError::Gone)),
-        (21, Ok(3)),
-        (45, Ok(4)),
-        (51, Ok(6)),
-    ] {
-        assert_eq!(bench.store.seek_time(at(offset)).await, position, "{offset}");
-    }
-}
-
-#[tokio::test]
-async fn a_time_after_everything_that_is_gone_is_no_gap() {
-    let mut bench = Bench::keeping(1_000, Duration::from_millis(100));
-    bench.create(3);
-    bench.set_clock(1_000);
-    bench.writer.trim(true);
-    let at = |offset| Timestamp::from_unix_millis(START + offset);
-    assert_eq!(bench.store.seek_time(at(0)).await, Err(SeekError::Gone));
-    assert_eq!(bench.store.seek_time(at(1)).await, Ok(3));
-    bench.create(1);
-    assert_eq!(bench.store.seek_time(at(500)).await, Ok(3));
-}
-
-#[test]
-fn one_turn_deletes_at_most_a_step() {
-    let mut bench = Bench::keeping(1, DAY);
-    bench.writer.retention.events = 10_000;
-    for _ in 0..5 {
-        bench.make((0..250).map(|_| create("acme/api")).collect());
-    }
-    bench.writer.retention.events = 1;
-    let mut floors = Vec::new();
-    for _ in 0..4 {
-        bench.writer.trim(true);
-        floors.push(bench.writer.state.floor);
-    }
-    assert_eq!(floors, [500, 1000, 1249, 1249]);
-}
-
-#[tokio::test]
-async fn the_sequence_survives_an_empty_log() {
-    let mut bench = Bench::keeping(1000, Duration::ZERO);
-    bench.create(3);
-    bench.set_clock(1);
-    bench.writer.trim(true);
-    assert_eq!(bench.read(3).await.unwrap(), [] as [Seq; 0]);
-
-    let mut bench = bench.restart();
-    assert_eq!((bench.store.head(), bench.writer.state.floor), (3, 3));
-    assert!(matches!(bench.read(2).await, Err(ReadError::Gone)));
-    assert_eq!(bench.store.validate(&bench.store.cursor(3)), Ok(3));
-    bench.create(1);
-    assert_eq!(bench.seqs(), [4]);
-}
-
-#[tokio::test]
-async fn a_restart_resets_nobody_and_a_copied_back_file_resets_who_saw_more() {
-    let mut bench = Bench::new();
-    bench.create(2);
-    let seen = bench.store.cursor(2);
-    let mut bench = bench.restart();
-    assert_eq!(bench.store.validate(&seen), Ok(2));
-
-    let copy = TempDir::new().unwrap();
-    let vacuum = format!("VACUUM INTO '{}'", copy.path().join(DATABASE).display());
-    bench.writer.conn.execute_batch(&vacuum).unwrap();
-    let at_the_copy = bench.store.cursor(2);
-    bench.create(1);
-    let after_the_copy = bench.store.cursor(3);
-
-    let mut restored = Bench::at(copy, 1000, DAY);
-    assert_eq!(restored.store.validate(&seen), Ok(2));
-    assert_eq!(restored.store.validate(&at_the_copy), Ok(2));
-    restored.create(5);
-    assert_eq!(restored.store.validate(&after_the_copy), Err(ResetReason::Incarnation));
-    assert_eq!(restored.store.validate(&restored.store.cursor(3)), Ok(3));
-}
-
-/// As `kill -9` leaves the folder: the database, its journal and the side file, of one moment.
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-}
-
-#[tokio::test]
-async fn a_journal_is_replayed_into_the_database_it_belongs_to_and_into_no_other() {
-    let (retention, backup) = (Retention { events: 1000, age: DAY }, TempDir::new().unwrap());
-    let mut bench = Bench::new();
-    bench.create(2);
-    let Bench { dir, store, writer, .. } = bench;
-    writer.start(drop).unwrap();
-    store.close().await;
-    copy(dir.path(), backup.path());
-
-    let mut bench = Bench::at(dir, 1000, DAY);
-    bench.create(3);
-    let lost = bench.store.cursor(5);
-    let killed = TempDir::new().unwrap();
-    copy(bench.dir.path(), killed.path());
-    assert!(killed.path().join("taskwatch.db-wal").metadata().unwrap().len() > 0);
-
-    let crashed = TempDir::new().unwrap();
-    copy(killed.path(), crashed.path());
-    let (store, _writer) = Store::open(crashed.path(), retention).unwrap();
-    assert_eq!((store.head(), store.validate(&lost)), (5, Ok(5)));
-
-    copy(backup.path(), killed.path());
-    let mut restored = Bench::at(killed, 1000, DAY);
-    assert_eq!(restored.store.head(), 2);
-    assert_eq!(restored.store.validate(&lost), Err(ResetReason::Incarnation));
-    restored.create(1);
-    assert_eq!(restored.read(0).await.unwrap(), [1, 2, 3]);
-    let check = restored.writer.conn.query_row("PRAGMA integrity_check", [], |row| row.get(0));
-    assert_eq!(check, Ok("ok".to_owned()));
-}
-
-#[test]
-fn a_journal_is_not_replayed_into_a_copy_made_by_vacuum() {
-    let mut bench = Bench::new();
-    bench.create(2);
-    let vacuumed = TempDir::new().unwrap();
-    let vacuumed = vacuumed.path().join("copy.db");
-    let vacuum = format!("VACUUM INTO '{}'", vacuumed.display());
-    bench.writer.conn.execute_batch(&vacuum).unwrap();
-    bench.create(3);
-    let lost = bench.store.cursor(5);
-    let killed = TempDir::new().unwrap();
-    copy(bench.dir.path(), killed.path());
-    assert!(killed.path().join("taskwatch.db-wal").metadata().unwrap().len() > 0);
-
-    std::fs::copy(&vacuumed, killed.path().join("taskwatch.db")).unwrap();
-    let mut restored = Bench::at(killed, 1000, DAY);
-    assert_eq!(restored.store.head(), 2);
-    restored.create(1);
-    assert_eq!(restored.store.validate(&lost), Err(ResetReason::Incarnation));
-    let check = restored.writer.conn.query_row("PRAGMA integrity_check", [], |row| row.get(0));
-    assert_eq!(check, Ok("ok".to_owned()));
-}
-
-#[test]
-fn what_was_acknowledged_while_somebody_else_read_survives_a_kill() {
-    let bench = Bench::new();
-    let path = bench.dir.path().join("taskwatch.db");
-    let Bench { dir, store, writer, .. } = bench;
-    drop((store, writer));
-    // A backup, which holds a snapshot from before the start to after the end.
-    let reader = rusqlite::Connection::open(path).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM event;").unwrap();
-    let mut bench = Bench::at(dir, 1000, DAY);
-    bench.create(3);
-    let killed = TempDir::new().unwrap();
-    copy(bench.dir.path(), killed.path());
-    assert_eq!(Bench::at(killed, 1000, DAY).store.head(), 3);
-}
-
-#[tokio::test]
-async fn a_long_journal_is_emptied_though_one_reader_begins_before_another_ends() {
-    const LONG: u64 = 256 << 10;
-    let mut bench = Bench::new();
-    bench.writer.long_journal = LONG;
-    let journal = bench.dir.path().join(JOURNAL);
-    let len = || journal.metadata().unwrap().len();
-    let mut others = tokio::task::JoinSet::new();
-    let store = bench.store.clone();
-    others.spawn(async move { store.keep_journal_short().await });
-    // Begins to read, says so, and does not end before it is told to.
-    let mut reader = |store: Store| {
-        let ((has_begun, begins), (end, ends)) = (oneshot::channel(), std::sync::mpsc::channel());
-        others.spawn(async move {
-            let read = move |tx: &rusqlite::Transaction<'_>| {
-                schema::load_state(tx)?;
-                let _ = has_begun.send(());
-                let _: Result<(), _> = ends.recv();
-                Ok(())
-            };
-            store.open.long_readers.read(read).await.unwrap();
-        });
-        (begins, end)
-    };
-
-    let (begins, end_first) = reader(bench.store.clone());
-    begins.await.unwrap();
-    let mut task = new_task("foo");
-    task.description = "x".repeat(60_000);
-    while len() <= LONG {
-        bench.make(vec![Change::Create { id: Uuid::now_v7(), task: task.clone() }]);
-    }
-    // The wish for a pause stands before the next reader.
-    tokio::task::yield_now().await;
-    let (mut begins, end_second) = reader(bench.store.clone());
-    tokio::task::yield_now().await;
-    end_first.send(()).unwrap();
-    while begins.try_recv().is_err() {
-        let store = bench.store.clone();
-        let mut waiting = std::pin::pin!(change(&store, create("foo"), None));
-        // The journal's turn may come first.
-        while waiting.as_mut().now_or_never().is_none() {
-            bench.turn();
-            tokio::task::yield_now().await;
-        }
-    }
-    // What comes now is written over what was there.
-    let before = len();
-    bench.make(vec![create("foo")]);
-    assert_eq!(len(), before);
-    end_second.send(()).unwrap();
-}
-
-#[tokio::test]
 async fn a_read_says_how_far_it_has_looked() {
     let mut bench = Bench::new();
     bench.create(5);
@@ -656,85 +394,4 @@ async fn closing_makes_what_waits_and_leaves_one_file() {
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, [DATABASE, LOCK]);
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Create,
-    Retitle { which: usize, title: u8 },
-    Delete { which: usize },
-    Clock(i64),
-    Commit,
-    Restart,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        4 => Just(Step::Create),
-        6 => (0..6_usize, 0..3_u8).prop_map(|(which, title)| Step::Retitle { which, title }),
-        2 => (0..6_usize).prop_map(|which| Step::Delete { which }),
-        2 => (-1000..1000_i64).prop_map(Step::Clock),
-        4 => Just(Step::Commit),
-        1 => Just(Step::Restart),
-    ];
-    prop::collection::vec(step, 1..40)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    #[test]
-    fn the_log_tells_the_whole_story(steps in steps()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut bench = Bench::new();
-        let (mut ids, mut waiting) = (Vec::<Uuid>::new(), Vec::new());
-        for step in steps {
-            match step {
-                Step::Create => {
-                    let id = Uuid::now_v7();
-                    ids.push(id);
-                    waiting.push(Change::Create { id, task: new_task("acme/api") });
-                }
-                Step::Retitle { which, title } => waiting.extend(
-                    ids.get(which).map(|&id| retitle(id, &title.to_string(), None))),
-                Step::Delete { which } => waiting.extend(
-                    ids.get(which).map(|&id| Change::Delete { id, if_match: None })),
-                Step::Clock(offset) => bench.set_clock(offset),
-                Step::Commit if waiting.is_empty() => {}
-                Step::Commit => drop(bench.make(std::mem::take(&mut waiting))),
-                Step::Restart => bench = bench.restart(),
-            }
-        }
-        if !waiting.is_empty() {
-            bench.make(waiting);
-        }
-
-        let (mut folded, mut versions) = (BTreeMap::new(), HashMap::new());
-        let mut last_time = Timestamp::from_unix_millis(0);
-        let head = bench.store.head();
-        let page = runtime.block_on(bench.store.read(0, head, EVERYTHING)).unwrap();
-        prop_assert_eq!(page.events.len() as u64, head);
-        for (log, seq) in page.events.iter().zip(1..) {
-            let (frame, event) = event(log);
-            prop_assert_eq!(log.seq(), seq);
-            prop_assert!(frame.timestamp.unwrap() >= last_time);
-            last_time = frame.timestamp.unwrap();
-            let before = versions.insert(event.task_id, event.version).unwrap_or(0);
-            prop_assert_eq!(event.version, before + 1);
-            match event.change {
-                TaskChange::Created { task } | TaskChange::Updated { task, .. } => {
-                    prop_assert_eq!(task.version, event.version);
-                    folded.insert(task.id, *task);
-                }
-                TaskChange::Deleted { previous } => {
-                    prop_assert_eq!(folded.remove(&previous.id), Some(*previous));
-                }
-            }
-        }
-        let report = verify_store(bench.dir.path()).unwrap();
-        prop_assert!(report.is_good(), "{:#?}", report);
-        let query = list_of(1000);
-        let listed = runtime.block_on(bench.store.list(query)).unwrap();
-        prop_assert_eq!(folded.into_values().collect::<Vec<_>>(), listed.tasks);
-    }
 }
